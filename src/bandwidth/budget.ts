@@ -1,0 +1,47 @@
+/**
+ * The port to the shared bandwidth budget. Bytes count against a host's egress and another's ingress from the moment
+ * they are granted until the hypervisor is known to use less: a grant counts as `max(granted, in force)`.
+ */
+
+export type Tier = 'evacuation' | 'rebalance';
+
+export interface Demand {
+  readonly migrationId: string;
+  readonly operationId: string;
+  readonly vm: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly tier: Tier;
+  /** Start order within a tier; smaller first. */
+  readonly order: number;
+  /** Do not start below this. */
+  readonly usefulBytesPerSec: number;
+  /** More than this cannot be used. */
+  readonly maxBytesPerSec: number;
+}
+
+export interface Grant {
+  /** What the migration may use now; 0: wait. */
+  readonly bytesPerSec: number;
+  /** When waiting: for what, in words. */
+  readonly waitingFor: string | null;
+}
+
+export interface HostUse {
+  readonly host: string;
+  readonly egress: { readonly capacity: number; readonly counted: number };
+  readonly ingress: { readonly capacity: number; readonly counted: number };
+}
+
+export interface Budget {
+  /** Enters the demand, or renews it, and says what it may use now. Once started, never below what is in force without an ack. */
+  request(demand: Demand): Promise<Grant>;
+  /** The hypervisor now uses at most this; only then may what was freed go to others. */
+  inForce(migrationId: string, bytesPerSec: number): Promise<void>;
+  /** The migration is known to have ended (or never to have begun). Harmless twice. */
+  release(migrationId: string): Promise<void>;
+  use(): Promise<readonly HostUse[]>;
+}
+
+/** Woken (store/cell.ts `Wakeups`) whenever the budget changed. */
+export const BUDGET_TOPIC = 'budget';

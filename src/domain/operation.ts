@@ -1,0 +1,186 @@
+/**
+ * What is kept and shown about an operation, its moves and their migrations. Written by one process at a time (the
+ * operation by whoever holds the operation's lease, a move by whoever holds the VM's), read by everyone.
+ */
+import { z } from 'zod';
+import { entityName } from './names.ts';
+import { requestSchema } from './request.ts';
+import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
+
+export const operationStates = [
+  'queued',
+  'planning',
+  'awaitingApproval',
+  'running',
+  'paused',
+  'done',
+  'partial',
+  'failed',
+  'cancelled',
+  'blocked',
+] as const;
+export type OperationState = (typeof operationStates)[number];
+export const ENDED_OPERATION_STATES: ReadonlySet<OperationState> = new Set(['done', 'partial', 'failed', 'cancelled', 'blocked']);
+
+export const moveStates = [
+  'queued',
+  'admitted',
+  'precopy',
+  'switchover',
+  'postcopy',
+  'verifying',
+  'done',
+  'failed',
+  'cancelled',
+  'blocked',
+] as const;
+export type MoveState = (typeof moveStates)[number];
+export const ENDED_MOVE_STATES: ReadonlySet<MoveState> = new Set(['done', 'failed', 'cancelled', 'blocked']);
+
+const errorCode = z.enum(Object.keys(ERROR_CATALOGUE) as [ErrorCode, ...ErrorCode[]]);
+export const reasonSchema = z.object({ code: errorCode, message: z.string() });
+
+/** What one migration cost and took; zeros until it has begun. Durations in fleet time. */
+export const migrationFiguresSchema = z.object({
+  totalMs: z.number(),
+  downtimeMs: z.number(),
+  transferredBytes: z.number(),
+  minShare: z.number(),
+  meanShare: z.number(),
+  harmCpuMs: z.number(),
+});
+export type MigrationFigures = z.infer<typeof migrationFiguresSchema>;
+
+export const NO_FIGURES: MigrationFigures = {
+  totalMs: 0,
+  downtimeMs: 0,
+  transferredBytes: 0,
+  minShare: 1,
+  meanShare: 1,
+  harmCpuMs: 0,
+};
+
+/** A running migration as a watcher sees it. `etaMs` is null while nobody can tell. */
+export const progressSchema = z.object({
+  pass: z.number(),
+  remainingBytes: z.number(),
+  transferredBytes: z.number(),
+  totalBytes: z.number(),
+  rateBytesPerSec: z.number(),
+  dirtyRateBytesPerSec: z.number(),
+  grantBytesPerSec: z.number(),
+  share: z.number(),
+  etaMs: z.number().nullable(),
+  /** The controller's last reason, in words. */
+  decision: z.string(),
+});
+export type MigrationProgress = z.infer<typeof progressSchema>;
+
+export const relaxedSchema = z.object({ requirement: z.string(), atMs: z.number(), why: z.string() });
+
+/** One move being carried out: the migration's own record. */
+export const moveRecordSchema = z.object({
+  /** `<operation>-<round>-<n>`; also the BullMQ job id. */
+  id: z.string(),
+  operationId: z.string(),
+  vm: entityName,
+  uuid: z.string().nullable(),
+  source: entityName,
+  destination: entityName,
+  /** Which try for this VM within the operation, from 1. */
+  attempt: z.int(),
+  state: z.enum(moveStates),
+  /** State of the migration's own table (src/migration/states.ts), finer than `state`. */
+  step: z.string(),
+  /** Why it ended, or what it waits for. */
+  reason: reasonSchema.nullable(),
+  queuedAtMs: z.number(),
+  startedAtMs: z.number().nullable(),
+  endedAtMs: z.number().nullable(),
+  /** The last lease token that wrote this; a writer with a smaller one is refused. */
+  token: z.number(),
+  /** True once `migrate` was sent: a successor knows that the migration it finds is ours. */
+  migrateSent: z.boolean(),
+  progress: progressSchema.nullable(),
+  figures: migrationFiguresSchema,
+  relaxed: z.array(relaxedSchema),
+});
+export type MoveRecord = z.infer<typeof moveRecordSchema>;
+
+/** One VM of an operation, across its attempts. */
+export const vmTaskSchema = z.object({
+  vm: entityName,
+  source: entityName,
+  /** Where it must go (explicit moves), or null: placement decides. */
+  wanted: entityName.nullable(),
+  state: z.enum(moveStates),
+  /** The moves made for it, oldest first; the last one is current. */
+  moveIds: z.array(z.string()),
+  /** Destinations that failed, not to be tried again while another is there. */
+  avoid: z.array(entityName),
+  reason: reasonSchema.nullable(),
+});
+export type VmTask = z.infer<typeof vmTaskSchema>;
+
+export const operationRecordSchema = z.object({
+  id: z.string(),
+  request: requestSchema,
+  state: z.enum(operationStates),
+  createdAtMs: z.number(),
+  startedAtMs: z.number().nullable(),
+  endedAtMs: z.number().nullable(),
+  round: z.int(),
+  tasks: z.array(vmTaskSchema),
+  /** Why it ended as it did, when it is not `done`. */
+  reason: reasonSchema.nullable(),
+  /** What it waits for now, one line each. */
+  waitingFor: z.array(z.string()),
+  /** The last lease token that wrote this. */
+  token: z.number(),
+});
+export type OperationRecord = z.infer<typeof operationRecordSchema>;
+
+/** Flags that any process may set, durable, read by whoever drives the operation or the migration. */
+export const controlSchema = z.object({
+  cancel: z.boolean(),
+  pause: z.boolean(),
+  /** With `pause`: running migrations are cancelled and queued again. */
+  pauseNow: z.boolean(),
+});
+export type Control = z.infer<typeof controlSchema>;
+export const NO_CONTROL: Control = { cancel: false, pause: false, pauseNow: false };
+
+/** Something that happened, for watchers: one line. */
+export const eventSchema = z.object({
+  atMs: z.number(),
+  operationId: z.string(),
+  /** Stable, dotted: `operation.running`, `move.precopy`, `move.failed`. */
+  kind: z.string(),
+  vm: z.string().nullable(),
+  moveId: z.string().nullable(),
+  message: z.string(),
+});
+export type OperationEvent = z.infer<typeof eventSchema>;
+
+/** The JSON that `--wait -o json` prints; see the command line's contract. */
+export interface OperationResult {
+  readonly id: string;
+  readonly kind: 'evacuateNode' | 'loadBalance';
+  readonly state: OperationState;
+  readonly host: string | null;
+  readonly makespanMs: number;
+  readonly moves: readonly MoveResult[];
+  readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
+}
+
+export interface MoveResult extends MigrationFigures {
+  readonly vm: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly state: MoveState;
+  readonly attempts: number;
+  /** null: no prediction was made. */
+  readonly predicted: { readonly totalMs: number; readonly downtimeMs: number; readonly harmCpuMs: number } | null;
+  readonly relaxed: MoveRecord['relaxed'];
+  readonly reason: string | null;
+}

@@ -1,0 +1,129 @@
+/**
+ * Units at the edge. Inside the program durations are milliseconds, sizes bytes, rates bytes per second and shares
+ * 0..1; the text forms (`30s`, `40MiB/s`, `10Gbit/s`, `32GiB`) exist only where a person writes or reads them.
+ * Nothing here knows what a duration or a size is for.
+ */
+import { z } from 'zod';
+
+const DURATION_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+const SIZE_BYTES: Readonly<Record<string, number>> = {
+  B: 1,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
+
+/** Network gear is sold in decimal bits: 10Gbit/s is 1.25e9 bytes per second. */
+const BIT_RATE_BYTES: Readonly<Record<string, number>> = { bit: 1 / 8, kbit: 125, Mbit: 125e3, Gbit: 125e6, Tbit: 125e9 };
+
+function scaled(text: string, unit: RegExp, table: Readonly<Record<string, number>>): number | undefined {
+  const match = unit.exec(text.trim());
+  const factor = match?.[2] === undefined ? undefined : table[match[2]];
+  return factor === undefined ? undefined : Number(match?.[1]) * factor;
+}
+
+/** `90s`, `1h30m`, `250ms` -> milliseconds; `undefined` when the text is no duration. */
+export function parseDuration(text: string): number | undefined {
+  const trimmed = text.trim();
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(trimmed)) return undefined;
+  let total = 0;
+  for (const part of trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)) {
+    total += Number(part[1]) * (DURATION_MS[part[2] ?? ''] ?? Number.NaN);
+  }
+  return Math.round(total);
+}
+
+/** `32GiB`, `500MB` -> bytes; `undefined` when the text is no size. */
+export function parseSize(text: string): number | undefined {
+  const bytes = scaled(text, /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/, SIZE_BYTES);
+  return bytes === undefined ? undefined : Math.round(bytes);
+}
+
+/** `40MiB/s`, `10Gbit/s` -> bytes per second; `undefined` when the text is no rate. */
+export function parseRate(text: string): number | undefined {
+  const unit = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)\/s$/;
+  const rate = scaled(text, unit, SIZE_BYTES) ?? scaled(text, unit, BIT_RATE_BYTES);
+  return rate === undefined ? undefined : Math.round(rate);
+}
+
+/** 95_000 -> `1m35s`; 1_500 -> `1.5s`; 250 -> `250ms`. For people: two largest parts, no more. */
+export function formatDuration(ms: number): string {
+  if (!Number.isFinite(ms)) return 'unknown';
+  if (ms < 0) return `-${formatDuration(-ms)}`;
+  if (ms < 1_000) return `${Math.round(ms)}ms`;
+  if (ms < 9_950) return `${trimZero((ms / 1_000).toFixed(1))}s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 60) return `${seconds}s`;
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3_600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ];
+  const first = parts.findIndex(([amount]) => amount > 0);
+  return parts
+    .slice(first, first + 2)
+    .filter(([amount]) => amount > 0)
+    .map(([amount, unit]) => `${amount}${unit}`)
+    .join('');
+}
+
+/** 1_610_612_736 -> `1.5GiB`. */
+export function formatSize(bytes: number): string {
+  if (!Number.isFinite(bytes)) return 'unknown';
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  while (Math.abs(value) >= 1_024 && unit < units.length - 1) {
+    value /= 1_024;
+    unit += 1;
+  }
+  return `${trimZero(value.toFixed(Math.abs(value) >= 100 || unit === 0 ? 0 : 1))}${units[unit]}`;
+}
+
+/** 41_943_040 -> `40MiB/s`. */
+export function formatRate(bytesPerSec: number): string {
+  return `${formatSize(bytesPerSec)}/s`;
+}
+
+/** 0.305 -> `31%`. */
+export function formatShare(share: number): string {
+  return `${Math.round(share * 100)}%`;
+}
+
+function trimZero(text: string): string {
+  return text.endsWith('.0') ? text.slice(0, -2) : text;
+}
+
+function quantity(parse: (text: string) => number | undefined, expected: string, min: number) {
+  return z.union([z.number(), z.string()], { error: `expected ${expected}` }).transform((value, ctx): number => {
+    const parsed = typeof value === 'number' ? value : parse(value);
+    if (parsed === undefined || !Number.isFinite(parsed) || parsed < min) {
+      ctx.addIssue({ code: 'custom', message: `expected ${expected}`, input: value });
+      return z.NEVER;
+    }
+    return parsed;
+  });
+}
+
+/** A duration as `30s` or a number of milliseconds. */
+export const durationText = quantity(parseDuration, 'a duration above zero such as 300ms, 30s, 10m or 1h30m', 1);
+/** A size as `32GiB` or a number of bytes. */
+export const sizeText = quantity(parseSize, 'a size above zero such as 512MiB or 32GiB', 1);
+/** A size that may be zero. */
+export const sizeOrZeroText = quantity(parseSize, 'a size such as 0B, 512MiB or 32GiB', 0);
+/** A rate as `40MiB/s` or `10Gbit/s` or a number of bytes per second. */
+export const rateText = quantity(parseRate, 'a rate above zero such as 40MiB/s or 10Gbit/s', 1);
+/** A rate that may be zero (a guest that dirties nothing). */
+export const rateOrZeroText = quantity(parseRate, 'a rate such as 0B/s, 40MiB/s or 10Gbit/s', 0);
+/** A share of what the guest demands, 0..1. */
+export const share = z
+  .number({ error: 'expected a number from 0 to 1' })
+  .min(0, { error: 'expected a number from 0 to 1' })
+  .max(1, { error: 'expected a number from 0 to 1' });

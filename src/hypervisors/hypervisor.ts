@@ -1,0 +1,113 @@
+/**
+ * The port to hypervisors. An adapter translates and decides nothing: what a sighting means is the workflow's business.
+ * Every write carries the VM's fence; an adapter calls `assertHeld()` in the same tick as it writes.
+ * Errors: `hostUnreachable` when the host does not answer, `hypervisorRefused` when it answers with an error.
+ */
+import type { DriverName } from '../domain/fleet.ts';
+import type { Reason } from '../domain/errors.ts';
+import type { Fence } from '../store/lease.ts';
+
+/** `incoming`: waits for a migration, its CPUs have never run. `postMigrate`: its memory has gone, its CPUs stand still. */
+export type VmRunState = 'running' | 'paused' | 'incoming' | 'postMigrate' | 'shutOff';
+
+export interface VmOnHost {
+  readonly name: string;
+  /** A name alone cannot prove that two copies are one VM. */
+  readonly uuid: string;
+  readonly state: VmRunState;
+  readonly memoryBytes: number;
+  /** Bytes that must be sent at least once; at most `memoryBytes`. */
+  readonly touchedBytes: number;
+  readonly cpus: number;
+  /** Cores it would use unthrottled now (0..cpus). */
+  readonly demandCores: number;
+  /** null: may be migrated; else the hypervisor's reason why not. */
+  readonly notMigratable: string | null;
+}
+
+export interface HostInventory {
+  readonly host: string;
+  /** Fleet time at which all of this was true. */
+  readonly takenAtMs: number;
+  readonly vms: readonly VmOnHost[];
+}
+
+export type OutgoingStatus =
+  | 'setup'
+  | 'active'
+  /** The guest stands still, the last bytes are being sent. */
+  | 'switchover'
+  | 'completed'
+  | 'failed'
+  | 'cancelled';
+
+export interface OutgoingMigration {
+  readonly status: OutgoingStatus;
+  /** Where to, when the hypervisor can tell. */
+  readonly destination: string | null;
+  /** Our id for it, when the hypervisor can carry one. */
+  readonly migrationId: string | null;
+}
+
+/** What one host says of one VM now. */
+export type Sighting =
+  | { readonly present: false }
+  | {
+      readonly present: true;
+      readonly uuid: string;
+      readonly state: VmRunState;
+      /** The last migration out of here that the hypervisor knows of. */
+      readonly outgoing: OutgoingMigration | null;
+    };
+
+/** Counters of an outgoing migration. Rates are the hypervisor's own; see facts on saturation before trusting them. */
+export interface MigrationSample {
+  readonly atMs: number;
+  readonly status: OutgoingStatus;
+  /** Pre-copy pass, from 1. */
+  readonly pass: number;
+  /** Still to send in this pass and dirtied since (as far as the hypervisor knows). */
+  readonly remainingBytes: number;
+  readonly transferredBytes: number;
+  readonly totalBytes: number;
+  readonly rateBytesPerSec: number;
+  /** Unique bytes dirtied per second over the last whole pass; 0 before there was one. */
+  readonly dirtyRateBytesPerSec: number;
+  /** Known once it has completed. */
+  readonly downtimeMs: number | null;
+  /** Why it failed, in the hypervisor's words. */
+  readonly failure: Reason | null;
+}
+
+export interface MigrationTarget {
+  readonly vm: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly migrationId: string;
+}
+
+export interface Hypervisor {
+  readonly driver: DriverName;
+  inventory(host: string): Promise<HostInventory>;
+  look(host: string, vm: string): Promise<Sighting>;
+  /** The outgoing migration's counters; null when the source knows of none. */
+  sample(source: string, vm: string): Promise<MigrationSample | null>;
+  /** Starts the waiting copy at the destination. Doing it twice is harmless. */
+  prepareDestination(fence: Fence, target: MigrationTarget): Promise<void>;
+  /** Starts sending. Refused when the VM is already being migrated. */
+  startMigration(
+    fence: Fence,
+    target: MigrationTarget & { readonly bandwidthBytesPerSec: number; readonly downtimeLimitMs: number },
+  ): Promise<void>;
+  setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void>;
+  setDowntimeLimit(fence: Fence, source: string, vm: string, ms: number): Promise<void>;
+  /** Ends the outgoing migration; the VM goes on at its source. Harmless when there is none or it has completed. */
+  cancelMigration(fence: Fence, source: string, vm: string): Promise<void>;
+  /** Ends a copy whose CPUs never ran. Refuses (`hypervisorRefused`) any other; harmless when there is none. */
+  discardIncoming(fence: Fence, destination: string, vm: string): Promise<void>;
+  /** Removes what is left at the source of a VM that has moved. Refuses any copy but a `postMigrate` one. */
+  retire(fence: Fence, source: string, vm: string): Promise<void>;
+}
+
+/** The adapter that serves a host. Throws `unknownHost`. */
+export type HypervisorOf = (host: string) => Hypervisor;

@@ -1,0 +1,13 @@
+/** Streams of events, one per operation, that watchers follow from any process and resume by id. */
+import type { OperationEvent } from '../domain/operation.ts';
+
+export interface StoredEvent extends OperationEvent {
+  /** Grows within a stream; give it as `after` to go on behind it. */
+  readonly streamId: string;
+}
+
+export interface EventLog {
+  append(event: OperationEvent): Promise<void>;
+  /** Events of one operation behind `after` ('0' for all), waiting up to `waitRealMs` for the first. */
+  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
+}
