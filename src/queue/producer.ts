@@ -1,0 +1,80 @@
+/**
+ * What a program uses to ask for work: maintenance tooling queues evacuations, load balancers queue rebalance moves. A
+ * request is kept in Redis before the call returns, whether or not a worker runs.
+ */
+import type { RedisOptions } from 'ioredis';
+import type { Fleet } from '../domain/fleet.ts';
+import type { MoveRecord, OperationRecord, OperationResult } from '../domain/operation.ts';
+import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
+import type { StoredEvent } from '../store/event-log.ts';
+
+export interface ProducerOptions {
+  /** A Redis URL, a unix socket path, or ioredis options. */
+  readonly connection: string | RedisOptions;
+  /** Checks host and VM names at once; without it the names are checked against the fleet that workers published. */
+  readonly fleet?: Fleet;
+  /** Fleet name, when no `fleet` is given. Default: `default`. */
+  readonly fleetName?: string;
+}
+
+/** How a request was taken. */
+export type Acceptance = 'created' | 'joined' | 'repeated';
+
+export interface OperationHandle {
+  readonly id: string;
+  /** `joined`: another evacuation of this host was running; `repeated`: the same idempotency key was used before. */
+  readonly acceptance: Acceptance;
+  record(): Promise<OperationRecord>;
+  /** The current migration of each VM that has one. */
+  moves(): Promise<MoveRecord[]>;
+  /** Waits for the end. Throws `timeout` after `timeoutMs` (real time); rejects with the signal's reason when it aborts. */
+  result(options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<OperationResult>;
+  /** Events from the first (or behind `after`) to the operation's end. */
+  events(options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<StoredEvent>;
+  /** Each says what it did: `already` when there was nothing to do. */
+  cancel(): Promise<ControlOutcome>;
+  pause(options?: { readonly now?: boolean }): Promise<ControlOutcome>;
+  resume(): Promise<ControlOutcome>;
+}
+export interface ControlOutcome {
+  readonly changed: boolean;
+  readonly message: string;
+}
+
+/** What the plan of a request would be now; nothing is claimed or changed. */
+export interface PlanPreview {
+  readonly moves: readonly { readonly vm: string; readonly source: string; readonly destination: string; readonly why: string }[];
+  readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
+}
+
+export interface HostStatus {
+  readonly host: string;
+  /** null: no worker has ever reported. */
+  readonly inventoryAgeMs: number | null;
+  readonly served: boolean;
+  readonly cordoned: boolean;
+  readonly runningVms: number;
+  readonly memoryBytes: number;
+  readonly memoryUsedBytes: number;
+  readonly egress: { readonly capacity: number; readonly counted: number };
+  readonly ingress: { readonly capacity: number; readonly counted: number };
+}
+
+export interface Producer {
+  evacuateNode(input: EvacuateNodeInput): Promise<OperationHandle>;
+  loadBalance(input: LoadBalanceInput): Promise<OperationHandle>;
+  /** What either would do, from the inventories that workers published. */
+  preview(request: { evacuateNode: EvacuateNodeInput } | { loadBalance: LoadBalanceInput }): Promise<PlanPreview>;
+  /** Throws `unknownOperation`. */
+  operation(id: string): Promise<OperationHandle>;
+  /** Newest first. */
+  operations(limit?: number): Promise<OperationRecord[]>;
+  hosts(): Promise<HostStatus[]>;
+  /** True while a worker that carries out operations is alive. */
+  hasWorkers(): Promise<boolean>;
+  cordon(host: string): Promise<ControlOutcome>;
+  uncordon(host: string): Promise<ControlOutcome>;
+  /** Fleet time, for ages and ETAs. */
+  now(): Promise<number>;
+  close(): Promise<void>;
+}
