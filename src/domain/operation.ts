@@ -3,9 +3,9 @@
  * operation by whoever holds the operation's lease, a move by whoever holds the VM's), read by everyone.
  */
 import { z } from 'zod';
+import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
 import { entityName } from './names.ts';
 import { requestSchema } from './request.ts';
-import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
 
 export const operationStates = [
   'queued',
@@ -20,7 +20,13 @@ export const operationStates = [
   'blocked',
 ] as const;
 export type OperationState = (typeof operationStates)[number];
-export const ENDED_OPERATION_STATES: ReadonlySet<OperationState> = new Set(['done', 'partial', 'failed', 'cancelled', 'blocked']);
+export const ENDED_OPERATION_STATES: ReadonlySet<OperationState> = new Set([
+  'done',
+  'partial',
+  'failed',
+  'cancelled',
+  'blocked',
+]);
 
 export const moveStates = [
   'queued',
@@ -76,6 +82,18 @@ export const progressSchema = z.object({
 });
 export type MigrationProgress = z.infer<typeof progressSchema>;
 
+/** Running sums behind the figures; see src/migration/accounting.ts. */
+export const accountSchema = z.object({
+  atMs: z.number(),
+  gotCpuMs: z.number(),
+  /** Frozen when throttling started; from then on it may only fall. null: not throttled yet. */
+  frozenDemandCores: z.number().nullable(),
+  demandCores: z.number(),
+  observedMs: z.number(),
+  shareMs: z.number(),
+});
+export type Account = z.infer<typeof accountSchema>;
+
 export const relaxedSchema = z.object({ requirement: z.string(), atMs: z.number(), why: z.string() });
 
 /** One move being carried out: the migration's own record. */
@@ -102,6 +120,8 @@ export const moveRecordSchema = z.object({
   /** True once `migrate` was sent: a successor knows that the migration it finds is ours. */
   migrateSent: z.boolean(),
   progress: progressSchema.nullable(),
+  /** Where the accounting of harm stands, so that a successor goes on from there. */
+  account: accountSchema.nullable(),
   figures: migrationFiguresSchema,
   relaxed: z.array(relaxedSchema),
 });

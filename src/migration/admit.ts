@@ -1,0 +1,109 @@
+/** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
+import type { Demand } from '../bandwidth/budget.ts';
+import { HostevacError } from '../domain/errors.ts';
+import type { VmOnHost } from '../hypervisors/hypervisor.ts';
+import { because, type MigrationContext, type StepOutcome } from './context.ts';
+
+/**
+ * A migration that gets less than this part of its path is better off waiting: N migrations at B/N each re-dirty N times
+ * longer (Kherbache et al., "Planning live-migrations to prepare servers for maintenance", 2014).
+ */
+const USEFUL_PART = 0.5;
+/** Pages dirtied meanwhile are sent again; one more pass over a tenth of the memory is a mild guest's ordinary case. */
+const RESEND = 1.1;
+
+/** What this migration asks of the budget. */
+export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
+  const { record, policy } = ctx;
+  const path = Math.min(
+    ctx.deps.capacityOf(record.source).egress,
+    ctx.deps.capacityOf(record.destination).ingress,
+    policy.maxBandwidthBytesPerSec ?? Number.POSITIVE_INFINITY,
+  );
+  const inTime = (touchedBytes * RESEND * 1_000) / policy.maxTimeMs;
+  return {
+    migrationId: ctx.budgetId,
+    operationId: record.operationId,
+    vm: record.vm,
+    source: record.source,
+    destination: record.destination,
+    tier: ctx.tier,
+    order: record.queuedAtMs,
+    usefulBytesPerSec: Math.min(path, Math.max(path * USEFUL_PART, inTime)),
+    maxBytesPerSec: path,
+  };
+}
+
+async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
+  const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
+  return inventory.vms.find((vm) => vm.name === ctx.record.vm);
+}
+
+export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
+  const { vm, source } = ctx.record;
+  const found = await vmAtSource(ctx);
+  if (found === undefined) return refused('sourceDied', `${vm} is not at ${source} any more`);
+  if (found.notMigratable !== null)
+    return refused('hypervisorRefused', `${vm} cannot be migrated: ${found.notMigratable}`);
+  const throttle = await ctx.deps.throttleOf(source).unavailable(source);
+  if (throttle !== null) return { cause: 'refused', reason: throttle };
+
+  const demand = demandOf(ctx, found.touchedBytes);
+  for (;;) {
+    const control = await ctx.control();
+    if (control.cancel) return { cause: 'cancel', reason: because('cancelled', `${vm}: cancelled before it began`) };
+    if (ctx.overdue())
+      return refused('deadlineExceeded', `${vm}: the operation's deadline passed before its turn came`);
+    if (control.pause) {
+      await ctx.deps.budget.release(ctx.budgetId);
+      await waitFor(ctx, 'paused; `hostevac resume` lets it go on');
+      continue;
+    }
+    const grant = await ctx.deps.budget.request(demand);
+    if (grant.bytesPerSec > 0) {
+      await ctx.save({ reason: null });
+      return { cause: 'granted' };
+    }
+    await waitFor(ctx, grant.waitingFor ?? 'bandwidth');
+  }
+}
+
+async function waitFor(ctx: MigrationContext, what: string): Promise<void> {
+  const message = `waits for ${what}`;
+  if (ctx.record.reason?.message !== message) await ctx.save({ reason: because('internal', message) });
+  await ctx.idle();
+}
+
+function refused(code: 'sourceDied' | 'hypervisorRefused' | 'deadlineExceeded', message: string): StepOutcome {
+  return { cause: 'refused', reason: because(code, message) };
+}
+
+export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
+  const { id, vm, source, destination } = ctx.record;
+  const target = { vm, source, destination, migrationId: id };
+  const grant = await ctx.deps.budget.request(demandOf(ctx, 0));
+  try {
+    // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
+    await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
+    await ctx.destinationHypervisor.prepareDestination(ctx.lease, target);
+    await ctx.check();
+    await ctx.sourceHypervisor.startMigration(ctx.lease, {
+      ...target,
+      bandwidthBytesPerSec: grant.bytesPerSec,
+      downtimeLimitMs: ctx.policy.maxStallMs,
+    });
+    await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec);
+    return { cause: 'started' };
+  } catch (error) {
+    if (error instanceof HostevacError && BREAKS.has(error.code)) return { cause: 'broken', reason: error.toReason() };
+    throw error;
+  }
+}
+
+/** What a hypervisor may answer that ends this attempt; anything else is not its doing. */
+export const BREAKS: ReadonlySet<string> = new Set([
+  'hypervisorRefused',
+  'hostUnreachable',
+  'destinationDied',
+  'linkFailed',
+]);

@@ -1,0 +1,115 @@
+/**
+ * What two sightings mean, as a pure function: never started, running, finished, left over, or contradictory. Two
+ * running copies, or none, are never "handled". Nothing is asked or done here.
+ */
+import type { Reason } from '../domain/errors.ts';
+import type { OutgoingMigration, Sighting } from '../hypervisors/hypervisor.ts';
+
+/** null: the host did not answer. */
+export type Seen = Sighting | null;
+
+export interface Assessed {
+  readonly verdict:
+    | 'neverStarted'
+    | 'runningOurs'
+    | 'switchingOver'
+    | 'finished'
+    | 'leftovers'
+    /** Ask again; give up as `unreachable` when that has gone on for long. */
+    | 'unknown'
+    | 'refused'
+    | 'contradiction';
+  readonly reason: Reason;
+}
+
+export interface AssessedMove {
+  readonly id: string;
+  readonly vm: string;
+  readonly uuid: string | null;
+  readonly source: string;
+  readonly destination: string;
+  readonly migrateSent: boolean;
+}
+
+/** A copy whose CPUs run or could be told to by its guest's owner: what there must be exactly one of. */
+function live(sighting: Sighting): boolean {
+  return sighting.present && (sighting.state === 'running' || sighting.state === 'paused');
+}
+
+function inFlight(outgoing: OutgoingMigration | null): boolean {
+  return outgoing !== null && ['setup', 'active', 'switchover'].includes(outgoing.status);
+}
+
+/** Ours: the hypervisor carries our id, or cannot carry one and we recorded that we sent `migrate` to this place. */
+function ours(outgoing: OutgoingMigration, move: AssessedMove): boolean {
+  if (outgoing.migrationId !== null) return outgoing.migrationId === move.id;
+  return move.migrateSent && (outgoing.destination === null || outgoing.destination === move.destination);
+}
+
+export function describe(host: string, seen: Seen): string {
+  if (seen === null) return `${host} does not answer`;
+  if (!seen.present) return `${host} does not have it`;
+  const outgoing = seen.outgoing === null ? '' : `, migration ${seen.outgoing.status}`;
+  return `${host} has it ${seen.state}${outgoing}`;
+}
+
+export function assess(move: AssessedMove, source: Seen, destination: Seen): Assessed {
+  const seen = `${describe(move.source, source)}; ${describe(move.destination, destination)}`;
+  const say = (verdict: Assessed['verdict'], code: Reason['code'], message: string): Assessed => ({
+    verdict,
+    reason: { code, message: `${move.vm}: ${message} (${seen})` },
+  });
+
+  if (source === null) return say('unknown', 'hostUnreachable', `the source ${move.source} does not answer`);
+
+  const foreignCopy = [source, destination].find((one) => one?.present && move.uuid !== null && one.uuid !== move.uuid);
+  if (foreignCopy !== undefined) {
+    return say('refused', 'hypervisorRefused', 'another VM of that name (other uuid) is there; rename or remove it');
+  }
+
+  if (source.present && live(source)) {
+    if (destination !== null && live(destination)) {
+      return say(
+        'contradiction',
+        'vmDoubled',
+        'TWO RUNNING COPIES; nothing was touched, decide which one is right and end the other',
+      );
+    }
+    if (source.outgoing !== null && inFlight(source.outgoing)) {
+      if (!ours(source.outgoing, move)) {
+        return say(
+          'refused',
+          'foreignMigration',
+          'a migration that was not started for this move is running; it is left alone',
+        );
+      }
+      return source.outgoing.status === 'switchover'
+        ? say('switchingOver', 'internal', 'its migration is switching over')
+        : say('runningOurs', 'internal', 'its migration is running');
+    }
+    if (destination === null) {
+      return say('refused', 'destinationDied', `the destination ${move.destination} does not answer`);
+    }
+    return destination.present
+      ? say('leftovers', 'internal', 'a copy of an earlier attempt is left at the destination')
+      : say('neverStarted', 'internal', 'no migration was started');
+  }
+
+  // The source's copy does not run: it must have moved, or nobody has it.
+  if (destination === null) {
+    return say('unknown', 'hostUnreachable', `the destination ${move.destination} does not answer`);
+  }
+  if (live(destination)) return say('finished', 'internal', 'it runs at its destination');
+  if (source.present && inFlight(source.outgoing))
+    return say('switchingOver', 'internal', 'its migration is switching over');
+  if (source.present && source.state === 'shutOff') {
+    return say('refused', 'sourceDied', 'it has been shut off at its source; there is nothing to migrate');
+  }
+  if (!source.present && !move.migrateSent) {
+    return say('refused', 'sourceDied', `it is no longer at ${move.source}; nothing was done`);
+  }
+  if (!source.present) {
+    return say('contradiction', 'sourceDied', `it disappeared from ${move.source} before it had moved`);
+  }
+  return say('contradiction', 'vmMissing', 'NO RUNNING COPY at either end; nothing was touched');
+}

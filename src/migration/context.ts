@@ -1,0 +1,157 @@
+/**
+ * What the steps of one migration share: the ports, the record, the VM's lease, and how they wait. Every wait renews the
+ * lease and notices a shutdown, so no step can go on driving a VM that it no longer holds.
+ */
+import type { Budget } from '../bandwidth/budget.ts';
+import type { Clock } from '../clock/clock.ts';
+import { HostevacError, type Reason } from '../domain/errors.ts';
+import type { Control, MoveRecord } from '../domain/operation.ts';
+import type { Policy } from '../domain/policy.ts';
+import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
+import type { WakeupListener, Wakeups } from '../store/cell.ts';
+import type { EventLog } from '../store/event-log.ts';
+import type { Lease, Leases } from '../store/lease.ts';
+import type { Records } from '../store/records.ts';
+import type { Throttle } from '../throttling/throttle.ts';
+import type { Cause, MigrationStep } from './states.ts';
+
+export interface MigrationDeps {
+  readonly clock: Clock;
+  readonly hypervisorOf: HypervisorOf;
+  readonly throttleOf: (host: string) => Throttle;
+  readonly budget: Budget;
+  /** The most a host's NIC may carry, bytes/s. */
+  readonly capacityOf: (host: string) => { readonly egress: number; readonly ingress: number };
+  readonly leases: Leases;
+  readonly records: Records;
+  readonly events: EventLog;
+  readonly wakeups: Wakeups;
+  /** The operation should look again: a move of it has ended. */
+  readonly wakeOperation: (operationId: string) => Promise<void>;
+  /** Hosts whose VMs have just changed: fresh inventories are wanted. */
+  readonly hostsChanged: (hosts: readonly string[]) => Promise<void>;
+  /** Sees every transition taken; for logs and tests. */
+  readonly onTransition?: (transition: Transition) => void;
+}
+
+export interface Transition {
+  readonly moveId: string;
+  readonly vm: string;
+  readonly from: MigrationStep;
+  readonly cause: Cause;
+  readonly to: MigrationStep;
+  readonly reason: Reason | null;
+}
+
+/** What a step found out: the cause that the table knows, and why in words where it is not plain success. */
+export interface StepOutcome {
+  readonly cause: Cause;
+  readonly reason?: Reason;
+}
+
+/** How an attempt that is being cleaned up will end. */
+export type Ending = 'failure' | 'cancel' | 'start';
+
+/** Thrown by waits when this process is shutting down: the step stops where it is, the migration goes on by itself. */
+export class ShuttingDown extends Error {
+  override readonly name = 'ShuttingDown';
+}
+
+/** Longest wait between two looks at lease and flags, real ms; a third of the shortest lease we use is well above. */
+const LONGEST_WAIT_REAL_MS = 1_000;
+
+export class MigrationContext {
+  readonly deps: MigrationDeps;
+  readonly lease: Lease;
+  readonly policy: Policy;
+  /** When the operation must be over, in fleet time; null: no deadline. */
+  readonly deadlineAtMs: number | null;
+  readonly signal: AbortSignal;
+  readonly tier: 'evacuation' | 'rebalance';
+  record: MoveRecord;
+  /** What `cleaning` cleans up after. */
+  ending: Ending = 'failure';
+  /** What waits listen to beside time: the budget or the operation's flags changed. */
+  readonly listener: WakeupListener;
+
+  constructor(given: {
+    deps: MigrationDeps;
+    lease: Lease;
+    policy: Policy;
+    deadlineAtMs: number | null;
+    tier: 'evacuation' | 'rebalance';
+    signal: AbortSignal;
+    record: MoveRecord;
+    listener: WakeupListener;
+  }) {
+    this.deps = given.deps;
+    this.lease = given.lease;
+    this.policy = given.policy;
+    this.deadlineAtMs = given.deadlineAtMs;
+    this.tier = given.tier;
+    this.signal = given.signal;
+    this.record = given.record;
+    this.listener = given.listener;
+  }
+
+  /** One VM has at most one migration, so its budget entry is kept under the VM: an old attempt's grant is found again. */
+  get budgetId(): string {
+    return this.record.vm;
+  }
+
+  get sourceHypervisor(): Hypervisor {
+    return this.deps.hypervisorOf(this.record.source);
+  }
+
+  get destinationHypervisor(): Hypervisor {
+    return this.deps.hypervisorOf(this.record.destination);
+  }
+
+  now(): number {
+    return this.deps.clock.now();
+  }
+
+  async save(change: Partial<MoveRecord>): Promise<void> {
+    this.record = { ...this.record, ...change };
+    await this.deps.records.saveMove(this.lease, this.record);
+  }
+
+  async event(kind: string, message: string): Promise<void> {
+    const { operationId, vm, id } = this.record;
+    await this.deps.events.append({ atMs: this.now(), operationId, kind, vm, moveId: id, message });
+  }
+
+  control(): Promise<Control> {
+    return this.deps.records.control(this.record.operationId);
+  }
+
+  /** True once the operation's deadline has passed. */
+  overdue(): boolean {
+    return this.deadlineAtMs !== null && this.now() >= this.deadlineAtMs;
+  }
+
+  /** Waits `fleetMs` (at most about a second of real time), then `check`s. */
+  async pace(fleetMs: number): Promise<void> {
+    await this.deps.clock.sleep(Math.min(fleetMs, this.deps.clock.fleetMs(LONGEST_WAIT_REAL_MS)), this.signal);
+    await this.check();
+  }
+
+  /** Waits for a wake-up, at most about a second of real time, then `check`s. */
+  async idle(): Promise<void> {
+    await this.listener.next(LONGEST_WAIT_REAL_MS, this.signal);
+    await this.check();
+  }
+
+  /** Throws `ShuttingDown` or `leaseLost` when this process must stop driving the VM. */
+  async check(): Promise<void> {
+    if (this.signal.aborted) throw new ShuttingDown('shutting down');
+    if (!(await this.lease.keep())) {
+      throw new HostevacError('leaseLost', `${this.record.vm}: the lease ran out; another process may drive it now`);
+    }
+  }
+}
+
+/** The reason in a step's own words. */
+export function because(code: Reason['code'], message: string): Reason {
+  return { code, message };
+}

@@ -1,0 +1,224 @@
+/**
+ * Drives one migration through its state table: takes the VM's lease, runs the step of each state, records every
+ * transition, and says to the queue how the delivery ended. Decides nothing about VMs itself.
+ */
+import { BUDGET_TOPIC } from '../bandwidth/budget.ts';
+import { HostevacError, type Reason, reasonOf } from '../domain/errors.ts';
+import { ENDED_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import type { MoveJob, MoveTurn } from '../queue/delivery.ts';
+import { isLease, type Lease } from '../store/lease.ts';
+import { admitting, BREAKS, preparing } from './admit.ts';
+import {
+  because,
+  type Ending,
+  MigrationContext,
+  type MigrationDeps,
+  ShuttingDown,
+  type StepOutcome,
+} from './context.ts';
+import { precopy, switchover } from './converge.ts';
+import { cleaning, reconciling, verifying } from './reconcile.ts';
+import { type Cause, FINAL_STEPS, follow, type MigrationStep, SHOWN_AS } from './states.ts';
+
+const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => Promise<StepOutcome>>>> = {
+  reconciling,
+  admitting,
+  preparing,
+  precopy,
+  switchover,
+  verifying,
+  cleaning,
+};
+
+/** A VM that another process drives is looked at again after this, at the latest (real ms). */
+const HELD_ELSEWHERE_MS = 1_000;
+const AFTER_FAULT_MS = 2_000;
+
+/** One delivery of a move. Never throws for what a hypervisor or another process did; throws for what the store did. */
+export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSignal): Promise<MoveTurn> {
+  const record = await deps.records.move(job.moveId);
+  if (record === null || ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
+  const operation = await deps.records.operation(record.operationId);
+  if (operation === null) return { kind: 'ended', failed: `operation ${record.operationId} is not known any more` };
+
+  const lease = await deps.leases.acquire(`vm:${record.vm}`);
+  if (!isLease(lease)) {
+    return {
+      kind: 'again',
+      afterRealMs: Math.min(Math.max(lease.forMs, 100), HELD_ELSEWHERE_MS),
+      reason: `${record.vm} is driven by process ${lease.heldBy.pid}`,
+    };
+  }
+  try {
+    return await drive(deps, lease, record, operation, signal);
+  } finally {
+    await lease.release();
+    await deps.wakeOperation(record.operationId);
+  }
+}
+
+function endedTurn(record: MoveRecord | null): MoveTurn {
+  if (record === null) return { kind: 'ended', failed: 'its record is gone' };
+  return { kind: 'ended', failed: record.state === 'done' ? null : (record.reason?.message ?? record.state) };
+}
+
+async function drive(
+  deps: MigrationDeps,
+  lease: Lease,
+  before: MoveRecord,
+  operation: OperationRecord,
+  signal: AbortSignal,
+): Promise<MoveTurn> {
+  // Read again under the lease: the last holder may have written since.
+  const record = (await deps.records.move(before.id)) ?? before;
+  if (ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
+  const { request } = operation;
+  const listener = await deps.wakeups.listen(BUDGET_TOPIC);
+  const ctx = new MigrationContext({
+    deps,
+    lease,
+    policy: request.policy,
+    deadlineAtMs: request.deadlineMs === null ? null : operation.createdAtMs + request.deadlineMs,
+    tier: request.kind === 'evacuateNode' ? 'evacuation' : 'rebalance',
+    signal,
+    record,
+    listener,
+  });
+  try {
+    return await walk(ctx);
+  } finally {
+    await listener.close();
+  }
+}
+
+async function walk(ctx: MigrationContext): Promise<MoveTurn> {
+  let step: MigrationStep = 'reconciling';
+  for (;;) {
+    const run = STEPS[step];
+    if (run === undefined) break;
+    const outcome = await interrupted(ctx, step, () => run(ctx));
+    const to = follow(step, outcome.cause);
+    if (to === undefined) {
+      throw new HostevacError('internal', `migration table: ${step} does not know "${outcome.cause}"`);
+    }
+    await enter(ctx, step, outcome, to);
+    step = to;
+  }
+  if (step === 'released') {
+    return { kind: 'again', afterRealMs: HELD_ELSEWHERE_MS, reason: 'released; another delivery goes on with it' };
+  }
+  return endedTurn(ctx.record);
+}
+
+/** Turns what may interrupt any step into a cause of the table. */
+async function interrupted(
+  ctx: MigrationContext,
+  step: MigrationStep,
+  run: () => Promise<StepOutcome>,
+): Promise<StepOutcome> {
+  try {
+    await ctx.check();
+    return await run();
+  } catch (error) {
+    if (error instanceof ShuttingDown) return { cause: 'shutdown' };
+    if (error instanceof HostevacError && error.code === 'leaseLost') {
+      return { cause: 'leaseLost', reason: error.toReason() };
+    }
+    // A host that stops answering in the middle of a step: whatever was going on, look again from the start.
+    const sight: Cause | undefined = ON_BREAK[step];
+    if (error instanceof HostevacError && BREAKS.has(error.code) && sight !== undefined) {
+      return { cause: sight, reason: error.toReason() };
+    }
+    throw error;
+  }
+}
+
+/** What a hypervisor's error means where the step itself did not expect it. */
+const ON_BREAK: Readonly<Partial<Record<MigrationStep, Cause>>> = {
+  reconciling: 'unreachable',
+  admitting: 'refused',
+  precopy: 'lostSight',
+  switchover: 'lostSight',
+  verifying: 'unreachable',
+  cleaning: 'unreachable',
+};
+
+const ENDING: Readonly<Partial<Record<Cause, Ending>>> = { cancel: 'cancel', requeue: 'start' };
+
+async function enter(
+  ctx: MigrationContext,
+  from: MigrationStep,
+  outcome: StepOutcome,
+  to: MigrationStep,
+): Promise<void> {
+  const { cause } = outcome;
+  const reason = outcome.reason ?? null;
+  ctx.deps.onTransition?.({ moveId: ctx.record.id, vm: ctx.record.vm, from, cause, to, reason });
+  if (to === 'released') {
+    await release(ctx, from, cause);
+    return;
+  }
+  if (to === 'halted') await freeIfNothingMoves(ctx);
+  if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
+  // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
+  if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId);
+  const shown = SHOWN_AS[to];
+  const over = FINAL_STEPS.has(to);
+  await ctx.save({
+    step: to,
+    state: shown ?? ctx.record.state,
+    reason: to === 'done' ? null : (reason ?? (to === 'cleaning' ? ctx.record.reason : null)),
+    ...(to === 'admitting' ? { migrateSent: false, progress: null, account: null } : {}),
+    ...(over ? { endedAtMs: ctx.now() } : {}),
+  });
+  await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
+}
+
+/**
+ * Stops driving. After a shutdown the throttle is lifted at once; after a lost lease it may not be touched (a successor
+ * may have set its own) and lifts itself.
+ */
+async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause): Promise<void> {
+  if (cause !== 'shutdown' || !ctx.lease.held()) return;
+  if (from === 'admitting') await ctx.deps.budget.release(ctx.budgetId);
+  const { source, vm } = ctx.record;
+  if (ctx.record.figures.minShare < 1) await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+  await ctx.event(
+    'move.released',
+    `${vm}: this worker is shutting down; a running migration goes on and will be adopted`,
+  );
+}
+
+/** A halted VM keeps its grant only while its source may still be sending. */
+async function freeIfNothingMoves(ctx: MigrationContext): Promise<void> {
+  const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm).catch(() => undefined);
+  if (sample === null || (sample !== undefined && ['completed', 'failed', 'cancelled'].includes(sample.status))) {
+    await ctx.deps.budget.release(ctx.budgetId);
+  }
+}
+
+function eventKind(to: MigrationStep, cause: Cause): string {
+  if (to === 'precopy') return cause === 'runningOurs' ? 'move.adopted' : 'move.precopy';
+  return `move.${to}`;
+}
+
+function told(record: MoveRecord, to: MigrationStep, cause: Cause): string {
+  const path = `${record.vm}: ${record.source} -> ${record.destination}`;
+  switch (to) {
+    case 'precopy':
+      return cause === 'runningOurs' ? `${path}, a running migration was adopted` : `${path}, copying`;
+    case 'done':
+      return `${path}, moved in ${Math.round(record.figures.totalMs)}ms, downtime ${Math.round(record.figures.downtimeMs)}ms`;
+    default:
+      return `${path}, ${to}`;
+  }
+}
+
+/** How a delivery that threw is answered: the truth is looked up again soon. */
+export function afterFault(error: unknown): { turn: MoveTurn; reason: Reason } {
+  const reason = reasonOf(error);
+  return {
+    turn: { kind: 'again', afterRealMs: AFTER_FAULT_MS, reason: reason.message },
+    reason: because(reason.code, reason.message),
+  };
+}

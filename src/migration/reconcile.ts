@@ -1,0 +1,149 @@
+/**
+ * The steps that find out what is true: `reconciling` before anything is done, `verifying` after a migration has
+ * finished, `cleaning` after it has not. They ask both ends and leave the meaning to assess.ts.
+ */
+import { HostevacError, type Reason } from '../domain/errors.ts';
+import type { Sighting } from '../hypervisors/hypervisor.ts';
+import { closeAccount } from './accounting.ts';
+import { type Assessed, assess, type Seen } from './assess.ts';
+import { because, type MigrationContext, type StepOutcome } from './context.ts';
+
+/**
+ * How long an unknown truth is asked for again, fleet ms: longer than a management network's hiccup, short enough that
+ * an operation with an unreachable host ends with that as its reason. Giving up claims nothing about the VM.
+ */
+const PATIENCE_MS = 60_000;
+/** A copy takes a moment to come up after its last byte; two sightings are not taken at one instant either. */
+const SETTLE_MS = 10_000;
+const LOOK_AGAIN_MS = 1_000;
+
+interface Looked extends Assessed {
+  readonly source: Seen;
+  readonly destination: Seen;
+}
+
+async function seen(look: Promise<Sighting>): Promise<Seen> {
+  try {
+    return await look;
+  } catch (error) {
+    if (error instanceof HostevacError && error.code === 'hostUnreachable') return null;
+    throw error;
+  }
+}
+
+/**
+ * Asks both ends. A verdict that two looks at different instants could produce by themselves (the migration finished
+ * between them) is believed only after it has been seen for `SETTLE_MS`.
+ */
+async function look(ctx: MigrationContext): Promise<Looked> {
+  const { vm, source, destination } = ctx.record;
+  const [atSource, atDestination] = await Promise.all([
+    seen(ctx.sourceHypervisor.look(source, vm)),
+    seen(ctx.destinationHypervisor.look(destination, vm)),
+  ]);
+  return { ...assess(ctx.record, atSource, atDestination), source: atSource, destination: atDestination };
+}
+
+/** Looks until the verdict is one that may be acted on. */
+async function lookUntilSure(ctx: MigrationContext): Promise<Looked> {
+  const began = ctx.now();
+  for (;;) {
+    const looked = await look(ctx);
+    const waited = ctx.now() - began;
+    const doubtful = looked.verdict === 'unknown' ? PATIENCE_MS : looked.verdict === 'contradiction' ? SETTLE_MS : 0;
+    if (waited >= doubtful) return looked;
+    if (ctx.record.reason?.message !== looked.reason.message) await ctx.save({ reason: looked.reason });
+    await ctx.pace(LOOK_AGAIN_MS);
+  }
+}
+
+export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
+  const looked = await lookUntilSure(ctx);
+  const { reason } = looked;
+  if (ctx.record.uuid === null && looked.source?.present) await ctx.save({ uuid: looked.source.uuid });
+  switch (looked.verdict) {
+    case 'unknown':
+      return { cause: 'unreachable', reason };
+    case 'refused':
+      // The truth has been seen: what an earlier attempt of ours held is free, unless something foreign is using it.
+      if (reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId);
+      return { cause: 'refused', reason };
+    case 'contradiction':
+      return { cause: 'contradiction', reason };
+    case 'leftovers':
+      ctx.ending = (await ctx.control()).cancel ? 'cancel' : 'start';
+      return { cause: 'leftovers', reason };
+    case 'neverStarted': {
+      await ctx.deps.budget.release(ctx.budgetId);
+      const control = await ctx.control();
+      return control.cancel
+        ? { cause: 'cancel', reason: because('cancelled', `${ctx.record.vm}: cancelled before it began`) }
+        : { cause: 'neverStarted' };
+    }
+    default:
+      return { cause: looked.verdict };
+  }
+}
+
+export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
+  const { vm, source, destination, startedAtMs, figures } = ctx.record;
+  const looked = await lookUntilSure(ctx);
+  if (looked.verdict === 'unknown') return { cause: 'unreachable', reason: looked.reason };
+  if (looked.verdict !== 'finished' || looked.destination === null) {
+    return { cause: 'contradiction', reason: looked.reason };
+  }
+  const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
+  const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
+  if (looked.source?.present) await ctx.sourceHypervisor.retire(ctx.lease, source, vm);
+  await ctx.deps.budget.release(ctx.budgetId);
+  await ctx.save({
+    figures: closeAccount(ctx.record.account, figures, {
+      totalMs: startedAtMs === null ? 0 : endedAtMs - startedAtMs,
+      downtimeMs: sample?.downtimeMs ?? figures.downtimeMs,
+      transferredBytes: sample?.transferredBytes ?? ctx.record.progress?.transferredBytes ?? 0,
+    }),
+  });
+  await ctx.deps.hostsChanged([source, destination]);
+  return { cause: 'verified' };
+}
+
+/**
+ * Makes a failed or cancelled attempt undone: no outgoing migration, no throttle at the source, nothing waiting at the
+ * destination, and the VM seen running. Each act is harmless where there is nothing to do, so it may be repeated.
+ */
+export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
+  const { vm, source, destination } = ctx.record;
+  const began = ctx.now();
+  for (;;) {
+    const before = await lookUntilSure(ctx);
+    if (before.verdict === 'finished') return { cause: 'finished' };
+    if (before.verdict === 'contradiction') return { cause: 'contradiction', reason: before.reason };
+    if (before.verdict === 'unknown') return { cause: 'unreachable', reason: before.reason };
+    if (before.verdict === 'refused' && before.reason.code === 'sourceDied') {
+      return { cause: 'contradiction', reason: before.reason };
+    }
+    await ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm);
+    await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+    if (before.destination?.present && before.destination.state === 'incoming') {
+      await ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm);
+    }
+    const after = await look(ctx);
+    // `refused` here is a destination that does not answer: nothing can be left on it that we could see or remove.
+    if (after.verdict === 'neverStarted' || (after.verdict === 'refused' && after.reason.code === 'destinationDied')) {
+      await ctx.deps.budget.release(ctx.budgetId);
+      await ctx.deps.hostsChanged([source, destination]);
+      return { cause: CLEANED[ctx.ending], ...(ctx.record.reason === null ? {} : { reason: ctx.record.reason }) };
+    }
+    if (ctx.now() - began > PATIENCE_MS) return { cause: 'unreachable', reason: stillThere(ctx, after.reason) };
+    await ctx.pace(LOOK_AGAIN_MS);
+  }
+}
+
+const CLEANED = { failure: 'cleanAfterFailure', cancel: 'cleanAfterCancel', start: 'cleanToStart' } as const;
+
+function stillThere(ctx: MigrationContext, reason: Reason): Reason {
+  return because(
+    reason.code,
+    `${ctx.record.vm}: could not be cleaned up after ${PATIENCE_MS / 1_000}s: ${reason.message}`,
+  );
+}

@@ -1,0 +1,232 @@
+/**
+ * The records of operations and moves, over cells. One index per fleet holds every active request, the idempotency keys
+ * and who is evacuated, so that creating an operation is one atomic write; an operation's own record can be rebuilt from
+ * it. Ended records expire. What the records mean is the workflows' business.
+ */
+import { z } from 'zod';
+import { HostevacError } from '../domain/errors.ts';
+import {
+  type Control,
+  controlSchema,
+  ENDED_MOVE_STATES,
+  ENDED_OPERATION_STATES,
+  type MoveRecord,
+  moveRecordSchema,
+  NO_CONTROL,
+  type OperationRecord,
+  operationRecordSchema,
+} from '../domain/operation.ts';
+import { type OperationRequest, requestSchema } from '../domain/request.ts';
+import { Cell, type CellStore } from './cell.ts';
+import type { Fence } from './lease.ts';
+
+/** Ended records are kept this long (real time) and the index lists at most this many of them. */
+const KEEP_ENDED_MS = 7 * 86_400_000;
+const KEEP_ENDED_COUNT = 500;
+const KEEP_KEYS_COUNT = 1_000;
+
+const indexSchema = z.object({
+  active: z.record(z.string(), z.object({ request: requestSchema, createdAtMs: z.number() })),
+  /** Newest last. */
+  ended: z.array(z.string()),
+  keys: z.record(z.string(), z.object({ id: z.string(), content: z.string(), atMs: z.number() })),
+});
+type Index = z.infer<typeof indexSchema>;
+
+export interface NewOperation {
+  readonly id: string;
+  readonly request: OperationRequest;
+  readonly createdAtMs: number;
+  readonly idempotencyKey: string | null;
+}
+
+export type Creation = { readonly id: string; readonly acceptance: 'created' | 'joined' | 'repeated' };
+
+/** Topic on which a change to an operation, its moves or its flags wakes those who follow it. */
+export const operationTopic = (operationId: string): string => `operation:${operationId}`;
+
+export class Records {
+  readonly #store: CellStore;
+  readonly #index: Cell<Index>;
+
+  constructor(store: CellStore) {
+    this.#store = store;
+    this.#index = new Cell(store, 'index', indexSchema, { active: {}, ended: [], keys: {} });
+  }
+
+  /**
+   * Keeps a request. The same key with the same content gives the operation that it made (`repeated`); an evacuation of
+   * a host that is being evacuated joins it. Throws `idempotencyConflict`.
+   */
+  create(operation: NewOperation): Promise<Creation> {
+    const content = JSON.stringify(operation.request);
+    return this.#index.update<Creation>((index) => {
+      const known = operation.idempotencyKey === null ? undefined : index.keys[operation.idempotencyKey];
+      if (known !== undefined) {
+        if (known.content !== content) {
+          throw new HostevacError(
+            'idempotencyConflict',
+            `The idempotency key "${operation.idempotencyKey}" was used for another request (operation ${known.id}); use a new key for a new request`,
+          );
+        }
+        return { unchanged: true, result: { id: known.id, acceptance: 'repeated' } };
+      }
+      const id = evacuationOf(index, operation.request) ?? operation.id;
+      const created = id === operation.id;
+      const keys =
+        operation.idempotencyKey === null
+          ? index.keys
+          : newest({ ...index.keys, [operation.idempotencyKey]: { id, content, atMs: operation.createdAtMs } });
+      if (!created && keys === index.keys) return { unchanged: true, result: { id, acceptance: 'joined' } };
+      const active = created
+        ? { ...index.active, [id]: { request: operation.request, createdAtMs: operation.createdAtMs } }
+        : index.active;
+      return { value: { ...index, active, keys }, result: { id, acceptance: created ? 'created' : 'joined' } };
+    });
+  }
+
+  async activeOperations(): Promise<string[]> {
+    return Object.keys((await this.#index.read()).active);
+  }
+
+  /** Newest first, active ones before ended ones. */
+  async recentOperations(limit: number): Promise<OperationRecord[]> {
+    const index = await this.#index.read();
+    const active = Object.entries(index.active).sort(([, a], [, b]) => b.createdAtMs - a.createdAtMs);
+    const ids = [...active.map(([id]) => id), ...index.ended.toReversed()].slice(0, limit);
+    const records = await Promise.all(ids.map((id) => this.operation(id)));
+    return records.filter((record) => record !== null);
+  }
+
+  /** null: never was, or expired. */
+  async operation(id: string): Promise<OperationRecord | null> {
+    const record = await this.#operationCell(id).read();
+    if (record !== null) return record;
+    const entry = (await this.#index.read()).active[id];
+    return entry === undefined ? null : initialRecord(id, entry.request, entry.createdAtMs);
+  }
+
+  /** Refused (`leaseLost`) when a successor has written. Ending an operation takes it out of the active ones. */
+  async saveOperation(fence: Fence, record: OperationRecord): Promise<void> {
+    fence.assertHeld();
+    await this.#operationCell(record.id).update((current) => {
+      refuseStale(fence, current, record.id);
+      return { value: { ...record, token: fence.token }, result: undefined };
+    });
+    if (ENDED_OPERATION_STATES.has(record.state)) await this.#retire(record.id);
+  }
+
+  async moves(ids: readonly string[]): Promise<(MoveRecord | null)[]> {
+    if (ids.length === 0) return [];
+    const texts = await this.#store.readMany(ids.map((id) => `move:${id}`));
+    return texts.map(({ text }) => (text === null ? null : moveRecordSchema.parse(JSON.parse(text))));
+  }
+
+  async move(id: string): Promise<MoveRecord | null> {
+    return this.#moveCell(id, '').read();
+  }
+
+  /** Creates the record of a move that is to be made; one that is there already is left as it is. */
+  async createMove(record: MoveRecord): Promise<void> {
+    await this.#moveCell(record.id, record.operationId).update((current) =>
+      current === null ? { value: record, result: undefined } : { unchanged: true, result: undefined },
+    );
+  }
+
+  /** Refused (`leaseLost`) when a successor has written. */
+  async saveMove(fence: Fence, record: MoveRecord): Promise<void> {
+    fence.assertHeld();
+    await this.#moveCell(record.id, record.operationId).update((current) => {
+      refuseStale(fence, current, record.id);
+      return { value: { ...record, token: fence.token }, result: undefined };
+    });
+  }
+
+  /** Ends a move that no worker has begun (cancelled before its turn). False: somebody began it. */
+  async endUnbegunMove(id: string, change: Pick<MoveRecord, 'state' | 'reason' | 'endedAtMs'>): Promise<boolean> {
+    const operationId = (await this.move(id))?.operationId ?? '';
+    return this.#moveCell(id, operationId).update<boolean>((current) => {
+      if (current === null || current.token > 0) return { unchanged: true, result: false };
+      return { value: { ...current, ...change, step: 'cancelled' }, result: true };
+    });
+  }
+
+  async control(operationId: string): Promise<Control> {
+    return this.#controlCell(operationId).read();
+  }
+
+  /** Sets flags; the result says whether anything changed. */
+  async setControl(operationId: string, change: Partial<Control>): Promise<boolean> {
+    return this.#controlCell(operationId).update<boolean>((current) => {
+      const value = { ...current, ...change };
+      const same = JSON.stringify(value) === JSON.stringify(current);
+      return same ? { unchanged: true, result: false } : { value, result: true };
+    });
+  }
+
+  async #retire(id: string): Promise<void> {
+    await this.#index.update((index) => {
+      if (index.active[id] === undefined) return { unchanged: true, result: undefined };
+      const { [id]: _ended, ...active } = index.active;
+      return { value: { ...index, active, ended: [...index.ended, id].slice(-KEEP_ENDED_COUNT) }, result: undefined };
+    });
+  }
+
+  #operationCell(id: string): Cell<OperationRecord | null> {
+    return new Cell(this.#store, `operation:${id}`, operationRecordSchema.nullable(), null, {
+      topic: operationTopic(id),
+      expireMs: (record) => (record !== null && ENDED_OPERATION_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
+    });
+  }
+
+  #moveCell(id: string, operationId: string): Cell<MoveRecord | null> {
+    return new Cell(this.#store, `move:${id}`, moveRecordSchema.nullable(), null, {
+      topic: operationTopic(operationId),
+      expireMs: (record) => (record !== null && ENDED_MOVE_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
+    });
+  }
+
+  #controlCell(operationId: string): Cell<Control> {
+    return new Cell(this.#store, `control:${operationId}`, controlSchema, NO_CONTROL, {
+      topic: operationTopic(operationId),
+      expireMs: () => 2 * KEEP_ENDED_MS,
+    });
+  }
+}
+
+export function initialRecord(id: string, request: OperationRequest, createdAtMs: number): OperationRecord {
+  return {
+    id,
+    request,
+    state: 'queued',
+    createdAtMs,
+    startedAtMs: null,
+    endedAtMs: null,
+    round: 0,
+    tasks: [],
+    reason: null,
+    waitingFor: [],
+    token: 0,
+  };
+}
+
+function evacuationOf(index: Index, request: OperationRequest): string | undefined {
+  if (request.kind !== 'evacuateNode') return undefined;
+  return Object.entries(index.active).find(
+    ([, entry]) => entry.request.kind === 'evacuateNode' && entry.request.host === request.host,
+  )?.[0];
+}
+
+function newest(keys: Index['keys']): Index['keys'] {
+  const entries = Object.entries(keys).sort(([, a], [, b]) => a.atMs - b.atMs);
+  return Object.fromEntries(entries.slice(-KEEP_KEYS_COUNT));
+}
+
+function refuseStale(fence: Fence, current: { readonly token: number } | null, id: string): void {
+  if (current !== null && current.token > fence.token) {
+    throw new HostevacError(
+      'leaseLost',
+      `${id}: another process has taken over (token ${current.token} > ${fence.token})`,
+    );
+  }
+}
