@@ -1,0 +1,222 @@
+/**
+ * The bandwidth allocation, pure: who may send how fast, given capacities and everyone's demand. Not here: where the
+ * entries are kept and who is told (cell-budget.ts), or what a useful rate is (convergence).
+ *
+ * The rules, in the order of rank (tier, then order, then id):
+ *
+ * 1. Never over. An entry counts as `max(target, inForce)` on every resource of its path, and no target grows, and none
+ *    starts, beyond what is left. Targets fall only where a capacity or the entry's own maximum has fallen; the bytes
+ *    that are given up stay counted until `inForce` falls, that is, until the hypervisor is known to use less.
+ * 2. Full rate to few. A waiting entry starts when its whole path can give it a useful rate, and then gets all it can
+ *    use; a started one grows into what is free. Both in rank, so the first of a host fills the link and the rest wait:
+ *    N migrations at B/N each re-dirty N times longer (Kherbache et al., mVM).
+ * 3. No idling behind a busy path. An entry that cannot start holds what is free on the resources that are too short
+ *    for it, so that they add up to what it needs; what it could have elsewhere, later ones may use.
+ * 4. No starvation. Rule 3 lets later ones keep busy in turn the two ends that the waiting one needs at once. So after
+ *    `PATIENCE` of them have started at its cost it holds a useful rate on the whole of its path. Idling begins only
+ *    there, and only for as long as the migrations that run take to end.
+ * 5. Never to 0. QEMU reads `max-bandwidth: 0` as unlimited, so a started entry keeps a floor however small the capacity
+ *    has become.
+ *
+ * No preemption: an evacuation goes before rebalances in starting, but waits for those that run.
+ */
+import type { Demand } from './budget.ts';
+import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
+
+export interface Entry extends Demand {
+  /** What it may use, bytes/s; 0 while it waits. */
+  readonly target: number;
+  /** The most that its hypervisor may be using, or be told to use next. */
+  readonly inForce: number;
+  readonly started: boolean;
+  /** How many later ones have started at its cost while it waited. */
+  readonly overtaken: number;
+}
+
+export interface AllocationInput extends Network {
+  readonly entries: readonly Entry[];
+}
+
+export interface Allocation {
+  /** By migration id: bytes/s, whole; 0: wait. */
+  readonly targets: ReadonlyMap<string, number>;
+  /** By migration id; only grows while an entry waits. */
+  readonly overtaken: ReadonlyMap<string, number>;
+}
+
+/** Later ones that may start at the cost of a waiting one. Larger: less idling, longer waits for awkward paths. */
+export const PATIENCE = 4;
+
+/** What a started entry keeps when capacity falls, unless even that, times those on the resource, is too much. */
+export const FLOOR_BYTES_PER_SEC = 2 ** 20;
+
+/** Start order: evacuations before rebalances, then `order`, then id. */
+export function byRank(a: Demand, b: Demand): number {
+  if (a.tier !== b.tier) return a.tier === 'evacuation' ? -1 : 1;
+  return a.order - b.order || (a.migrationId < b.migrationId ? -1 : a.migrationId > b.migrationId ? 1 : 0);
+}
+
+/** Something is or may be running for it: whoever uses bytes has started, whatever the record says. */
+export function hasStarted(entry: Entry): boolean {
+  return entry.started || entry.target > 0 || entry.inForce > 0;
+}
+
+/** What a waiting one needs on each resource of its path, whole bytes/s. */
+export function neededBytesPerSec(demand: Demand): number {
+  return Math.max(1, Math.min(Math.ceil(demand.usefulBytesPerSec), mostBytesPerSec(demand)));
+}
+
+function mostBytesPerSec(demand: Demand): number {
+  return Math.max(1, Math.floor(demand.maxBytesPerSec));
+}
+
+/** A second run on its own outcome changes nothing. */
+export function allocate(input: AllocationInput): Allocation {
+  const table = new Table(input);
+  const flows = [...input.entries].sort(byRank).map((entry) => table.enter(entry));
+  shrink(flows);
+  for (const flow of flows) for (const lane of flow.lanes) lane.counted += countedOf(flow);
+  const waiting: Flow[] = [];
+  for (const flow of flows) {
+    if (flow.target > 0) {
+      grow(flow);
+    } else if (start(flow)) {
+      if (countOvertaken(flow, waiting)) holdAgain(waiting);
+    } else if (flow.lanes.every((lane) => lane.capacity >= flow.needed)) {
+      waiting.push(flow);
+      hold(flow);
+    }
+    // else: no release would ever let it start. It holds nothing, and `waitingFor` says so.
+  }
+  return {
+    targets: new Map(flows.map(({ entry, target }) => [entry.migrationId, target])),
+    overtaken: new Map(flows.map(({ entry, overtaken }) => [entry.migrationId, overtaken])),
+  };
+}
+
+/** One resource while an allocation is being made. */
+interface Lane {
+  readonly capacity: number;
+  /** Started entries on it. */
+  running: number;
+  /** Sum of their targets. */
+  targets: number;
+  /** Sum of `max(target, inForce)`. */
+  counted: number;
+  /** Set aside for waiting entries of higher rank than the one being looked at. */
+  held: number;
+}
+
+/** One entry while an allocation is being made. */
+interface Flow {
+  readonly entry: Entry;
+  readonly lanes: readonly Lane[];
+  readonly needed: number;
+  readonly most: number;
+  target: number;
+  overtaken: number;
+}
+
+class Table {
+  readonly #network: Network;
+  readonly #lanes = new Map<string, Lane>();
+
+  constructor(network: Network) {
+    this.#network = network;
+  }
+
+  enter(entry: Entry): Flow {
+    const lanes = pathOf(entry.source, entry.destination, this.#network.links).map((resource) => this.#lane(resource));
+    const most = mostBytesPerSec(entry);
+    // One that is adopted (it sends, but has no target) keeps what it uses.
+    const kept = entry.target > 0 ? entry.target : entry.inForce;
+    const target = hasStarted(entry) ? Math.max(1, Math.min(Math.floor(kept), most)) : 0;
+    if (target > 0) {
+      for (const lane of lanes) {
+        lane.running += 1;
+        lane.targets += target;
+      }
+    }
+    return { entry, lanes, needed: neededBytesPerSec(entry), most, target, overtaken: entry.overtaken };
+  }
+
+  #lane(resource: Resource): Lane {
+    const key = keyOf(resource);
+    const known = this.#lanes.get(key);
+    if (known !== undefined) return known;
+    const capacity = capacityOf(resource, this.#network);
+    const lane: Lane = { capacity, running: 0, targets: 0, counted: 0, held: 0 };
+    this.#lanes.set(key, lane);
+    return lane;
+  }
+}
+
+function countedOf(flow: Flow): number {
+  return Math.max(flow.target, Math.ceil(flow.entry.inForce));
+}
+
+/** Where capacity fell below what runs: the last of rank gives first, down to the floor. */
+function shrink(flows: readonly Flow[]): void {
+  for (const flow of [...flows].reverse()) {
+    if (flow.target === 0) continue;
+    const excess = Math.max(...flow.lanes.map((lane) => lane.targets - lane.capacity));
+    const share = Math.min(...flow.lanes.map((lane) => Math.floor(lane.capacity / lane.running)));
+    const floor = Math.max(1, Math.min(FLOOR_BYTES_PER_SEC, share));
+    const cut = Math.min(excess, flow.target - floor);
+    if (cut <= 0) continue;
+    flow.target -= cut;
+    for (const lane of flow.lanes) lane.targets -= cut;
+  }
+}
+
+function freeFor(flow: Flow): number {
+  return Math.min(...flow.lanes.map((lane) => lane.capacity - lane.counted - lane.held));
+}
+
+function raise(flow: Flow, target: number): void {
+  const before = countedOf(flow);
+  flow.target = target;
+  for (const lane of flow.lanes) lane.counted += countedOf(flow) - before;
+}
+
+function grow(flow: Flow): void {
+  // What it uses itself is its own, also where its target has fallen and the hypervisor has not followed yet.
+  const target = Math.min(flow.most, countedOf(flow) + freeFor(flow));
+  if (target > flow.target) raise(flow, target);
+}
+
+function start(flow: Flow): boolean {
+  const free = freeFor(flow);
+  if (free < flow.needed) return false;
+  raise(flow, Math.min(flow.most, free));
+  return true;
+}
+
+/** Rules 3 and 4: what a waiting entry keeps from those behind it. */
+function hold(flow: Flow): void {
+  for (const lane of flow.lanes) {
+    const free = Math.max(0, lane.capacity - lane.counted - lane.held);
+    if (free < flow.needed) lane.held += free;
+    else if (flow.overtaken >= PATIENCE) lane.held += flow.needed;
+  }
+}
+
+/** True when somebody's patience ended. At its cost: it could have had a lane of its path, and no longer can. */
+function countOvertaken(starter: Flow, waiting: readonly Flow[]): boolean {
+  let ended = false;
+  for (const flow of waiting) {
+    const lost = flow.lanes.some((lane) => {
+      const free = lane.capacity - lane.counted;
+      return starter.lanes.includes(lane) && free < flow.needed && free + starter.target >= flow.needed;
+    });
+    if (!lost) continue;
+    flow.overtaken += 1;
+    ended ||= flow.overtaken === PATIENCE;
+  }
+  return ended;
+}
+
+function holdAgain(waiting: readonly Flow[]): void {
+  for (const flow of waiting) for (const lane of flow.lanes) lane.held = 0;
+  for (const flow of waiting) hold(flow);
+}

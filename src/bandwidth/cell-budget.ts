@@ -1,0 +1,184 @@
+/**
+ * The bandwidth budget in one cell that all processes share: every change runs the pure allocation over all entries and
+ * lands by compare-and-set, so no two processes ever give the same bytes. An entry stays until `release`: there is no
+ * expiry, because a dead worker says nothing about its hypervisor. Not here: the rules (allocate.ts).
+ */
+import { z } from 'zod';
+import { HostevacError } from '../domain/errors.ts';
+import type { Fleet } from '../domain/fleet.ts';
+import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
+import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
+import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse } from './budget.ts';
+import { capacityOf, keyOf, type Network, type Resource } from './resources.ts';
+import { describeWait } from './waiting-for.ts';
+
+const entrySchema = z.object({
+  migrationId: z.string(),
+  operationId: z.string(),
+  vm: z.string(),
+  source: z.string(),
+  destination: z.string(),
+  tier: z.enum(['evacuation', 'rebalance']),
+  order: z.number(),
+  usefulBytesPerSec: z.number(),
+  maxBytesPerSec: z.number(),
+  target: z.number(),
+  inForce: z.number(),
+  started: z.boolean(),
+  overtaken: z.number(),
+});
+
+/** A capacity set by a person in place of the fleet file's. */
+const overrideSchema = z.object({ bytesPerSec: z.number().min(0), by: z.string(), atMs: z.number() });
+export type CapacityOverride = z.infer<typeof overrideSchema>;
+
+const stateSchema = z.object({
+  entries: z.record(z.string(), entrySchema),
+  /** By `keyOf` the resource. */
+  overrides: z.record(z.string(), overrideSchema),
+});
+type State = z.infer<typeof stateSchema>;
+
+const EMPTY: State = { entries: {}, overrides: {} };
+
+/** JSON has no infinity; no link carries this much. */
+const MOST_BYTES_PER_SEC = Number.MAX_SAFE_INTEGER;
+
+export class CellBudget implements Budget {
+  readonly #fleet: Fleet;
+  readonly #network: Network;
+  readonly #cell: Cell<State>;
+
+  constructor(store: CellStore, fleet: Fleet) {
+    this.#fleet = fleet;
+    this.#network = networkOf(fleet);
+    this.#cell = new Cell(store, 'budget', stateSchema, EMPTY, { topic: BUDGET_TOPIC });
+  }
+
+  /** Throws `unknownHost` when an end is not in the fleet. Nothing is written when nothing changes. */
+  async request(demand: Demand): Promise<Grant> {
+    for (const host of [demand.source, demand.destination]) {
+      if (!Object.hasOwn(this.#network.capacities, host)) {
+        const message = `${demand.vm}: the fleet has no host ${host}; there is no bandwidth to grant`;
+        throw new HostevacError('unknownHost', message);
+      }
+    }
+    return this.#cell.update((state) => {
+      const { migrationId } = demand;
+      const entry = renewed(state.entries[migrationId], demand);
+      const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
+      const settled = next.entries[migrationId] ?? entry;
+      // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
+      const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
+      const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
+      const waitingFor = mine.target > 0 ? null : describeWait(this.#input(value), mine);
+      return changeTo(state, value, { bytesPerSec: mine.target, waitingFor });
+    });
+  }
+
+  /**
+   * Callers say this after each change of the hypervisor's limit, in the order in which they made them: what is said
+   * replaces what was known.
+   */
+  async inForce(migrationId: string, bytesPerSec: number): Promise<void> {
+    await this.#cell.update((state) => {
+      const entry = state.entries[migrationId];
+      if (entry === undefined) return { unchanged: true, result: undefined };
+      const inForce = Math.min(Math.max(0, Math.ceil(bytesPerSec)), MOST_BYTES_PER_SEC);
+      const entries = { ...state.entries, [migrationId]: { ...entry, inForce, started: entry.started || inForce > 0 } };
+      return changeTo(state, this.#settled({ ...state, entries }), undefined);
+    });
+  }
+
+  async release(migrationId: string): Promise<void> {
+    await this.#cell.update((state) => {
+      const { [migrationId]: gone, ...entries } = state.entries;
+      if (gone === undefined) return { unchanged: true, result: undefined };
+      return changeTo(state, this.#settled({ ...state, entries }), undefined);
+    });
+  }
+
+  async use(): Promise<readonly HostUse[]> {
+    const state = await this.#cell.read();
+    const entries = Object.values(state.entries);
+    const network = this.#input(state);
+    const lane = (host: string, kind: 'egress' | 'ingress', end: 'source' | 'destination'): HostUse['egress'] => ({
+      capacity: capacityOf({ kind, host }, network),
+      counted: entries
+        .filter((entry) => entry[end] === host)
+        .reduce((sum, { target, inForce }) => sum + Math.max(target, inForce), 0),
+    });
+    return this.#fleet.hosts.map(({ name: host }) => ({
+      host,
+      egress: lane(host, 'egress', 'source'),
+      ingress: lane(host, 'ingress', 'destination'),
+    }));
+  }
+
+  /**
+   * Another capacity for a resource from now on, or (null) the fleet file's again. Lower than what runs: targets fall at
+   * once, and nothing starts or grows until what is in force fits.
+   */
+  async override(resource: Resource, override: CapacityOverride | null): Promise<void> {
+    await this.#cell.update((state) => {
+      const key = keyOf(resource);
+      const { [key]: _, ...others } = state.overrides;
+      const overrides = override === null ? others : { ...others, [key]: override };
+      return changeTo(state, this.#settled({ ...state, overrides }), undefined);
+    });
+  }
+
+  #input(state: State): AllocationInput {
+    const overrides = Object.entries(state.overrides).map(([key, { bytesPerSec }]) => [key, bytesPerSec] as const);
+    return { ...this.#network, overrides: Object.fromEntries(overrides), entries: Object.values(state.entries) };
+  }
+
+  /** The state after an allocation over all entries. */
+  #settled(state: State): State {
+    const { targets, overtaken } = allocate(this.#input(state));
+    const entries: Record<string, Entry> = {};
+    for (const [id, entry] of Object.entries(state.entries)) {
+      const target = targets.get(id) ?? entry.target;
+      const next = { ...entry, target, overtaken: overtaken.get(id) ?? entry.overtaken };
+      entries[id] = { ...next, started: hasStarted(next) };
+    }
+    return { ...state, entries };
+  }
+}
+
+function renewed(known: Entry | undefined, demand: Demand): Entry {
+  return {
+    migrationId: demand.migrationId,
+    operationId: demand.operationId,
+    vm: demand.vm,
+    source: demand.source,
+    destination: demand.destination,
+    tier: demand.tier,
+    order: demand.order,
+    usefulBytesPerSec: Math.min(Math.max(0, demand.usefulBytesPerSec), MOST_BYTES_PER_SEC),
+    maxBytesPerSec: Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC),
+    target: known?.target ?? 0,
+    inForce: known?.inForce ?? 0,
+    started: known?.started ?? false,
+    overtaken: known?.overtaken ?? 0,
+  };
+}
+
+/** The same text is no change: an idle tick costs a read, wakes nobody and makes nobody's write conflict. */
+function changeTo<R>(before: State, after: State, result: R): CellChange<State, R> {
+  if (JSON.stringify(before) === JSON.stringify(after)) return { unchanged: true, result };
+  return { value: after, result };
+}
+
+function networkOf(fleet: Fleet): Network {
+  const capacities: Record<string, { egress: number; ingress: number }> = {};
+  const ofHost: Record<string, readonly string[]> = {};
+  for (const { name, egress, ingress, links } of fleet.hosts) {
+    capacities[name] = { egress, ingress };
+    if (links !== undefined) ofHost[name] = links;
+  }
+  return {
+    capacities,
+    links: { capacities: Object.fromEntries(fleet.links.map((link) => [link.name, link.capacity])), ofHost },
+  };
+}

@@ -1,0 +1,75 @@
+/** What a migration without a grant waits for, in words. Not here: the decision that it waits (allocate.ts). */
+import { formatRate } from '../domain/units.ts';
+import { type AllocationInput, byRank, type Entry, hasStarted, neededBytesPerSec } from './allocate.ts';
+import { capacityOf, describeResource, keyOf, pathOf, type Resource } from './resources.ts';
+
+/** More names would not be read. */
+const HOLDERS_SHOWN = 3;
+
+interface Lane {
+  readonly resource: Resource;
+  readonly capacity: number;
+  /** The entries that count on it, the largest first. */
+  readonly holders: readonly Entry[];
+  readonly free: number;
+}
+
+/** For an entry of `input` that has not started. */
+export function describeWait(input: AllocationInput, entry: Entry): string {
+  const needed = neededBytesPerSec(entry);
+  const lanes = lanesOf(input, entry);
+  const needs = `needs ${formatRate(needed)}`;
+  const small = lanes.filter(({ capacity }) => capacity < needed);
+  if (small.length > 0) {
+    const carried = small.map(
+      ({ resource, capacity }) => `${describeResource(resource)} carries ${formatRate(capacity)}`,
+    );
+    return `${carried.join(', ')}, ${needs}: it cannot start before the capacity is raised`;
+  }
+  const short = lanes.filter(({ free }) => free < needed);
+  if (short.length > 0) {
+    return short
+      .map(({ resource, capacity, free, holders }) => {
+        const available = `${formatRate(Math.max(0, free))} of ${formatRate(capacity)} free`;
+        return `${describeResource(resource)}: ${available}, ${needs}; held by ${names(holders)}`;
+      })
+      .join(' -- and ');
+  }
+  return describeQueue(input, entry);
+}
+
+/** Its path is free, but somebody before it is saving up for it. */
+function describeQueue(input: AllocationInput, entry: Entry): string {
+  const keys = new Set(lanesOf(input, entry).map(({ resource }) => keyOf(resource)));
+  const [first] = input.entries
+    .filter((other) => other !== entry && !hasStarted(other) && byRank(other, entry) < 0)
+    .filter((other) => lanesOf(input, other).some(({ resource }) => keys.has(keyOf(resource))))
+    .sort(byRank);
+  if (first === undefined) return 'its turn';
+  const short = lanesOf(input, first).filter(({ free }) => free < neededBytesPerSec(first));
+  const what = short.map(({ resource }) => describeResource(resource)).join(' and ');
+  return `behind ${names([first])}${what === '' ? '' : `, which waits for ${what}`}`;
+}
+
+function lanesOf(input: AllocationInput, entry: Entry): Lane[] {
+  return pathOf(entry.source, entry.destination, input.links).map((resource) => {
+    const key = keyOf(resource);
+    const holders = input.entries
+      .filter((other) => counted(other) > 0)
+      .filter((other) => pathOf(other.source, other.destination, input.links).some((each) => keyOf(each) === key))
+      .sort((a, b) => counted(b) - counted(a) || byRank(a, b));
+    const capacity = capacityOf(resource, input);
+    const free = capacity - holders.reduce((sum, holder) => sum + counted(holder), 0);
+    return { resource, capacity, holders, free };
+  });
+}
+
+function counted(entry: Entry): number {
+  return Math.max(entry.target, entry.inForce);
+}
+
+function names(entries: readonly Entry[]): string {
+  const shown = entries.slice(0, HOLDERS_SHOWN).map(({ vm, operationId }) => `${vm} (${operationId})`);
+  const rest = entries.length - shown.length;
+  return rest > 0 ? `${shown.join(', ')} and ${rest} more` : shown.join(', ');
+}
