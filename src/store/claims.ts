@@ -25,8 +25,8 @@ export const claimsSchema = z.object({
   /** Host -> who wants no VMs placed there; gone when nobody does. */
   cordons: z.record(z.string(), cordonSchema),
   /**
-   * Host -> fleet time of the last release of a reservation there. What was reserved has arrived or never will: an
-   * inventory taken before shows neither, and must not be planned on.
+   * Host -> fleet time at which a move to it (or, where the caller says so, from it) was released. What was reserved has
+   * arrived or never will: an inventory taken before shows neither, and must not be planned on.
    */
   changedAtMs: z.record(z.string(), z.number()),
 });
@@ -95,10 +95,19 @@ export function withClaims(
   return { state: { ...state, vms, reservations }, claimed, refused };
 }
 
-/** The state without this move's reservation; the VM stays its operation's. */
-export function withoutMove(state: ClaimsState, moveId: string, atMs: number): ClaimsState {
-  const gone = own(state.reservations, moveId);
-  return gone === undefined ? state : withoutReservations(state, (id) => id === moveId, atMs);
+/**
+ * The state without this move's reservation; the VM stays its operation's. The destination and `changedHosts` count as
+ * changed at `atMs`. A move that has none (any more) changes nothing.
+ */
+export function withoutMove(
+  state: ClaimsState,
+  moveId: string,
+  atMs: number,
+  changedHosts: readonly string[] = [],
+): ClaimsState {
+  if (own(state.reservations, moveId) === undefined) return state;
+  const released = withoutReservations(state, (id) => id === moveId, atMs);
+  return { ...released, changedAtMs: changed(released.changedAtMs, changedHosts, atMs) };
 }
 
 /** The state without anything of this operation: VMs, reservations, cordons. */
@@ -141,9 +150,12 @@ export class Claims {
     });
   }
 
-  /** The move has ended: its room is free again, or the VM is there and an inventory will show it. Harmless twice. */
-  releaseMove(moveId: string, atMs: number): Promise<void> {
-    return this.transact((state) => ({ value: withoutMove(state, moveId, atMs), result: undefined }));
+  /**
+   * The move has ended: its room is free again, or the VM is there and an inventory will show it. `changedHosts` (its
+   * source) must be seen anew before they are planned on, as its destination must. Harmless twice.
+   */
+  releaseMove(moveId: string, atMs: number, changedHosts: readonly string[] = []): Promise<void> {
+    return this.transact((state) => ({ value: withoutMove(state, moveId, atMs, changedHosts), result: undefined }));
   }
 
   /** Others may move the VM; its reservations stay until their moves are released. Harmless when another has it. */
@@ -201,12 +213,21 @@ function withoutReservations(
   isGone: (moveId: string, reservation: Reservation) => boolean,
   atMs: number,
 ): ClaimsState {
-  const changedAtMs = { ...state.changedAtMs };
-  for (const [moveId, reservation] of Object.entries(state.reservations)) {
-    if (!isGone(moveId, reservation)) continue;
-    changedAtMs[reservation.host] = Math.max(atMs, own(changedAtMs, reservation.host) ?? atMs);
-  }
-  return { ...state, reservations: kept(state.reservations, (id, held) => !isGone(id, held)), changedAtMs };
+  const gone = Object.entries(state.reservations).filter(([moveId, held]) => isGone(moveId, held));
+  const hosts = gone.map(([, { host }]) => host);
+  const reservations = kept(state.reservations, (id, held) => !isGone(id, held));
+  return { ...state, reservations, changedAtMs: changed(state.changedAtMs, hosts, atMs) };
+}
+
+/** Never earlier than known: two processes' fleet clocks may differ by a little. */
+function changed(
+  before: ClaimsState['changedAtMs'],
+  hosts: readonly string[],
+  atMs: number,
+): ClaimsState['changedAtMs'] {
+  const after = { ...before };
+  for (const host of hosts) after[host] = Math.max(atMs, own(after, host) ?? atMs);
+  return after;
 }
 
 /** Measured from the newest change, so that this needs no clock. */
