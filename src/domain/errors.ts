@@ -13,6 +13,8 @@ export interface Problem {
   readonly message: string;
   /** What to do about it. */
   readonly remedy: string;
+  /** Line of the file it stands on, from 1, where there is a file. */
+  readonly line?: number;
 }
 
 /** Exit codes of the command line. `interrupted` is the shell's convention for SIGINT. */
@@ -22,7 +24,10 @@ export const EXIT = { done: 0, failed: 1, usage: 2, partial: 3, none: 4, deadlin
  * code -> exit code when it ends a command, and when it is thrown. Codes are part of the contract: add, never rename.
  */
 export const ERROR_CATALOGUE = {
-  badInput: { exit: EXIT.usage, when: 'a request, option or file did not pass its schema; `problems` lists every fault' },
+  badInput: {
+    exit: EXIT.usage,
+    when: 'a request, option or file did not pass its schema; `problems` lists every fault',
+  },
   unknownHost: { exit: EXIT.usage, when: 'a host is named that the fleet file does not have' },
   unknownVm: { exit: EXIT.usage, when: 'a VM is named that no host of the fleet has' },
   unknownOperation: { exit: EXIT.usage, when: 'an operation is named that never was, or whose record has expired' },
@@ -30,8 +35,12 @@ export const ERROR_CATALOGUE = {
   idempotencyConflict: { exit: EXIT.usage, when: 'an idempotency key is used again with a different request' },
   fleetMismatch: { exit: EXIT.failed, when: 'running workers have another fleet file than this process' },
   redisAway: { exit: EXIT.failed, when: 'Redis cannot be reached, or does not answer in time' },
-  redisMissing: { exit: EXIT.failed, when: 'no Redis address is set and no redis-server or valkey-server is installed' },
+  redisMissing: {
+    exit: EXIT.failed,
+    when: 'no Redis address is set and no redis-server or valkey-server is installed',
+  },
   redisUnfit: { exit: EXIT.failed, when: 'Redis answers but its version or its eviction policy would lose data' },
+  portTaken: { exit: EXIT.failed, when: 'the port to listen on is in use, or may not be used' },
   planBlocked: { exit: EXIT.none, when: 'no VM of the request can be moved; each has its reason' },
   timeout: { exit: EXIT.deadline, when: 'a wait ended before the operation did' },
   leaseLost: { exit: EXIT.failed, when: 'another process holds the lease of this VM or operation now' },

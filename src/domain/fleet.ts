@@ -1,93 +1,148 @@
 /**
  * The fleet: hosts, their limits, shared links and rules. This schema is what a fleet file must be, and what the rest
- * of the program sees. Reading files and printing every problem with its remedy is `fleet-file.ts`.
+ * of the program sees. Turning a file into one, with every problem and its remedy, is `fleet-file.ts`.
  */
 import { z } from 'zod';
 import { entityName } from './names.ts';
 import { durationText, rateOrZeroText, rateText, share, sizeText } from './units.ts';
 
-/** A stretch of a simulated guest's life; after the last one it starts again at the first. */
-const phaseSchema = z.strictObject({
-  duration: durationText,
-  dirtyRate: rateOrZeroText,
-  workingSet: sizeText.optional(),
-  cpuUse: share.optional(),
-});
+// Descriptions here are what an editor shows while somebody writes a fleet file (docs/fleet.schema.json).
 
-export const simulatedVmSchema = z.strictObject({
-  name: entityName,
-  memory: sizeText,
-  /** Bytes that are not zero pages; the first pass sends these. Default: all of `memory`. */
-  touched: sizeText.optional(),
-  cpus: z.int().min(1).max(1024),
-  /** Raw dirtying rate r at full share. */
-  dirtyRate: rateOrZeroText,
-  /** Writable working set W. */
-  workingSet: sizeText,
-  /** CPU demand as a share of all its vCPUs. */
-  cpuUse: share,
-  phases: z.array(phaseSchema).min(1).max(100).optional(),
-  state: z.enum(['running', 'paused', 'shutOff']).optional(),
-});
+const phaseSchema = z
+  .strictObject({
+    duration: durationText.describe('How long this phase lasts, in fleet time.'),
+    dirtyRate: rateOrZeroText.describe('Raw dirtying rate in this phase.'),
+    workingSet: sizeText.optional().describe("Writable working set in this phase. Default: the VM's."),
+    cpuUse: share.optional().describe("CPU demand in this phase, as a share of all its vCPUs. Default: the VM's."),
+  })
+  .describe("A stretch of a simulated guest's life; after the last one it starts again at the first.");
+
+export const simulatedVmSchema = z
+  .strictObject({
+    name: entityName.describe('Unique in the fleet.'),
+    memory: sizeText.describe("The guest's memory."),
+    touched: sizeText
+      .optional()
+      .describe('Bytes that are not zero pages; the first pass sends these. Default: all of memory.'),
+    cpus: z.int().min(1).max(1024).describe('vCPUs.'),
+    dirtyRate: rateOrZeroText.describe(
+      'Raw dirtying rate r at full CPU share: bytes written per second, counting every write.',
+    ),
+    workingSet: sizeText.describe('Writable working set W: the memory that the guest keeps writing to.'),
+    cpuUse: share.describe('CPU demand as a share of all its vCPUs.'),
+    phases: z
+      .array(phaseSchema)
+      .min(1)
+      .max(100)
+      .optional()
+      .describe('What the guest does one after another, again and again, instead of the same all the time.'),
+    state: z.enum(['running', 'paused', 'shutOff']).optional().describe('Default: running.'),
+  })
+  .describe('A guest of a simulated host.');
 export type SimulatedVmSpec = z.output<typeof simulatedVmSchema>;
 
 const hostCommon = {
-  name: entityName,
-  migrationAddress: z.string().min(1),
-  egress: rateText,
-  ingress: rateText,
-  cpus: z.int().min(1).max(100_000),
-  memory: sizeText,
-  links: z.array(entityName).optional(),
+  name: entityName.describe('Unique in the fleet.'),
+  migrationAddress: z.string().min(1).describe('Address on which the host takes migrations.'),
+  egress: rateText.describe('What all migrations out of the host may use together.'),
+  ingress: rateText.describe('What all migrations into the host may use together.'),
+  cpus: z.int().min(1).max(100_000).describe('Cores.'),
+  memory: sizeText.describe('Memory for VMs.'),
+  links: z
+    .array(entityName)
+    .optional()
+    .describe('Shared links (a rack uplink) that its migrations cross; defined under links.'),
 };
 
-export const hostSchema = z.discriminatedUnion('driver', [
-  z.strictObject({
-    driver: z.literal('simulated'),
-    ...hostCommon,
-    simulated: z.strictObject({ vms: z.array(simulatedVmSchema).max(10_000) }),
-  }),
-]);
+export const hostSchema = z
+  .discriminatedUnion('driver', [
+    z.strictObject({
+      driver: z.literal('simulated').describe('What runs the VMs: a simulation.'),
+      ...hostCommon,
+      simulated: z.strictObject({ vms: z.array(simulatedVmSchema).max(10_000).describe('Its VMs at the start.') }),
+    }),
+  ])
+  .describe('A hypervisor host with its limits.');
 export type FleetHost = z.output<typeof hostSchema>;
 export type DriverName = FleetHost['driver'];
 
-/** VMs that must be on different hosts, or VMs that must stay (or stay among `hosts`). */
 const ruleSchema = z.union([
-  z.strictObject({ antiAffinity: z.array(entityName).min(2) }),
-  z.strictObject({ pinned: z.array(entityName).min(1), hosts: z.array(entityName).min(1).optional() }),
+  z.strictObject({ antiAffinity: z.array(entityName).min(2).describe('VMs that must be on different hosts.') }),
+  z.strictObject({
+    pinned: z.array(entityName).min(1).describe('VMs that must stay where they are, or among hosts.'),
+    hosts: z.array(entityName).min(1).optional().describe('Where the pinned VMs may be.'),
+  }),
 ]);
 export type FleetRule = z.output<typeof ruleSchema>;
 
-/** A fault that the simulated fleet plays at a moment of fleet time (from the fleet's first start). */
-export const simulatedFaultSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('linkCut'), from: entityName, to: entityName, at: durationText, duration: durationText }),
-  z.strictObject({ kind: z.literal('hostDies'), host: entityName, at: durationText }),
-  z.strictObject({ kind: z.literal('hypervisorError'), vm: entityName, at: durationText }),
-  z.strictObject({ kind: z.literal('stuckProgress'), vm: entityName, at: durationText, duration: durationText }),
-]);
+const at = durationText.describe("Fleet time since the fleet's first start.");
+
+export const simulatedFaultSchema = z
+  .discriminatedUnion('kind', [
+    z.strictObject({
+      kind: z.literal('linkCut').describe('No byte passes between two hosts.'),
+      from: entityName,
+      to: entityName,
+      at,
+      duration: durationText,
+    }),
+    z.strictObject({ kind: z.literal('hostDies').describe('A host and all on it are gone.'), host: entityName, at }),
+    z.strictObject({
+      kind: z.literal('hypervisorError').describe("The VM's running migration fails."),
+      vm: entityName,
+      at,
+    }),
+    z.strictObject({
+      kind: z.literal('stuckProgress').describe("The VM's running migration moves no byte, and says nothing."),
+      vm: entityName,
+      at,
+      duration: durationText,
+    }),
+  ])
+  .describe('A fault that the simulated fleet plays at a moment of fleet time.');
 export type SimulatedFault = z.output<typeof simulatedFaultSchema>;
 
 export const fleetSchema = z.strictObject({
-  /** Several fleets may share one Redis; the name keeps their keys apart. */
   name: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,64}$/, { error: 'expected 1 to 64 letters, digits, - or _' })
-    .default('default'),
-  hosts: z.array(hostSchema).min(1, { error: 'expected at least one host' }).max(10_000),
-  links: z.array(z.strictObject({ name: entityName, capacity: rateText })).default([]),
-  rules: z.array(ruleSchema).default([]),
-  /** Kept free on every destination. */
+    .default('default')
+    .describe('Several fleets may share one Redis; the name keeps their keys apart.'),
+  hosts: z
+    .array(hostSchema)
+    .min(1, { error: 'expected at least one host' })
+    .max(10_000)
+    .describe('Every host that VMs may leave or move to.'),
+  links: z
+    .array(
+      z.strictObject({
+        name: entityName,
+        capacity: rateText.describe('What all migrations that cross it may use together.'),
+      }),
+    )
+    .default([])
+    .describe('Links that several hosts share, such as a rack uplink.'),
+  rules: z.array(ruleSchema).default([]).describe('Which VMs must be apart, and which must stay.'),
   reserve: z
-    .strictObject({ memory: share.default(0.05), cpus: share.default(0) })
-    .default({ memory: 0.05, cpus: 0 }),
+    .strictObject({
+      memory: share.default(0.05).describe("Share of a host's memory."),
+      cpus: share.default(0).describe("Share of a host's cores."),
+    })
+    .default({ memory: 0.05, cpus: 0 })
+    .describe('Kept free on every destination.'),
   simulation: z
     .strictObject({
-      seed: z.int().min(0).default(1),
-      /** Fleet seconds per real second; only where every host is simulated. */
-      speed: z.number().min(0.01).max(1_000).default(1),
-      faults: z.array(simulatedFaultSchema).default([]),
+      seed: z.int().min(0).default(1).describe('The same seed plays the same fleet again.'),
+      speed: z
+        .number()
+        .min(0.01)
+        .max(1_000)
+        .default(1)
+        .describe('Fleet seconds per real second; only where every host is simulated.'),
+      faults: z.array(simulatedFaultSchema).default([]).describe('Faults to play, each at its time.'),
     })
-    .default({ seed: 1, speed: 1, faults: [] }),
+    .default({ seed: 1, speed: 1, faults: [] })
+    .describe('How the simulated hosts are played.'),
 });
 export type Fleet = z.output<typeof fleetSchema>;
 

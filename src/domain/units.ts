@@ -20,11 +20,18 @@ const SIZE_BYTES: Readonly<Record<string, number>> = {
 };
 
 /** Network gear is sold in decimal bits: 10Gbit/s is 1.25e9 bytes per second. */
-const BIT_RATE_BYTES: Readonly<Record<string, number>> = { bit: 1 / 8, kbit: 125, Mbit: 125e3, Gbit: 125e6, Tbit: 125e9 };
+const BIT_RATE_BYTES: Readonly<Record<string, number>> = {
+  bit: 1 / 8,
+  kbit: 125,
+  Mbit: 125e3,
+  Gbit: 125e6,
+  Tbit: 125e9,
+};
 
 function scaled(text: string, unit: RegExp, table: Readonly<Record<string, number>>): number | undefined {
   const match = unit.exec(text.trim());
-  const factor = match?.[2] === undefined ? undefined : table[match[2]];
+  const name = match?.[2];
+  const factor = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined;
   return factor === undefined ? undefined : Number(match?.[1]) * factor;
 }
 
@@ -56,7 +63,7 @@ export function parseRate(text: string): number | undefined {
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return 'unknown';
   if (ms < 0) return `-${formatDuration(-ms)}`;
-  if (ms < 1_000) return `${Math.round(ms)}ms`;
+  if (ms < 999.5) return `${Math.round(ms)}ms`;
   if (ms < 9_950) return `${trimZero((ms / 1_000).toFixed(1))}s`;
   const seconds = Math.round(ms / 1_000);
   if (seconds < 60) return `${seconds}s`;
@@ -80,7 +87,8 @@ export function formatSize(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let value = bytes;
   let unit = 0;
-  while (Math.abs(value) >= 1_024 && unit < units.length - 1) {
+  // 1023.5 would print as 1024: that is one of the next unit.
+  while (Math.abs(value) >= 1_023.5 && unit < units.length - 1) {
     value /= 1_024;
     unit += 1;
   }
@@ -101,27 +109,116 @@ function trimZero(text: string): string {
   return text.endsWith('.0') ? text.slice(0, -2) : text;
 }
 
-function quantity(parse: (text: string) => number | undefined, expected: string, min: number) {
-  return z.union([z.number(), z.string()], { error: `expected ${expected}` }).transform((value, ctx): number => {
-    const parsed = typeof value === 'number' ? value : parse(value);
-    if (parsed === undefined || !Number.isFinite(parsed) || parsed < min) {
-      ctx.addIssue({ code: 'custom', message: `expected ${expected}`, input: value });
-      return z.NEVER;
-    }
-    return parsed;
-  });
+/** Ways people write units, and what they most likely mean by them; the first that fits the quantity is suggested. */
+const UNIT_SPELLINGS: readonly (readonly [RegExp, string])[] = [
+  // A lower-case b is a bit: 10Gb/s and 10Gbps are what a network card does.
+  [/^([kmgtKMGT])b(?:ps|\/s)$/, '$1bit/s'],
+  [/^([kmgt])bits?\/?(?:s|sec)?$/i, '$1bit/s'],
+  [/^([kmgt]i?)Bps$/i, '$1B/s'],
+  [/^(.+)$/, '$1'],
+  [/^([kmgt]i?b)$/i, '$1/s'],
+  [/^([kmgt]i?b)\/s$/i, '$1'],
+  [/^([kmgt])i?$/i, '$1iB'],
+  [/^([kmgt])i?(?:\/s)?$/i, '$1iB/s'],
+  [/^(?:millis|milliseconds?|msecs?)$/i, 'ms'],
+  [/^(?:s|secs?|seconds?)$/i, 's'],
+  [/^(?:m|mins?|minutes?)$/i, 'm'],
+  [/^(?:h|hrs?|hours?)$/i, 'h'],
+  [/^(?:d|days?)$/i, 'd'],
+];
+
+const KNOWN_UNITS = [...Object.keys(SIZE_BYTES), ...Object.keys(BIT_RATE_BYTES)].flatMap((unit) => [unit, `${unit}/s`]);
+
+/** `10Gbps` -> `10Gbit/s`: what the text probably meant, if that is what `parse` accepts. */
+function intended(text: string, accepted: (text: string) => boolean): string | undefined {
+  const match = /^\s*(\d+(?:[.,]\d+)?)\s*([A-Za-z/]*)\s*$/.exec(text);
+  const amount = match?.[1]?.replace(',', '.');
+  const unit = match?.[2];
+  if (amount === undefined || unit === undefined) return undefined;
+  for (const [spelling, ours] of UNIT_SPELLINGS) {
+    if (!spelling.test(unit)) continue;
+    const candidate = unit.replace(spelling, ours);
+    const spelled = KNOWN_UNITS.find((known) => known.toLowerCase() === candidate.toLowerCase()) ?? candidate;
+    if (accepted(amount + spelled)) return amount + spelled;
+  }
+  return undefined;
 }
 
+interface Quantity {
+  readonly parse: (text: string) => number | undefined;
+  /** `a rate above zero`. */
+  readonly noun: string;
+  readonly examples: readonly [string, string, ...string[]];
+  readonly min: number;
+  /** The text form for editors; what counts is `parse`. */
+  readonly pattern: string;
+}
+
+function quantity({ parse, noun, examples, min, pattern }: Quantity) {
+  const expected = `expected ${noun} such as ${examples.slice(0, -1).join(', ')} or ${examples.at(-1)}`;
+  const fits = (value: number | undefined): value is number =>
+    value !== undefined && value >= min && value <= Number.MAX_SAFE_INTEGER;
+  return z
+    .union([z.number(), z.string()], { error: expected })
+    .meta({ description: `${noun[0]?.toUpperCase()}${noun.slice(1)}.`, examples: [...examples], pattern, minimum: min })
+    .transform((value, ctx): number => {
+      const parsed = typeof value === 'number' ? value : parse(value);
+      if (fits(parsed)) return parsed;
+      const meant = typeof value === 'string' ? intended(value, (text) => fits(parse(text))) : undefined;
+      ctx.addIssue({
+        code: 'custom',
+        message: expected,
+        input: value,
+        ...(meant === undefined ? {} : { params: { remedy: `did you mean ${meant}?` } }),
+      });
+      return z.NEVER;
+    });
+}
+
+const DURATION_PATTERN = '^\\s*(\\d+(\\.\\d+)?(ms|s|m|h|d))+\\s*$';
+const SIZE_PATTERN = '^\\s*\\d+(\\.\\d+)?\\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\\s*$';
+const RATE_PATTERN = '^\\s*\\d+(\\.\\d+)?\\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB|bit|kbit|Mbit|Gbit|Tbit)/s\\s*$';
+
 /** A duration as `30s` or a number of milliseconds. */
-export const durationText = quantity(parseDuration, 'a duration above zero such as 300ms, 30s, 10m or 1h30m', 1);
+export const durationText = quantity({
+  parse: parseDuration,
+  noun: 'a duration above zero',
+  examples: ['300ms', '30s', '10m', '1h30m'],
+  min: 1,
+  pattern: DURATION_PATTERN,
+});
 /** A size as `32GiB` or a number of bytes. */
-export const sizeText = quantity(parseSize, 'a size above zero such as 512MiB or 32GiB', 1);
+export const sizeText = quantity({
+  parse: parseSize,
+  noun: 'a size above zero',
+  examples: ['512MiB', '32GiB'],
+  min: 1,
+  pattern: SIZE_PATTERN,
+});
 /** A size that may be zero. */
-export const sizeOrZeroText = quantity(parseSize, 'a size such as 0B, 512MiB or 32GiB', 0);
+export const sizeOrZeroText = quantity({
+  parse: parseSize,
+  noun: 'a size',
+  examples: ['0B', '512MiB', '32GiB'],
+  min: 0,
+  pattern: SIZE_PATTERN,
+});
 /** A rate as `40MiB/s` or `10Gbit/s` or a number of bytes per second. */
-export const rateText = quantity(parseRate, 'a rate above zero such as 40MiB/s or 10Gbit/s', 1);
+export const rateText = quantity({
+  parse: parseRate,
+  noun: 'a rate above zero',
+  examples: ['40MiB/s', '10Gbit/s'],
+  min: 1,
+  pattern: RATE_PATTERN,
+});
 /** A rate that may be zero (a guest that dirties nothing). */
-export const rateOrZeroText = quantity(parseRate, 'a rate such as 0B/s, 40MiB/s or 10Gbit/s', 0);
+export const rateOrZeroText = quantity({
+  parse: parseRate,
+  noun: 'a rate',
+  examples: ['0B/s', '40MiB/s', '10Gbit/s'],
+  min: 0,
+  pattern: RATE_PATTERN,
+});
 /** A share of what the guest demands, 0..1. */
 export const share = z
   .number({ error: 'expected a number from 0 to 1' })
