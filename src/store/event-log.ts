@@ -11,3 +11,11 @@ export interface EventLog {
   /** Events of one operation behind `after` ('0' for all), waiting up to `waitRealMs` for the first. */
   read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
 }
+
+/** Woken (store/cell.ts `Wakeups`) when an event of the operation was appended. */
+export function eventsTopic(operationId: string): string {
+  return `events:${operationId}`;
+}
+
+/** Events kept per operation, about: a bound for memory, far above what a sane operation makes. */
+export const EVENTS_KEPT = 5_000;

@@ -1,0 +1,85 @@
+/**
+ * Leases in one process's memory, for tests and virtual-time runs. Several "processes" compete by sharing one
+ * `MemoryLeaseTable`, each with its own owner.
+ */
+import type { Clock } from '../clock/clock.ts';
+import { HostevacError } from '../domain/errors.ts';
+import { HeldLease, LEASE_TTL_MS } from './held-lease.ts';
+import type { Lease, LeaseOwner, Leases } from './lease.ts';
+
+interface Holder {
+  readonly token: number;
+  readonly owner: LeaseOwner;
+  readonly untilMs: number;
+}
+
+/** What Redis would hold. */
+export class MemoryLeaseTable {
+  readonly holders = new Map<string, Holder>();
+  lastToken = 0;
+  /** True: nobody reaches the table, as when Redis is away. */
+  away = false;
+
+  assertReachable(): void {
+    if (this.away) throw new HostevacError('redisAway', 'the lease table does not answer; wait until it is back');
+  }
+}
+
+export interface MemoryLeasesOptions {
+  readonly table?: MemoryLeaseTable;
+  readonly ttlMs?: number;
+  /** True only for an owner that is known to be gone for good. */
+  readonly isDead?: (owner: LeaseOwner) => boolean;
+}
+
+export class MemoryLeases implements Leases {
+  readonly #clock: Clock;
+  readonly #owner: LeaseOwner;
+  readonly #table: MemoryLeaseTable;
+  readonly #ttlMs: number;
+  readonly #isDead: (owner: LeaseOwner) => boolean;
+
+  constructor(clock: Clock, owner: LeaseOwner, options: MemoryLeasesOptions = {}) {
+    this.#clock = clock;
+    this.#owner = owner;
+    this.#table = options.table ?? new MemoryLeaseTable();
+    this.#ttlMs = options.ttlMs ?? LEASE_TTL_MS;
+    this.#isDead = options.isDead ?? (() => false);
+  }
+
+  async acquire(name: string): Promise<Lease | { readonly heldBy: LeaseOwner; readonly forMs: number }> {
+    this.#table.assertReachable();
+    const sentAtMs = this.#clock.monotonic();
+    const holder = this.#table.holders.get(name);
+    if (holder !== undefined && holder.untilMs > sentAtMs && !this.#isDead(holder.owner)) {
+      return { heldBy: holder.owner, forMs: holder.untilMs - sentAtMs };
+    }
+    this.#table.lastToken += 1;
+    const token = this.#table.lastToken;
+    this.#table.holders.set(name, { token, owner: this.#owner, untilMs: sentAtMs + this.#ttlMs });
+    return new HeldLease({
+      name,
+      token,
+      ttlMs: this.#ttlMs,
+      sentAtMs,
+      clock: this.#clock,
+      renew: async () => this.#renew(name, token),
+      release: async () => {
+        if (this.#stillHolds(name, token)) this.#table.holders.delete(name);
+      },
+    });
+  }
+
+  #renew(name: string, token: number): boolean {
+    if (!this.#stillHolds(name, token)) return false;
+    const untilMs = this.#clock.monotonic() + this.#ttlMs;
+    this.#table.holders.set(name, { token, owner: this.#owner, untilMs });
+    return true;
+  }
+
+  #stillHolds(name: string, token: number): boolean {
+    this.#table.assertReachable();
+    const holder = this.#table.holders.get(name);
+    return holder?.token === token && holder.untilMs > this.#clock.monotonic();
+  }
+}

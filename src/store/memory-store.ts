@@ -1,0 +1,122 @@
+/**
+ * Cells, wake-ups and event logs in one process's memory: what tests and virtual-time runs use in Redis's place. Behaves
+ * as `redis-store.ts` does (one behaviour test runs on both).
+ */
+import type { Clock } from '../clock/clock.ts';
+import type { OperationEvent } from '../domain/operation.ts';
+import type { CellStore, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
+import { WakeupListeners } from './wakeup-listeners.ts';
+
+interface MemoryCell {
+  readonly version: number;
+  readonly text: string;
+  /** Monotonic ms. */
+  readonly expiresAtMs: number;
+}
+
+export class MemoryWakeups implements Wakeups {
+  readonly #listeners: WakeupListeners;
+
+  constructor(clock: Clock) {
+    this.#listeners = new WakeupListeners(clock);
+  }
+
+  async wake(topic: string): Promise<void> {
+    this.#listeners.wake(topic);
+  }
+
+  async listen(topic: string): Promise<WakeupListener> {
+    return this.#listeners.add(topic, async () => undefined);
+  }
+}
+
+export class MemoryCellStore implements CellStore {
+  readonly #clock: Clock;
+  readonly #wakeups: Wakeups;
+  readonly #cells = new Map<string, MemoryCell>();
+  /** One counter for all cells, so that no version ever returns, not even in a cell that was deleted or expired. */
+  #lastVersion = 0;
+
+  constructor(clock: Clock, wakeups: Wakeups) {
+    this.#clock = clock;
+    this.#wakeups = wakeups;
+  }
+
+  async read(key: string): Promise<VersionedText> {
+    const cell = this.#cells.get(key);
+    if (cell === undefined) return { version: 0, text: null };
+    if (cell.expiresAtMs <= this.#clock.monotonic()) {
+      this.#cells.delete(key);
+      return { version: 0, text: null };
+    }
+    return { version: cell.version, text: cell.text };
+  }
+
+  readMany(keys: readonly string[]): Promise<VersionedText[]> {
+    return Promise.all(keys.map((key) => this.read(key)));
+  }
+
+  async compareAndSet(
+    key: string,
+    version: number,
+    text: string | null,
+    options: { readonly topic?: string; readonly expireMs?: number } = {},
+  ): Promise<boolean> {
+    const current = await this.read(key);
+    if (current.version !== version) return false;
+    if (text === null) this.#cells.delete(key);
+    else {
+      this.#lastVersion += 1;
+      const expiresAtMs = this.#clock.monotonic() + (options.expireMs ?? Number.POSITIVE_INFINITY);
+      this.#cells.set(key, { version: this.#lastVersion, text, expiresAtMs });
+    }
+    if (options.topic !== undefined) await this.#wakeups.wake(options.topic);
+    return true;
+  }
+}
+
+export class MemoryEventLog implements EventLog {
+  readonly #clock: Clock;
+  readonly #wakeups: Wakeups;
+  readonly #streams = new Map<string, StoredEvent[]>();
+  #lastId = 0;
+
+  constructor(clock: Clock, wakeups: Wakeups) {
+    this.#clock = clock;
+    this.#wakeups = wakeups;
+  }
+
+  async append(event: OperationEvent): Promise<void> {
+    this.#lastId += 1;
+    const stream = this.#streams.get(event.operationId) ?? [];
+    this.#streams.set(event.operationId, stream);
+    stream.push({ ...event, streamId: `${this.#lastId}-0` });
+    if (stream.length > EVENTS_KEPT) stream.shift();
+    await this.#wakeups.wake(eventsTopic(event.operationId));
+  }
+
+  async read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    const behind = (): StoredEvent[] =>
+      (this.#streams.get(operationId) ?? []).filter((event) => sequence(event.streamId) > sequence(after));
+    const there = behind();
+    if (there.length > 0 || waitRealMs <= 0) return there;
+    const untilMs = this.#clock.monotonic() + waitRealMs;
+    const aborted = (): boolean => signal?.aborted === true;
+    const listener = await this.#wakeups.listen(eventsTopic(operationId));
+    try {
+      for (;;) {
+        const events = behind();
+        const leftMs = untilMs - this.#clock.monotonic();
+        if (events.length > 0 || leftMs <= 0 || aborted()) return events;
+        await listener.next(leftMs, signal);
+      }
+    } finally {
+      await listener.close();
+    }
+  }
+}
+
+function sequence(streamId: string): number {
+  return Number(streamId.split('-')[0]);
+}

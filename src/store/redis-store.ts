@@ -1,0 +1,266 @@
+/**
+ * Cells, wake-ups and event logs in Redis. Keys: `<prefix>:cell:<key>`, `<prefix>:versions`, `<prefix>:events:<operation>`;
+ * channels: `<prefix>:wake:<topic>`. The prefix holds a hash tag, so all of them live in one cluster slot.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { abortableSleep, settledWithin } from '../clock/abortable-sleep.ts';
+import type { Clock } from '../clock/clock.ts';
+import { RealClock } from '../clock/real-clock.ts';
+import { eventSchema, type OperationEvent } from '../domain/operation.ts';
+import type { CellStore, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
+import { isRedisAway, RedisScript, reachable } from './redis-script.ts';
+import { WakeupListeners } from './wakeup-listeners.ts';
+
+/**
+ * Versions come from one counter per prefix: a cell that was deleted or expired and is written again never has a version
+ * that somebody still holds. `w` keeps the ids of the last writes: when a connection breaks between write and reply,
+ * ioredis sends the script again, and that must not look like a conflict (the caller would apply its change twice).
+ * A deleted cell keeps only `w`, for a minute.
+ */
+const COMPARE_AND_SET = new RedisScript(`
+-- KEYS: cell, version counter. ARGV: expected version, write id, '1' and text or '0', expiry ms or '', channel or ''
+local written = redis.call('HGET', KEYS[1], 'w') or ''
+if string.find(written, ARGV[2], 1, true) then return 1 end
+if (redis.call('HGET', KEYS[1], 'v') or '0') ~= ARGV[1] then return 0 end
+written = string.sub(ARGV[2] .. written, 1, 8 * #ARGV[2])
+if ARGV[3] == '1' then
+  redis.call('HSET', KEYS[1], 'v', redis.call('INCR', KEYS[2]), 't', ARGV[4], 'w', written)
+  if ARGV[5] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
+else
+  redis.call('HDEL', KEYS[1], 'v', 't')
+  redis.call('HSET', KEYS[1], 'w', written)
+  redis.call('PEXPIRE', KEYS[1], 60000)
+end
+if ARGV[6] ~= '' then redis.call('PUBLISH', ARGV[6], '') end
+return 1
+`);
+
+export class RedisCellStore implements CellStore {
+  readonly #redis: Redis;
+  readonly #prefix: string;
+
+  constructor(redis: Redis, prefix: string) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+  }
+
+  async read(key: string): Promise<VersionedText> {
+    const [version, text] = await reachable(this.#redis, this.#redis.hmget(this.#cellKey(key), 'v', 't'));
+    return versionedText(version, text);
+  }
+
+  async readMany(keys: readonly string[]): Promise<VersionedText[]> {
+    if (keys.length === 0) return [];
+    const pipeline = this.#redis.pipeline();
+    for (const key of keys) pipeline.hmget(this.#cellKey(key), 'v', 't');
+    const replies = await reachable(this.#redis, pipelineValues(pipeline));
+    return replies.map((reply) =>
+      Array.isArray(reply) ? versionedText(reply[0], reply[1]) : versionedText(null, null),
+    );
+  }
+
+  async compareAndSet(
+    key: string,
+    version: number,
+    text: string | null,
+    options: { readonly topic?: string; readonly expireMs?: number } = {},
+  ): Promise<boolean> {
+    const written = await COMPARE_AND_SET.run(
+      this.#redis,
+      [this.#cellKey(key), `${this.#prefix}:versions`],
+      [
+        version,
+        `${randomBytes(9).toString('base64url')},`,
+        text === null ? '0' : '1',
+        text ?? '',
+        // PEXPIRE with 0 or a fraction is refused or deletes at once.
+        options.expireMs === undefined ? '' : Math.max(1, Math.round(options.expireMs)),
+        options.topic === undefined ? '' : wakeChannel(this.#prefix, options.topic),
+      ],
+    );
+    return written === 1;
+  }
+
+  #cellKey(key: string): string {
+    return `${this.#prefix}:cell:${key}`;
+  }
+}
+
+function versionedText(version: unknown, text: unknown): VersionedText {
+  if (typeof version !== 'string' || typeof text !== 'string') return { version: 0, text: null };
+  return { version: Number(version), text };
+}
+
+/** The replies in order; throws the first error among them. */
+async function pipelineValues(pipeline: ReturnType<Redis['pipeline']>): Promise<unknown[]> {
+  const replies = (await pipeline.exec()) ?? [];
+  return replies.map(([error, value]) => {
+    if (error !== null) throw error;
+    return value;
+  });
+}
+
+function wakeChannel(prefix: string, topic: string): string {
+  return `${prefix}:wake:${topic}`;
+}
+
+/** How long `listen` and `wake` wait for a Redis that does not answer; later subscriptions still take effect. */
+const WAKEUP_PATIENCE_MS = 2_000;
+
+/** Pub/sub over one subscriber connection per process, opened at the first `listen`. */
+export class RedisWakeups implements Wakeups {
+  readonly #redis: Redis;
+  readonly #openSubscriber: () => Promise<Redis>;
+  readonly #prefix: string;
+  readonly #listeners: WakeupListeners;
+  #subscriber: Promise<Redis> | null = null;
+
+  /** `openSubscriber` gives a connection of its own (role `subscriber`); `close()` ends it. */
+  constructor(redis: Redis, openSubscriber: () => Promise<Redis>, prefix: string, clock: Clock = new RealClock()) {
+    this.#redis = redis;
+    this.#openSubscriber = openSubscriber;
+    this.#prefix = prefix;
+    this.#listeners = new WakeupListeners(clock);
+  }
+
+  /** A wake that Redis did not take is dropped: listeners look from time to time anyway. */
+  async wake(topic: string): Promise<void> {
+    try {
+      await settledWithin(this.#redis.publish(wakeChannel(this.#prefix, topic), ''), WAKEUP_PATIENCE_MS);
+    } catch (error) {
+      if (!isRedisAway(error)) throw error;
+    }
+  }
+
+  async listen(topic: string): Promise<WakeupListener> {
+    const subscriber = await this.#connect();
+    const channel = wakeChannel(this.#prefix, topic);
+    const listener = this.#listeners.add(topic, async (last) => {
+      // Commands of one connection keep their order: a listener that comes now subscribes behind this.
+      if (last) subscriber.unsubscribe(channel).catch(() => undefined);
+    });
+    // Sent for every listener, not only the first: its reply proves that the topic is heard from here on.
+    const subscribed = subscriber.subscribe(channel);
+    try {
+      await settledWithin(subscribed, WAKEUP_PATIENCE_MS);
+    } catch (error) {
+      if (!isRedisAway(error)) {
+        await listener.close();
+        throw error;
+      }
+    }
+    return listener;
+  }
+
+  /** Ends the subscriber connection; listeners still there hear nothing more. */
+  async close(): Promise<void> {
+    const subscriber = this.#subscriber;
+    this.#subscriber = null;
+    (await subscriber?.catch(() => undefined))?.disconnect();
+  }
+
+  #connect(): Promise<Redis> {
+    this.#subscriber ??= this.#open().catch((error: unknown) => {
+      this.#subscriber = null;
+      throw error;
+    });
+    return this.#subscriber;
+  }
+
+  async #open(): Promise<Redis> {
+    const subscriber = await this.#openSubscriber();
+    const start = wakeChannel(this.#prefix, '');
+    subscriber.on('message', (channel: string) => {
+      if (channel.startsWith(start)) this.#listeners.wake(channel.slice(start.length));
+    });
+    // After a reconnect ioredis has subscribed again, but what was published in between is gone.
+    subscriber.on('ready', () => this.#listeners.wakeAll());
+    return subscriber;
+  }
+}
+
+/** Streams end this long after their last event. */
+const EVENTS_EXPIRE_MS = 7 * 86_400_000;
+/** Most events one `read` returns; the caller reads on behind the last. */
+const EVENTS_PER_READ = 1_000;
+/** A wake-up can get lost with a connection; look this often without one. */
+const EVENTS_LOOK_MS = 1_000;
+
+/** At least once: an event whose reply got lost with the connection may be there twice. */
+export class RedisEventLog implements EventLog {
+  readonly #redis: Redis;
+  readonly #wakeups: Wakeups;
+  readonly #prefix: string;
+  readonly #clock: Clock;
+
+  constructor(redis: Redis, wakeups: Wakeups, prefix: string, clock: Clock = new RealClock()) {
+    this.#redis = redis;
+    this.#wakeups = wakeups;
+    this.#prefix = prefix;
+    this.#clock = clock;
+  }
+
+  async append(event: OperationEvent): Promise<void> {
+    const key = this.#streamKey(event.operationId);
+    const pipeline = this.#redis.pipeline();
+    pipeline.xadd(key, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', JSON.stringify(event));
+    pipeline.pexpire(key, EVENTS_EXPIRE_MS);
+    pipeline.publish(wakeChannel(this.#prefix, eventsTopic(event.operationId)), '');
+    await reachable(this.#redis, pipelineValues(pipeline));
+  }
+
+  /** Waits on the shared wake-ups: no blocking command, so no connection per watcher. */
+  async read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    const there = await this.#behind(operationId, after, signal);
+    if (there.length > 0 || waitRealMs <= 0) return there;
+    const untilMs = this.#clock.monotonic() + waitRealMs;
+    const aborted = (): boolean => signal?.aborted === true;
+    const listener = await unlessAborted(this.#wakeups.listen(eventsTopic(operationId)), signal, (late) =>
+      late.close(),
+    );
+    if (listener === undefined) return [];
+    try {
+      for (;;) {
+        const events = await this.#behind(operationId, after, signal);
+        const leftMs = untilMs - this.#clock.monotonic();
+        if (events.length > 0 || leftMs <= 0 || aborted()) return events;
+        await listener.next(Math.min(leftMs, EVENTS_LOOK_MS), signal);
+      }
+    } finally {
+      await listener.close();
+    }
+  }
+
+  async #behind(operationId: string, after: string, signal: AbortSignal | undefined): Promise<StoredEvent[]> {
+    const range = this.#redis.xrange(this.#streamKey(operationId), `(${after}`, '+', 'COUNT', EVENTS_PER_READ);
+    const entries = (await unlessAborted(reachable(this.#redis, range), signal)) ?? [];
+    return entries.map(([streamId, fields]) => ({ ...eventSchema.parse(JSON.parse(fields[1] ?? 'null')), streamId }));
+  }
+
+  #streamKey(operationId: string): string {
+    return `${this.#prefix}:events:${operationId}`;
+  }
+}
+
+/** The promise's value, or `undefined` as soon as the signal aborts; then `dispose` gets a value that comes too late. */
+async function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  dispose: (late: T) => unknown = () => undefined,
+): Promise<T | undefined> {
+  if (signal === undefined) return promise;
+  const settled = new AbortController();
+  const either = AbortSignal.any([signal, settled.signal]);
+  try {
+    const first = await Promise.race([
+      promise.then((value) => ({ value })),
+      abortableSleep(Number.POSITIVE_INFINITY, either).then(() => undefined),
+    ]);
+    if (first === undefined) promise.then(dispose).catch(() => undefined);
+    return first?.value;
+  } finally {
+    settled.abort();
+  }
+}
