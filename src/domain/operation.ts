@@ -134,13 +134,22 @@ export const vmTaskSchema = z.object({
   /** Where it must go (explicit moves), or null: placement decides. */
   wanted: entityName.nullable(),
   state: z.enum(moveStates),
+  /** It waits for a plan: never planned yet, or its last move failed and may be tried again. */
+  needsMove: z.boolean(),
   /** The moves made for it, oldest first; the last one is current. */
   moveIds: z.array(z.string()),
   /** Destinations that failed, not to be tried again while another is there. */
   avoid: z.array(entityName),
+  /** A destination of `avoid` may be tried again from then on (fleet time). */
+  retryAtMs: z.number(),
   reason: reasonSchema.nullable(),
 });
 export type VmTask = z.infer<typeof vmTaskSchema>;
+
+/** A task that nothing has been done for. */
+export function newTask(vm: string, source: string, wanted: string | null = null): VmTask {
+  return { vm, source, wanted, state: 'queued', needsMove: true, moveIds: [], avoid: [], retryAtMs: 0, reason: null };
+}
 
 export const operationRecordSchema = z.object({
   id: z.string(),
@@ -155,6 +164,8 @@ export const operationRecordSchema = z.object({
   reason: reasonSchema.nullable(),
   /** What it waits for now, one line each. */
   waitingFor: z.array(z.string()),
+  /** Since when nothing at all has moved on (fleet time); null: something did in the last round. */
+  waitingSinceMs: z.number().nullable(),
   /** The last lease token that wrote this. */
   token: z.number(),
 });

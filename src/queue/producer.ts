@@ -43,7 +43,12 @@ export interface ControlOutcome {
 
 /** What the plan of a request would be now; nothing is claimed or changed. */
 export interface PlanPreview {
-  readonly moves: readonly { readonly vm: string; readonly source: string; readonly destination: string; readonly why: string }[];
+  readonly moves: readonly {
+    readonly vm: string;
+    readonly source: string;
+    readonly destination: string;
+    readonly why: string;
+  }[];
   readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
 }
 

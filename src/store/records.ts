@@ -61,7 +61,9 @@ export class Records {
   create(operation: NewOperation): Promise<Creation> {
     const content = JSON.stringify(operation.request);
     return this.#index.update<Creation>((index) => {
-      const known = operation.idempotencyKey === null ? undefined : index.keys[operation.idempotencyKey];
+      const key = operation.idempotencyKey;
+      // A key may be called `constructor`: only own properties count.
+      const known = key !== null && Object.hasOwn(index.keys, key) ? index.keys[key] : undefined;
       if (known !== undefined) {
         if (known.content !== content) {
           throw new HostevacError(
@@ -206,6 +208,7 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     tasks: [],
     reason: null,
     waitingFor: [],
+    waitingSinceMs: null,
     token: 0,
   };
 }

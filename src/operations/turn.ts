@@ -1,0 +1,407 @@
+/**
+ * One turn of an operation: fold in what its migrations came to, plan what is left, see that the queue has what should
+ * run, and either finish or say when to look again. Every turn starts from the records, so any process may take the next
+ * one; what a turn does twice is harmless.
+ *
+ *   queued -> planning -> running <-> paused -> done | partial | failed | cancelled | blocked
+ */
+import type { Reason } from '../domain/errors.ts';
+import {
+  type Control,
+  ENDED_MOVE_STATES,
+  ENDED_OPERATION_STATES,
+  type MoveRecord,
+  NO_FIGURES,
+  type OperationRecord,
+  type VmTask,
+} from '../domain/operation.ts';
+import { formatDuration } from '../domain/units.ts';
+import type { MoveJob, OperationTurn } from '../queue/delivery.ts';
+import { isLease, type Lease } from '../store/lease.ts';
+import { INVENTORY_TOPIC } from '../store/presence.ts';
+import { collect, isActive, isPending } from './collect.ts';
+import type { OperationDeps } from './deps.ts';
+import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
+import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
+import { endState } from './result.ts';
+
+/** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
+const LOOK_AGAIN_MS = 1_000;
+/** Fresh inventories have been asked for and arrive within milliseconds where a worker lives. */
+const SOON_MS = 50;
+/** Hosts that nobody can see are waited for this long (real ms) before the VMs that need them are given up. */
+const PATIENCE_REAL_MS = 30_000;
+
+export async function operationTurn(deps: OperationDeps, id: string): Promise<OperationTurn> {
+  const lease = await deps.leases.acquire(`operation:${id}`);
+  if (!isLease(lease)) return { ended: false, againInRealMs: LOOK_AGAIN_MS };
+  try {
+    const record = await deps.records.operation(id);
+    if (record === null || ENDED_OPERATION_STATES.has(record.state)) return { ended: true };
+    return await new Turn(deps, lease, record).take();
+  } finally {
+    await lease.release();
+  }
+}
+
+class Turn {
+  readonly #deps: OperationDeps;
+  readonly #lease: Lease;
+  #record: OperationRecord;
+
+  constructor(deps: OperationDeps, lease: Lease, record: OperationRecord) {
+    this.#deps = deps;
+    this.#lease = lease;
+    this.#record = record;
+  }
+
+  get #host(): string | null {
+    return this.#record.request.kind === 'evacuateNode' ? this.#record.request.host : null;
+  }
+
+  async take(): Promise<OperationTurn> {
+    if (this.#record.state === 'queued') await this.#begin();
+    const control = await this.#deps.records.control(this.#record.id);
+    await this.#collect();
+    const overdue = this.#overdue();
+    if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
+    const view = await readFleet(this.#deps);
+    const found = await this.#find(view, control);
+    const planned =
+      found === 'later' || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
+    await this.#dispatch();
+    return this.#parkOrFinish({ view, control, planned, overdue, found });
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#host !== null) await this.#deps.claims.cordon(this.#host, this.#record.id);
+    await this.#save({ state: 'planning', startedAtMs: this.#deps.clock.now() });
+    await this.#event(
+      'operation.planning',
+      this.#host === null ? 'planning the moves' : `${this.#host} is cordoned; planning where its VMs go`,
+    );
+  }
+
+  /** Folds ended migrations into their tasks and gives back what they held. */
+  async #collect(): Promise<void> {
+    const { clock, claims, records } = this.#deps;
+    const active = this.#record.tasks.filter(isActive);
+    const moves = await records.moves(active.map((task) => task.moveIds.at(-1) ?? ''));
+    const byId = new Map(moves.filter((move) => move !== null).map((move) => [move.id, move]));
+    const rules = { nowMs: clock.now(), maxAttempts: this.#record.request.policy.maxAttempts };
+    const tasks = this.#record.tasks.map((task) => collect(task, byId.get(task.moveIds.at(-1) ?? '') ?? null, rules));
+    for (const move of byId.values()) {
+      if (!ENDED_MOVE_STATES.has(move.state)) continue;
+      await claims.releaseMove(move.id, rules.nowMs, [move.source, move.destination]);
+      const task = tasks.find((one) => one.vm === move.vm);
+      if (task !== undefined && isPending(task)) {
+        await this.#event(
+          'move.replan',
+          `${move.vm}: attempt ${task.moveIds.length} failed (${move.reason?.message ?? move.state}); planned anew`,
+          move,
+        );
+      } else {
+        await claims.releaseVm(move.vm, this.#record.id);
+      }
+    }
+    if (tasks.some((task, index) => task !== this.#record.tasks[index])) await this.#save({ tasks });
+  }
+
+  #overdue(): Reason | null {
+    const { deadlineMs } = this.#record.request;
+    if (deadlineMs === null || this.#deps.clock.now() < this.#record.createdAtMs + deadlineMs) return null;
+    return { code: 'deadlineExceeded', message: `the deadline of ${formatDuration(deadlineMs)} passed` };
+  }
+
+  /** No new move starts; moves that no worker has begun end here, running ones see the flag or the deadline themselves. */
+  async #stopTheRest(control: Control, overdue: Reason | null): Promise<void> {
+    const reason = control.cancel ? { code: 'cancelled' as const, message: 'cancelled before it began' } : overdue;
+    const end = control.cancel ? 'cancelled' : 'failed';
+    const tasks: VmTask[] = [];
+    for (const task of this.#record.tasks) {
+      if (isPending(task)) {
+        tasks.push({ ...task, state: end, needsMove: false, reason: task.reason ?? reason });
+        await this.#deps.claims.releaseVm(task.vm, this.#record.id);
+      } else {
+        if (isActive(task)) await this.#withdraw(task, end, reason);
+        tasks.push(task);
+      }
+    }
+    await this.#save({ tasks });
+    await this.#collect();
+  }
+
+  async #withdraw(task: VmTask, state: 'cancelled' | 'failed', reason: Reason | null): Promise<void> {
+    const job = this.#jobOf(task);
+    const ended = await this.#deps.records.endUnbegunMove(job.moveId, {
+      state,
+      reason,
+      endedAtMs: this.#deps.clock.now(),
+    });
+    if (ended) await this.#deps.delivery.removeMove(job);
+  }
+
+  /** The tasks there are, as far as can be seen now; `later` when it cannot. */
+  async #find(view: FleetView, control: Control): Promise<'found' | 'later'> {
+    const { request, tasks } = this.#record;
+    if (request.kind === 'loadBalance') {
+      if (tasks.length > 0) return 'found';
+      const all = tasksOfMoves(request, view);
+      const unseen = [...view.hosts.values()].some((host) => host.unusable !== null);
+      const unknown = all.some((task) => task.reason?.code === 'hostUnreachable' || task.reason?.code === 'unknownVm');
+      if (unseen && unknown && !this.#outOfPatience() && !control.cancel) return 'later';
+      await this.#save({ tasks: all });
+      return 'found';
+    }
+    const host = view.hosts.get(request.host);
+    const claims = await this.#deps.claims.read();
+    const changedAtMs = changedAt(claims, request.host);
+    if (host?.inventory == null || host.unusable !== null) return 'later';
+    if (host.inventory.takenAtMs <= changedAtMs) {
+      await this.#deps.wakeups.wake(INVENTORY_TOPIC);
+      return 'later';
+    }
+    if (!control.cancel) {
+      const found = withFound(tasks, host.inventory);
+      if (found.length !== tasks.length || found.some((task, index) => task !== tasks[index]))
+        await this.#save({ tasks: found });
+    }
+    return 'found';
+  }
+
+  async #plan(view: FleetView): Promise<Planned | null> {
+    if (!this.#record.tasks.some(isPending)) return null;
+    const round = this.#record.round + 1;
+    const input = { fleet: this.#deps.fleet, view, operationId: this.#record.id, tasks: this.#record.tasks, round };
+    this.#lease.assertHeld();
+    const planned = await this.#deps.claims.transact(planRound(input));
+    if (planned.outdated.length > 0) {
+      await this.#deps.wakeups.wake(INVENTORY_TOPIC);
+      return planned;
+    }
+    const assigned = new Map(planned.assigned.map((one) => [one.vm, one]));
+    const blocked = new Map(planned.blocked.map((one) => [one.vm, one.reason]));
+    const givenUp = this.#outOfPatience()
+      ? new Map(planned.waiting.filter((one) => one.onInventory).map((one) => [one.vm, one.why]))
+      : null;
+    const tasks = this.#record.tasks.map((task): VmTask => {
+      if (!isPending(task)) return task;
+      const to = assigned.get(task.vm);
+      if (to !== undefined)
+        return { ...task, state: 'queued', needsMove: false, moveIds: [...task.moveIds, to.moveId] };
+      const why = blocked.get(task.vm) ?? toReason(givenUp?.get(task.vm));
+      if (why === undefined) return task;
+      // One that was tried and failed keeps its own reason beside the planner's.
+      const failed = task.moveIds.length > 0;
+      const message = failed && task.reason !== null ? `${task.reason.message}; then: ${why.message}` : why.message;
+      return { ...task, state: failed ? 'failed' : 'blocked', needsMove: false, reason: { code: why.code, message } };
+    });
+    const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
+    if (changed) await this.#save({ tasks, ...(planned.assigned.length > 0 ? { round } : {}) });
+    for (const task of tasks) {
+      const before = this.#record.tasks.find((one) => one.vm === task.vm);
+      if (blocked.has(task.vm) && before !== undefined && !isPending(before)) {
+        await this.#event('move.blocked', `${task.vm}: ${task.reason?.message ?? 'blocked'}`, {
+          vm: task.vm,
+          id: null,
+        });
+      }
+    }
+    for (const one of planned.assigned) {
+      await this.#event('move.planned', `${one.vm} goes to ${one.destination}: ${one.why}`, {
+        vm: one.vm,
+        id: one.moveId,
+      });
+    }
+    return planned;
+  }
+
+  /** Every task that should be running has its record and its job; a crash between plan and queue is mended here. */
+  async #dispatch(): Promise<void> {
+    const { claims, clock, delivery, records } = this.#deps;
+    const active = this.#record.tasks.filter(isActive);
+    if (active.length === 0) return;
+    const moves = await records.moves(active.map((task) => task.moveIds.at(-1) ?? ''));
+    let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
+    for (const [index, task] of active.entries()) {
+      const job = this.#jobOf(task);
+      const move = moves[index] ?? null;
+      if (move !== null && ENDED_MOVE_STATES.has(move.state)) continue;
+      if (move === null) {
+        reservations ??= (await claims.read()).reservations;
+        const destination = reservations[job.moveId]?.host;
+        if (destination === undefined) {
+          await this.#forgetMove(task, job.moveId);
+          continue;
+        }
+        await records.createMove(this.#newMove(task, job.moveId, destination, clock.now()));
+      }
+      if (move === null || !(await delivery.hasMove(job))) await delivery.addMove(job);
+    }
+  }
+
+  /** Neither a record nor a reservation: the move was never made. It is planned again. */
+  async #forgetMove(task: VmTask, moveId: string): Promise<void> {
+    await this.#save({
+      tasks: this.#record.tasks.map((one) =>
+        one === task ? { ...one, needsMove: true, moveIds: one.moveIds.filter((each) => each !== moveId) } : one,
+      ),
+    });
+  }
+
+  async #parkOrFinish(now: {
+    view: FleetView;
+    control: Control;
+    planned: Planned | null;
+    overdue: Reason | null;
+    found: 'found' | 'later';
+  }): Promise<OperationTurn> {
+    const { control, planned, overdue } = now;
+    const { tasks } = this.#record;
+    const active = tasks.filter(isActive).length > 0;
+    const stopping = control.cancel || overdue !== null;
+    const open = active || (!stopping && (tasks.some(isPending) || now.found === 'later'));
+    if (!open) {
+      await this.#finish(control, overdue);
+      return { ended: true };
+    }
+    const state = control.pause && !stopping ? 'paused' : tasks.length > 0 ? 'running' : 'planning';
+    const waitingFor = this.#waitingFor(now);
+    const movedOn = active || (planned?.assigned.length ?? 0) > 0;
+    await this.#saveStanding({
+      state,
+      waitingFor,
+      waitingSinceMs: movedOn || control.pause ? null : (this.#record.waitingSinceMs ?? this.#deps.clock.now()),
+    });
+    return { ended: false, againInRealMs: this.#soon(now) ? SOON_MS : LOOK_AGAIN_MS };
+  }
+
+  /** True when all that is missing is an inventory that a living worker is about to publish. */
+  #soon({ view, planned, found }: { view: FleetView; planned: Planned | null; found: 'found' | 'later' }): boolean {
+    if ((planned?.outdated.length ?? 0) > 0) return true;
+    const source = this.#host === null ? undefined : view.hosts.get(this.#host);
+    return found === 'later' && source?.served === true && source.unusable === null;
+  }
+
+  #waitingFor({
+    view,
+    control,
+    planned,
+    found,
+  }: {
+    view: FleetView;
+    control: Control;
+    planned: Planned | null;
+    found: 'found' | 'later';
+  }): string[] {
+    const lines: string[] = [];
+    if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
+    const source = this.#host === null ? undefined : view.hosts.get(this.#host);
+    if (found === 'later' && source?.unusable != null) lines.push(source.unusable);
+    if (found === 'later' && this.#host === null) {
+      for (const host of view.hosts.values()) if (host.unusable !== null) lines.push(host.unusable);
+    }
+    for (const one of planned?.waiting ?? []) lines.push(one.why);
+    for (const task of this.#record.tasks.filter(isActive)) {
+      const host = view.hosts.get(task.source);
+      if (host !== undefined && !host.served)
+        lines.push(`hostUnreachable: ${host.unusable ?? `no worker serves ${host.host}`}`);
+    }
+    return [...new Set(lines)];
+  }
+
+  #outOfPatience(): boolean {
+    const since = this.#record.waitingSinceMs;
+    return since !== null && this.#deps.clock.now() - since >= this.#deps.clock.fleetMs(PATIENCE_REAL_MS);
+  }
+
+  async #finish(control: Control, overdue: Reason | null): Promise<void> {
+    const { tasks } = this.#record;
+    const unfinished = tasks.some((task) => task.state !== 'done');
+    const loudest = tasks.find((task) => task.reason?.code === 'vmDoubled' || task.reason?.code === 'vmMissing');
+    const ended = endState(tasks);
+    const state = control.cancel && (unfinished || tasks.length === 0) ? 'cancelled' : ended;
+    const reason =
+      loudest?.reason ??
+      (control.cancel && unfinished
+        ? { code: 'cancelled' as const, message: 'cancelled' }
+        : state === 'done'
+          ? null
+          : overdue);
+    // A drained host stays cordoned, or it would fill again before its maintenance; an evacuation that moved nothing gives it back.
+    if (this.#host !== null && (state === 'done' || state === 'partial'))
+      await this.#deps.claims.cordon(this.#host, 'operator');
+    await this.#deps.claims.releaseOperation(this.#record.id, this.#deps.clock.now());
+    await this.#save({ state, reason, endedAtMs: this.#deps.clock.now(), waitingFor: [], waitingSinceMs: null });
+    await this.#event(`operation.${state}`, this.#closing(reason));
+  }
+
+  #closing(reason: Reason | null): string {
+    const { tasks } = this.#record;
+    const moved = tasks.filter((task) => task.state === 'done').length;
+    const what =
+      this.#host === null
+        ? `${moved} of ${tasks.length} VMs moved`
+        : `${moved} of ${tasks.length} VMs moved away from ${this.#host}`;
+    return reason === null ? what : `${what}; ${reason.message}`;
+  }
+
+  /** Saves only what changed, and tells watchers when what is waited for changed. */
+  async #saveStanding(standing: Pick<OperationRecord, 'state' | 'waitingFor' | 'waitingSinceMs'>): Promise<void> {
+    const { state, waitingFor, waitingSinceMs } = this.#record;
+    const waits = JSON.stringify(waitingFor) !== JSON.stringify(standing.waitingFor);
+    if (!waits && state === standing.state && waitingSinceMs === standing.waitingSinceMs) return;
+    await this.#save(standing);
+    if (state !== standing.state)
+      await this.#event(`operation.${standing.state}`, standing.waitingFor[0] ?? standing.state);
+    if (waits) for (const line of standing.waitingFor) await this.#event('operation.waiting', line);
+  }
+
+  #jobOf(task: VmTask): MoveJob {
+    return { moveId: task.moveIds.at(-1) ?? '', operationId: this.#record.id, source: task.source };
+  }
+
+  #newMove(task: VmTask, id: string, destination: string, nowMs: number): MoveRecord {
+    return {
+      id,
+      operationId: this.#record.id,
+      vm: task.vm,
+      uuid: null,
+      source: task.source,
+      destination,
+      attempt: task.moveIds.length,
+      state: 'queued',
+      step: 'reconciling',
+      reason: null,
+      queuedAtMs: nowMs,
+      startedAtMs: null,
+      endedAtMs: null,
+      token: 0,
+      migrateSent: false,
+      progress: null,
+      account: null,
+      figures: NO_FIGURES,
+      relaxed: [],
+    };
+  }
+
+  async #save(change: Partial<OperationRecord>): Promise<void> {
+    this.#record = { ...this.#record, ...change };
+    await this.#deps.records.saveOperation(this.#lease, this.#record);
+  }
+
+  async #event(kind: string, message: string, move: { vm: string; id: string | null } | null = null): Promise<void> {
+    await this.#deps.events.append({
+      atMs: this.#deps.clock.now(),
+      operationId: this.#record.id,
+      kind,
+      vm: move?.vm ?? null,
+      moveId: move?.id ?? null,
+      message,
+    });
+  }
+}
+
+function toReason(why: string | undefined): Reason | undefined {
+  return why === undefined ? undefined : { code: 'noDestination', message: why };
+}

@@ -1,0 +1,234 @@
+/**
+ * Queue delivery on BullMQ. An operation is the parent job of its moves. Between turns it is parked as a delayed job and
+ * promoted to wake it: that works from any process and for any cause (a move ended, a flag was set, a worker came back),
+ * where a parent in `waiting-children` can only be woken by its children. BullMQ still refuses to complete the parent
+ * while children are pending. Attempts are for crashes only; what a move came to is in its record.
+ */
+import { DelayedError, Job, Queue, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { encodeName } from '../domain/names.ts';
+import type {
+  Consumer,
+  Delivery,
+  DeliveryConsumers,
+  MoveHandler,
+  MoveJob,
+  OperationHandler,
+  OperationTurn,
+} from './delivery.ts';
+import { moveJobSchema } from './delivery.ts';
+
+const OPERATIONS = 'operations';
+const moveQueueName = (host: string): string => `migrations-${encodeName(host)}`;
+
+/** Ended jobs say nothing that the records do not; a few are kept for people who look at the queue. */
+const KEEP_ENDED = { age: 86_400, count: 1_000 };
+
+/** How many operations or moves of one queue one process works on at once; the budget orders the moves' starts. */
+const CONCURRENCY = 250;
+/** A processor that threw is given its job again after this (real ms). */
+const AFTER_FAULT_MS = 2_000;
+
+export interface QueueTimes {
+  /** A worker that has not renewed for this long has lost its job. */
+  readonly lockMs: number;
+  readonly stalledCheckMs: number;
+}
+export const QUEUE_TIMES: QueueTimes = { lockMs: 10_000, stalledCheckMs: 5_000 };
+
+export interface BullMqOptions {
+  readonly prefix: string;
+  /** For commands; shared by all queues. */
+  readonly redis: Redis;
+}
+
+export class BullMqDelivery implements Delivery {
+  readonly #options: BullMqOptions;
+  readonly #queues = new Map<string, Queue>();
+
+  constructor(options: BullMqOptions) {
+    this.#options = options;
+  }
+
+  async addOperation(operationId: string): Promise<void> {
+    const queue = this.#queue(OPERATIONS);
+    await clearEnded(queue, operationId);
+    await queue.add(
+      'operation',
+      { operationId },
+      { jobId: operationId, removeOnComplete: KEEP_ENDED, removeOnFail: KEEP_ENDED },
+    );
+  }
+
+  async wakeOperation(operationId: string): Promise<void> {
+    const job = await Job.fromId(this.#queue(OPERATIONS), operationId);
+    // Active: its turn reads the records again within its second. Ended or waiting: nothing to do.
+    if (job !== undefined && (await job.isDelayed())) await job.promote().catch(ignoreNotDelayed);
+  }
+
+  async addMove(job: MoveJob): Promise<void> {
+    const queue = this.#queue(moveQueueName(job.source));
+    await clearEnded(queue, job.moveId);
+    await queue.add('move', moveJobSchema.parse(job), {
+      jobId: job.moveId,
+      parent: { id: job.operationId, queue: this.#queue(OPERATIONS).qualifiedName },
+      // The operation learns of a failure from the record; BullMQ is only told not to hold the parent for it.
+      removeDependencyOnFailure: true,
+      removeOnComplete: KEEP_ENDED,
+      removeOnFail: KEEP_ENDED,
+    });
+  }
+
+  async removeMove(job: MoveJob): Promise<boolean> {
+    const found = await Job.fromId(this.#queue(moveQueueName(job.source)), job.moveId);
+    if (found === undefined || (await found.isActive())) return false;
+    return found.remove().then(
+      () => true,
+      // A worker took it between the two calls: it is locked now.
+      () => false,
+    );
+  }
+
+  async hasMove(job: MoveJob): Promise<boolean> {
+    const state = await this.#queue(moveQueueName(job.source)).getJobState(job.moveId);
+    return PENDING_STATES.has(state);
+  }
+
+  /** True while the operation's job will still be delivered. */
+  async hasOperation(operationId: string): Promise<boolean> {
+    return PENDING_STATES.has(await this.#queue(OPERATIONS).getJobState(operationId));
+  }
+
+  /** Hosts whose queue holds a job that is waiting, parked or in the hands of a worker (perhaps a dead one). */
+  async hostsWithWork(hosts: readonly string[]): Promise<Set<string>> {
+    const counts = await Promise.all(
+      hosts.map((host) =>
+        this.#queue(moveQueueName(host)).getJobCountByTypes('waiting', 'active', 'delayed', 'prioritized'),
+      ),
+    );
+    return new Set(hosts.filter((_, index) => (counts[index] ?? 0) > 0));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
+  }
+
+  #queue(name: string): Queue {
+    let queue = this.#queues.get(name);
+    if (queue === undefined) {
+      queue = new Queue(name, {
+        connection: this.#options.redis,
+        prefix: this.#options.prefix,
+        skipWaitingForReady: true,
+      });
+      // Without a listener a lost connection would end the process; the commands themselves report it.
+      queue.on('error', () => undefined);
+      this.#queues.set(name, queue);
+    }
+    return queue;
+  }
+}
+
+const PENDING_STATES: ReadonlySet<string> = new Set([
+  'waiting',
+  'active',
+  'delayed',
+  'prioritized',
+  'waiting-children',
+]);
+
+/** A job that ended before its work did (it stalled for good, or its processor threw) would swallow an add of the same id. */
+async function clearEnded(queue: Queue, id: string): Promise<void> {
+  const job = await Job.fromId(queue, id);
+  if (job !== undefined && ((await job.isFailed()) || (await job.isCompleted()))) await job.remove();
+}
+
+function ignoreNotDelayed(error: unknown): void {
+  // Somebody else promoted it first.
+  if (!(error instanceof Error) || !/not in the delayed state|Missing key/.test(error.message)) throw error;
+}
+
+export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix'> {
+  /** A connection of its own for each worker: it blocks. */
+  readonly openRedis: () => Redis;
+  readonly times?: QueueTimes;
+  readonly onError: (error: unknown, job: string | null) => void;
+}
+
+export class BullMqConsumers implements DeliveryConsumers {
+  readonly #options: ConsumerOptions;
+
+  constructor(options: ConsumerOptions) {
+    this.#options = options;
+  }
+
+  async consumeOperations(handler: OperationHandler): Promise<Consumer> {
+    return this.#consume(OPERATIONS, async (job, signal) => {
+      const turn: OperationTurn = await handler(String(job.id), signal);
+      return turn.ended ? null : { parkMs: turn.againInRealMs };
+    });
+  }
+
+  async consumeMoves(host: string, handler: MoveHandler): Promise<Consumer> {
+    return this.#consume(moveQueueName(host), async (job, signal) => {
+      const turn = await handler(moveJobSchema.parse(job.data), signal);
+      if (turn.kind === 'again') return { parkMs: turn.afterRealMs };
+      if (turn.failed !== null) throw new UnrecoverableError(turn.failed);
+      return null;
+    });
+  }
+
+  async #consume(
+    name: string,
+    work: (job: Job, signal: AbortSignal) => Promise<{ readonly parkMs: number } | null>,
+  ): Promise<Consumer> {
+    const { prefix, openRedis, times = QUEUE_TIMES, onError } = this.#options;
+    const stopping = new AbortController();
+    const redis = openRedis();
+    const options: WorkerOptions = {
+      connection: redis,
+      prefix,
+      concurrency: CONCURRENCY,
+      lockDuration: times.lockMs,
+      stalledInterval: times.stalledCheckMs,
+      // A stalled job is one whose worker died; it is delivered again however often that happens.
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+      removeOnComplete: KEEP_ENDED,
+      removeOnFail: KEEP_ENDED,
+    };
+    const worker = new Worker(
+      name,
+      async (job, token) => {
+        let park: { readonly parkMs: number } | null;
+        try {
+          park = await work(job, stopping.signal);
+        } catch (error) {
+          if (error instanceof UnrecoverableError) throw error;
+          onError(error, String(job.id));
+          park = { parkMs: AFTER_FAULT_MS };
+        }
+        if (park === null) return;
+        await job.moveToDelayed(Date.now() + park.parkMs, token);
+        throw new DelayedError();
+      },
+      options,
+    );
+    worker.on('error', (error) => onError(error, null));
+    await worker.waitUntilReady();
+    return {
+      close: async (graceRealMs) => {
+        const paused = worker.pause(true);
+        stopping.abort();
+        await paused;
+        const closed = worker.close().then(() => true);
+        let timer: NodeJS.Timeout | undefined;
+        const late = new Promise<false>((resolve) => {
+          timer = setTimeout(() => resolve(false), graceRealMs);
+        });
+        if (!(await Promise.race([closed, late]))) await worker.close(true);
+        clearTimeout(timer);
+        redis.disconnect();
+      },
+    };
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Who is alive and what their hosts hold: each worker process keeps a heartbeat that expires by itself, and publishes
+ * the inventory of every host it serves. Nothing here infers that a VM or a host died from silence.
+ */
+import { z } from 'zod';
+import { Cell, type CellStore } from './cell.ts';
+
+/** A process that has not renewed for this long (real ms) serves nothing. */
+export const HEARTBEAT_EXPIRES_MS = 6_000;
+
+const workerSchema = z.object({
+  id: z.string(),
+  pid: z.int(),
+  hosts: z.array(z.string()),
+  operations: z.boolean(),
+  fleetHash: z.string(),
+});
+export type WorkerPresence = z.infer<typeof workerSchema>;
+
+export const publishedInventorySchema = z.object({
+  host: z.string(),
+  /** Fleet time at which it was true. */
+  takenAtMs: z.number(),
+  /** Why the host could not be asked; then `vms` is what was last known. */
+  unreachable: z.string().nullable(),
+  vms: z.array(
+    z.object({
+      name: z.string(),
+      uuid: z.string(),
+      state: z.enum(['running', 'paused', 'incoming', 'postMigrate', 'shutOff']),
+      memoryBytes: z.number(),
+      touchedBytes: z.number(),
+      cpus: z.number(),
+      demandCores: z.number(),
+      notMigratable: z.string().nullable(),
+    }),
+  ),
+});
+export type PublishedInventory = z.infer<typeof publishedInventorySchema>;
+
+/** Wakes those who publish: somebody needs to see what has just changed. */
+export const INVENTORY_TOPIC = 'inventory';
+
+export class Presence {
+  readonly #store: CellStore;
+  readonly #directory: Cell<string[]>;
+
+  constructor(store: CellStore) {
+    this.#store = store;
+    this.#directory = new Cell(store, 'workers', z.array(z.string()), []);
+  }
+
+  /** Renews the heartbeat; the first one also enters the process in the directory. */
+  async beat(worker: WorkerPresence): Promise<void> {
+    await this.#cell(worker.id).update(() => ({ value: worker, result: undefined }));
+    await this.#directory.update((ids) =>
+      ids.includes(worker.id)
+        ? { unchanged: true, result: undefined }
+        : { value: [...ids, worker.id], result: undefined },
+    );
+  }
+
+  async leave(id: string): Promise<void> {
+    await this.#cell(id).update((worker) =>
+      worker === null ? { unchanged: true, result: undefined } : { value: null, result: undefined },
+    );
+    await this.#forget([id]);
+  }
+
+  async alive(): Promise<WorkerPresence[]> {
+    const ids = await this.#directory.read();
+    if (ids.length === 0) return [];
+    const texts = await this.#store.readMany(ids.map((id) => `worker:${id}`));
+    const workers = texts.map(({ text }) => (text === null ? null : workerSchema.nullable().parse(JSON.parse(text))));
+    const gone = ids.filter((_, index) => workers[index] === null);
+    if (gone.length > 0) await this.#forget(gone);
+    return workers.filter((worker) => worker !== null && worker !== undefined);
+  }
+
+  async publish(inventory: PublishedInventory): Promise<void> {
+    const cell = new Cell(this.#store, `inventory:${inventory.host}`, publishedInventorySchema.nullable(), null);
+    await cell.update((known) =>
+      // Two workers may serve one host; the later truth stays.
+      known !== null && known.takenAtMs > inventory.takenAtMs
+        ? { unchanged: true, result: undefined }
+        : { value: inventory, result: undefined },
+    );
+  }
+
+  /** In the order of `hosts`; null where nothing was ever published. */
+  async inventories(hosts: readonly string[]): Promise<(PublishedInventory | null)[]> {
+    if (hosts.length === 0) return [];
+    const texts = await this.#store.readMany(hosts.map((host) => `inventory:${host}`));
+    return texts.map(({ text }) =>
+      text === null ? null : publishedInventorySchema.nullable().parse(JSON.parse(text)),
+    );
+  }
+
+  #cell(id: string): Cell<WorkerPresence | null> {
+    return new Cell(this.#store, `worker:${id}`, workerSchema.nullable(), null, {
+      expireMs: () => HEARTBEAT_EXPIRES_MS,
+    });
+  }
+
+  async #forget(gone: readonly string[]): Promise<void> {
+    await this.#directory.update((ids) => {
+      const value = ids.filter((id) => !gone.includes(id));
+      return value.length === ids.length ? { unchanged: true, result: undefined } : { value, result: undefined };
+    });
+  }
+}
