@@ -135,7 +135,8 @@ function observe(state: Rfc2011State, sample: ConvergenceSample): Rfc2011State &
     recent.push({ atMs: sample.atMs, rate: sample.rateBytesPerSec, dirtyRate: sample.dirtyRateBytesPerSec, guestCpu });
   }
 
-  const transferred = isSane(sample.transferredBytes) ? sample.transferredBytes : undefined;
+  const transferred =
+    sample.transferredBytes === 0 || isSane(sample.transferredBytes) ? sample.transferredBytes : undefined;
   const transferredAtFirst = state.transferredAtFirst ?? transferred ?? null;
   const sinceFirst = transferred === undefined ? 0 : transferred - (transferredAtFirst ?? 0);
   const passedMs = last === undefined ? 0 : sample.atMs - last.atMs;
