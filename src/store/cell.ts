@@ -43,7 +43,9 @@ export interface WakeupListener {
 }
 
 /** What an update wants: a new value with a result for the caller, or to leave the cell as it is. */
-export type CellChange<T, R> = { readonly value: T; readonly result: R } | { readonly unchanged: true; readonly result: R };
+export type CellChange<T, R> =
+  | { readonly value: T; readonly result: R }
+  | { readonly unchanged: true; readonly result: R };
 
 /** More conflicts in a row than any sane load gives: then something else is wrong. */
 const MAX_CONFLICTS = 200;
