@@ -75,7 +75,9 @@ class Turn {
 
   async #begin(): Promise<void> {
     if (this.#host !== null) await this.#deps.claims.cordon(this.#host, this.#record.id);
-    await this.#save({ state: 'planning', startedAtMs: this.#deps.clock.now() });
+    const now = this.#deps.clock.now();
+    // 0: the producer did not know the fleet's clock yet.
+    await this.#save({ state: 'planning', startedAtMs: now, createdAtMs: this.#record.createdAtMs || now });
     await this.#event(
       'operation.planning',
       this.#host === null ? 'planning the moves' : `${this.#host} is cordoned; planning where its VMs go`,
@@ -332,8 +334,9 @@ class Turn {
     if (this.#host !== null && (state === 'done' || state === 'partial'))
       await this.#deps.claims.cordon(this.#host, 'operator');
     await this.#deps.claims.releaseOperation(this.#record.id, this.#deps.clock.now());
-    await this.#save({ state, reason, endedAtMs: this.#deps.clock.now(), waitingFor: [], waitingSinceMs: null });
+    // Told before it is saved: who sees the end in the record will find the last event there too.
     await this.#event(`operation.${state}`, this.#closing(reason));
+    await this.#save({ state, reason, endedAtMs: this.#deps.clock.now(), waitingFor: [], waitingSinceMs: null });
   }
 
   #closing(reason: Reason | null): string {

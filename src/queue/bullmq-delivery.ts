@@ -150,7 +150,7 @@ function ignoreNotDelayed(error: unknown): void {
 
 export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix'> {
   /** A connection of its own for each worker: it blocks. */
-  readonly openRedis: () => Redis;
+  readonly openRedis: () => Promise<Redis>;
   readonly times?: QueueTimes;
   readonly onError: (error: unknown, job: string | null) => void;
 }
@@ -184,7 +184,7 @@ export class BullMqConsumers implements DeliveryConsumers {
   ): Promise<Consumer> {
     const { prefix, openRedis, times = QUEUE_TIMES, onError } = this.#options;
     const stopping = new AbortController();
-    const redis = openRedis();
+    const redis = await openRedis();
     const options: WorkerOptions = {
       connection: redis,
       prefix,

@@ -36,6 +36,7 @@ type Index = z.infer<typeof indexSchema>;
 export interface NewOperation {
   readonly id: string;
   readonly request: OperationRequest;
+  /** Fleet time; 0 when the producer does not know the fleet's clock: the first turn sets it. */
   readonly createdAtMs: number;
   readonly idempotencyKey: string | null;
 }

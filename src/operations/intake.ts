@@ -1,0 +1,99 @@
+/**
+ * What is checked before a request is kept: its form, the hosts and VMs it names. All faults at once; nothing is half
+ * kept. Names are checked against what is known; where nothing is known yet (no worker has ever run), the operation says
+ * later what it could not find.
+ */
+import { HostevacError, type Problem } from '../domain/errors.ts';
+import { resolvePolicy } from '../domain/policy.ts';
+import { badInput, parseInput } from '../domain/problems.ts';
+import {
+  type EvacuateNodeInput,
+  evacuateNodeInputSchema,
+  type LoadBalanceInput,
+  loadBalanceInputSchema,
+  type OperationRequest,
+} from '../domain/request.ts';
+import { nearest } from '../domain/suggest.ts';
+
+export interface KnownNames {
+  /** null: the fleet is not known here. */
+  readonly hosts: readonly string[] | null;
+  /** null: not every host has reported. */
+  readonly vms: readonly string[] | null;
+}
+
+export interface Intake {
+  readonly request: OperationRequest;
+  readonly idempotencyKey: string | null;
+}
+
+/** Throws `badInput` or `unknownHost`. */
+export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake {
+  const parsed = parseInput(evacuateNodeInputSchema, input, { what: 'evacuation' });
+  const fault = unknownName('host', parsed.host, 'host', known.hosts);
+  if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
+  const { policy: _p, aggression: _a, minCpu: _c, maxStall: _s, maxTime: _t, maxBandwidth: _b, ...rest } = parsed;
+  return {
+    request: {
+      kind: 'evacuateNode',
+      host: rest.host,
+      policy: resolvePolicy('maintenance', parsed),
+      deadlineMs: rest.deadline ?? null,
+    },
+    idempotencyKey: rest.idempotencyKey ?? null,
+  };
+}
+
+/** Throws `badInput`, `unknownHost` or `unknownVm` (the first kind of fault decides the code; all are listed). */
+export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
+  const parsed = parseInput(loadBalanceInputSchema, input, { what: 'rebalance' });
+  const twice = repeated(parsed.moves.map(({ vm }) => vm));
+  if (twice.length > 0) throw badInput(twice, { what: 'rebalance' });
+  const hosts = parsed.moves.flatMap(
+    ({ to }, index) => unknownName(`moves[${index}].to`, to, 'host', known.hosts) ?? [],
+  );
+  const vms = parsed.moves.flatMap(({ vm }, index) => unknownName(`moves[${index}].vm`, vm, 'VM', known.vms) ?? []);
+  const problems = [...hosts, ...vms];
+  if (problems.length > 0) {
+    throw new HostevacError(hosts.length > 0 ? 'unknownHost' : 'unknownVm', problems.map(sentence).join('\n'), {
+      problems,
+    });
+  }
+  return {
+    request: {
+      kind: 'loadBalance',
+      moves: parsed.moves,
+      policy: resolvePolicy('rebalance', parsed),
+      deadlineMs: parsed.deadline ?? null,
+    },
+    idempotencyKey: parsed.idempotencyKey ?? null,
+  };
+}
+
+function repeated(vms: readonly string[]): Problem[] {
+  return vms.flatMap((vm, index) => {
+    const first = vms.indexOf(vm);
+    if (first === index) return [];
+    const message = `moves[${first}] moves this VM already`;
+    return [{ path: `moves[${index}].vm`, value: JSON.stringify(vm), message, remedy: 'name each VM once' }];
+  });
+}
+
+const NAMES_SHOWN = 12;
+
+export function unknownName(path: string, name: string, what: string, known: readonly string[] | null): Problem | null {
+  if (known === null || known.includes(name)) return null;
+  const near = nearest(name, known);
+  const list =
+    [...known].sort().slice(0, NAMES_SHOWN).join(', ') + (known.length > NAMES_SHOWN ? `, ... (${known.length})` : '');
+  return {
+    path,
+    value: JSON.stringify(name),
+    message: `the fleet has no ${what} of that name`,
+    remedy: near === undefined ? `use one of ${list}` : `did you mean ${near}? Known: ${list}`,
+  };
+}
+
+export function sentence({ path, value, message, remedy }: Problem): string {
+  return `${path} ${value}: ${message}; ${remedy}`;
+}

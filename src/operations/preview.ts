@@ -1,0 +1,51 @@
+/** What the plan of a request would be now: the same planner on the same facts, nothing claimed. */
+
+import type { Fleet } from '../domain/fleet.ts';
+import type { VmTask } from '../domain/operation.ts';
+import type { OperationRequest } from '../domain/request.ts';
+import type { ClaimsState } from '../store/claims.ts';
+import type { FleetView } from './fleet-view.ts';
+import { planRound, tasksOfMoves, withFound } from './plan.ts';
+
+export interface Preview {
+  readonly moves: readonly {
+    readonly vm: string;
+    readonly source: string;
+    readonly destination: string;
+    readonly why: string;
+  }[];
+  readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
+}
+
+export function preview(fleet: Fleet, view: FleetView, claims: ClaimsState, request: OperationRequest): Preview {
+  const tasks = previewTasks(view, request);
+  const seen = withoutChanges(claims);
+  const cordoned = request.kind === 'evacuateNode' ? withCordon(seen, request.host) : seen;
+  const { result } = planRound({ fleet, view, operationId: 'preview', tasks, round: 1 })(cordoned);
+  const source = new Map(tasks.map((task) => [task.vm, task.source]));
+  return {
+    moves: result.assigned.map(({ vm, destination, why }) => ({ vm, source: source.get(vm) ?? '', destination, why })),
+    blocked: [
+      ...tasks
+        .filter((task) => task.state === 'blocked')
+        .map(({ vm, reason }) => ({ vm, reason: reason?.message ?? 'blocked' })),
+      ...result.blocked.map(({ vm, reason }) => ({ vm, reason: reason.message })),
+      ...result.waiting.map(({ vm, why }) => ({ vm, reason: why })),
+    ],
+  };
+}
+
+function previewTasks(view: FleetView, request: OperationRequest): VmTask[] {
+  if (request.kind === 'loadBalance') return tasksOfMoves(request, view);
+  const inventory = view.hosts.get(request.host)?.inventory;
+  return inventory == null ? [] : withFound([], inventory);
+}
+
+/** A preview need not wait for inventories younger than the last change: it promises nothing. */
+function withoutChanges(claims: ClaimsState): ClaimsState {
+  return { ...claims, changedAtMs: {} };
+}
+
+function withCordon(claims: ClaimsState, host: string): ClaimsState {
+  return { ...claims, cordons: { ...claims.cordons, [host]: { operator: false, operations: ['preview'] } } };
+}

@@ -1,0 +1,295 @@
+/** The producer: checks and keeps requests, reads what became of them, sets flags. Carries nothing out itself. */
+import { randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { RealClock } from '../clock/real-clock.ts';
+import { HostevacError } from '../domain/errors.ts';
+import type { Fleet } from '../domain/fleet.ts';
+import {
+  ENDED_OPERATION_STATES,
+  type MoveRecord,
+  type OperationRecord,
+  type OperationResult,
+} from '../domain/operation.ts';
+import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
+import { cancel, known, pause, resume } from '../operations/control.ts';
+import { readFleet } from '../operations/fleet-view.ts';
+import { balance, evacuation, type Intake, type KnownNames, sentence, unknownName } from '../operations/intake.ts';
+import { preview } from '../operations/preview.ts';
+import { operationResult } from '../operations/result.ts';
+import { openRedis, type RedisTarget, redisTarget } from '../runtime/redis-connection.ts';
+import { fleetPrefix, type PublishedFleet, publishedFleetCell, Stores } from '../runtime/stores.ts';
+import { isCordoned } from '../store/claims.ts';
+import type { StoredEvent } from '../store/event-log.ts';
+import { operationTopic } from '../store/records.ts';
+import { RedisCellStore } from '../store/redis-store.ts';
+import type {
+  Acceptance,
+  ControlOutcome,
+  HostStatus,
+  OperationHandle,
+  PlanPreview,
+  Producer,
+  ProducerOptions,
+} from './producer.ts';
+
+/** Records are looked at this often even when nobody wakes us (real ms). */
+const LOOK_AGAIN_MS = 1_000;
+const EVENTS_WAIT_MS = 2_000;
+/** An evacuation that is being cancelled is waited for this long before a new one of its host is refused. */
+const ENDING_PATIENCE_MS = 15_000;
+
+/** Opens a producer. Throws `redisAway` when Redis does not answer; close it when done. */
+export async function createProducer(options: ProducerOptions): Promise<Producer> {
+  const target = redisTarget(options.connection);
+  const redis = await openRedis(target, 'producer');
+  try {
+    const prefix = fleetPrefix(options.fleet?.name ?? options.fleetName ?? 'default');
+    const published = await publishedFleetCell(new RedisCellStore(redis, prefix)).read();
+    // Without the fleet's clock, times are left for the first worker to set.
+    const clock = published === null ? null : new RealClock({ speed: published.speed, originMs: published.originMs });
+    const stores = new Stores({
+      redis,
+      prefix,
+      clock: clock ?? new RealClock(),
+      openSubscriber: () => openRedis(target, 'subscriber'),
+    });
+    return new RedisProducer({ redis, target, stores, fleet: options.fleet ?? null, published });
+  } catch (error) {
+    redis.disconnect();
+    throw error;
+  }
+}
+
+class RedisProducer implements Producer {
+  readonly #redis: Redis;
+  readonly #stores: Stores;
+  readonly #fleet: Fleet | null;
+  readonly #published: PublishedFleet | null;
+
+  constructor(given: {
+    redis: Redis;
+    target: RedisTarget;
+    stores: Stores;
+    fleet: Fleet | null;
+    published: PublishedFleet | null;
+  }) {
+    this.#redis = given.redis;
+    this.#stores = given.stores;
+    this.#fleet = given.fleet;
+    this.#published = given.published;
+  }
+
+  async evacuateNode(input: EvacuateNodeInput): Promise<OperationHandle> {
+    return this.#accept(evacuation(input, await this.#names()), 'ev');
+  }
+
+  async loadBalance(input: LoadBalanceInput): Promise<OperationHandle> {
+    return this.#accept(balance(input, await this.#names()), 'lb');
+  }
+
+  async #accept(intake: Intake, kind: string): Promise<OperationHandle> {
+    const { request, idempotencyKey } = intake;
+    const began = performance.now();
+    for (;;) {
+      const id = newId(kind);
+      const createdAtMs = this.#published === null ? 0 : this.#stores.clock.now();
+      const creation = await this.#stores.records.create({ id, request, createdAtMs, idempotencyKey });
+      if (creation.acceptance === 'joined' && (await this.#stores.records.control(creation.id)).cancel) {
+        // It is on its way out; joining it would cancel this request too.
+        if (performance.now() - began > ENDING_PATIENCE_MS) {
+          throw new HostevacError(
+            'cancelled',
+            `An evacuation of this host (${creation.id}) is still being cancelled; try again when \`hostevac status ${creation.id}\` shows that it has ended`,
+          );
+        }
+        await this.#stores.delivery.wakeOperation(creation.id);
+        await this.#stores.clock.sleepReal(LOOK_AGAIN_MS / 4);
+        continue;
+      }
+      if (!(await this.#stores.delivery.hasOperation(creation.id))) await this.#enqueue(creation.id);
+      return new Handle(this.#stores, creation.id, creation.acceptance);
+    }
+  }
+
+  /** Ended ones need no job. A crash before this line is mended by the operations worker, which looks for active ones without a job. */
+  async #enqueue(id: string): Promise<void> {
+    const record = await this.#stores.records.operation(id);
+    if (record !== null && !ENDED_OPERATION_STATES.has(record.state)) await this.#stores.delivery.addOperation(id);
+  }
+
+  async preview(
+    request: { evacuateNode: EvacuateNodeInput } | { loadBalance: LoadBalanceInput },
+  ): Promise<PlanPreview> {
+    const fleet = this.#fleet;
+    if (fleet === null)
+      throw new HostevacError('fleetFileMissing', 'A preview needs the fleet file; give `fleet` to createProducer');
+    const names = await this.#names();
+    const intake =
+      'evacuateNode' in request ? evacuation(request.evacuateNode, names) : balance(request.loadBalance, names);
+    const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
+    return preview(fleet, view, await this.#stores.claims.read(), intake.request);
+  }
+
+  async operation(id: string): Promise<OperationHandle> {
+    await known({ records: this.#stores.records }, id);
+    return new Handle(this.#stores, id, 'repeated');
+  }
+
+  operations(limit = 50): Promise<OperationRecord[]> {
+    return this.#stores.records.recentOperations(limit);
+  }
+
+  async hosts(): Promise<HostStatus[]> {
+    const fleet = this.#fleet;
+    if (fleet === null)
+      throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
+    const [view, claims, use] = await Promise.all([
+      readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence }),
+      this.#stores.claims.read(),
+      this.#stores.budget(fleet).use(),
+    ]);
+    return fleet.hosts.map((host): HostStatus => {
+      const seen = view.hosts.get(host.name);
+      const inventory = seen?.inventory ?? null;
+      const present = inventory?.vms.filter((vm) => vm.state !== 'shutOff') ?? [];
+      const used = use.find((one) => one.host === host.name);
+      return {
+        host: host.name,
+        inventoryAgeMs: inventory === null ? null : Math.max(0, view.atMs - inventory.takenAtMs),
+        served: seen?.served ?? false,
+        cordoned: isCordoned(claims, host.name),
+        runningVms: present.filter((vm) => vm.state === 'running' || vm.state === 'paused').length,
+        memoryBytes: host.memory,
+        memoryUsedBytes: present.reduce((sum, vm) => sum + vm.memoryBytes, 0),
+        egress: used?.egress ?? { capacity: host.egress, counted: 0 },
+        ingress: used?.ingress ?? { capacity: host.ingress, counted: 0 },
+      };
+    });
+  }
+
+  async hasWorkers(): Promise<boolean> {
+    return (await this.#stores.presence.alive()).some((worker) => worker.operations);
+  }
+
+  async cordon(host: string): Promise<ControlOutcome> {
+    await this.#mustKnow(host);
+    const changed = await this.#stores.claims.cordon(host, 'operator');
+    return { changed, message: changed ? `${host} is cordoned: no VM is placed there` : `${host} is already cordoned` };
+  }
+
+  async uncordon(host: string): Promise<ControlOutcome> {
+    await this.#mustKnow(host);
+    const changed = await this.#stores.claims.uncordon(host, 'operator');
+    const still = isCordoned(await this.#stores.claims.read(), host)
+      ? '; it stays cordoned while it is being evacuated'
+      : '';
+    return {
+      changed,
+      message: (changed ? `${host} takes VMs again` : `${host} is not cordoned by an operator`) + still,
+    };
+  }
+
+  async now(): Promise<number> {
+    return this.#stores.clock.now();
+  }
+
+  async close(): Promise<void> {
+    await this.#stores.close();
+    this.#redis.disconnect();
+  }
+
+  async #mustKnow(host: string): Promise<void> {
+    const fault = unknownName('host', host, 'host', (await this.#names()).hosts);
+    if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
+  }
+
+  async #names(): Promise<KnownNames> {
+    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? this.#published?.hosts ?? null;
+    if (hosts === null) return { hosts, vms: null };
+    const inventories = await this.#stores.presence.inventories(hosts);
+    const complete = inventories.every((inventory) => inventory !== null);
+    return {
+      hosts,
+      vms: complete ? inventories.flatMap((inventory) => inventory?.vms.map((vm) => vm.name) ?? []) : null,
+    };
+  }
+}
+
+class Handle implements OperationHandle {
+  readonly id: string;
+  readonly acceptance: Acceptance;
+  readonly #stores: Stores;
+
+  constructor(stores: Stores, id: string, acceptance: Acceptance) {
+    this.#stores = stores;
+    this.id = id;
+    this.acceptance = acceptance;
+  }
+
+  record(): Promise<OperationRecord> {
+    return known(this.#stores, this.id);
+  }
+
+  async moves(): Promise<MoveRecord[]> {
+    const record = await this.record();
+    const ids = record.tasks.flatMap((task) => task.moveIds.at(-1) ?? []);
+    return (await this.#stores.records.moves(ids)).filter((move) => move !== null);
+  }
+
+  async result(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<OperationResult> {
+    const until = options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.timeoutMs;
+    const listener = await this.#stores.wakeups.listen(operationTopic(this.id));
+    try {
+      for (;;) {
+        options.signal?.throwIfAborted();
+        const record = await this.record();
+        if (ENDED_OPERATION_STATES.has(record.state))
+          return operationResult(record, await this.moves(), this.#stores.clock.now());
+        const left = until - performance.now();
+        if (left <= 0)
+          throw new HostevacError(
+            'timeout',
+            `${this.id} has not ended yet (${record.state}); it goes on: hostevac watch ${this.id}`,
+          );
+        await listener.next(Math.min(LOOK_AGAIN_MS, left), options.signal);
+      }
+    } finally {
+      await listener.close();
+    }
+  }
+
+  async *events(options: { readonly after?: string; readonly signal?: AbortSignal } = {}): AsyncIterable<StoredEvent> {
+    let after = options.after ?? '0';
+    for (;;) {
+      // The state first: what was written before it ended is then surely in what is read next.
+      const ended = ENDED_OPERATION_STATES.has((await this.record()).state);
+      const events = await this.#stores.events.read(this.id, after, ended ? 0 : EVENTS_WAIT_MS, options.signal);
+      if (options.signal?.aborted === true) return;
+      for (const event of events) {
+        after = event.streamId;
+        yield event;
+        if (CLOSING_KINDS.has(event.kind)) return;
+      }
+      if (ended && events.length === 0) return;
+    }
+  }
+
+  cancel(): Promise<ControlOutcome> {
+    return cancel(this.#stores, this.id);
+  }
+
+  pause(options: { readonly now?: boolean } = {}): Promise<ControlOutcome> {
+    return pause(this.#stores, this.id, options.now ?? false);
+  }
+
+  resume(): Promise<ControlOutcome> {
+    return resume(this.#stores, this.id);
+  }
+}
+
+const CLOSING_KINDS: ReadonlySet<string> = new Set([...ENDED_OPERATION_STATES].map((state) => `operation.${state}`));
+
+/** Sorts by time, says what it is, holds no `:` and is no integer (BullMQ job ids). */
+function newId(kind: string): string {
+  return `${kind}-${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+}

@@ -1,0 +1,58 @@
+/** One process's sign of life: what it serves, renewed until it closes. Refuses to work beside another fleet file. */
+
+import type { Logger } from 'pino';
+import { HostevacError } from '../domain/errors.ts';
+import { HEARTBEAT_EXPIRES_MS, type WorkerPresence } from '../store/presence.ts';
+import type { Stores } from './stores.ts';
+
+const BEAT_MS = HEARTBEAT_EXPIRES_MS / 4;
+
+export class Heartbeat {
+  readonly #stores: Stores;
+  readonly #log: Logger;
+  readonly #stop = new AbortController();
+  #presence: WorkerPresence;
+  #beating: Promise<void> | null = null;
+
+  constructor(stores: Stores, log: Logger, self: { readonly id: string; readonly fleetHash: string }) {
+    this.#stores = stores;
+    this.#log = log;
+    this.#presence = { id: self.id, pid: process.pid, hosts: [], operations: false, fleetHash: self.fleetHash };
+  }
+
+  /** Adds to what this process serves. Throws `fleetMismatch` when live workers have another fleet file. */
+  async announce(change: { readonly hosts?: readonly string[]; readonly operations?: boolean }): Promise<void> {
+    const others = (await this.#stores.presence.alive()).filter((worker) => worker.id !== this.#presence.id);
+    const other = others.find((worker) => worker.fleetHash !== this.#presence.fleetHash);
+    if (other !== undefined) {
+      throw new HostevacError(
+        'fleetMismatch',
+        `A running worker (pid ${other.pid}) has another fleet file (${other.fleetHash}) than this process (${this.#presence.fleetHash}). Stop it first, or start this one with the same file`,
+      );
+    }
+    this.#presence = {
+      ...this.#presence,
+      hosts: [...new Set([...this.#presence.hosts, ...(change.hosts ?? [])])],
+      operations: this.#presence.operations || (change.operations ?? false),
+    };
+    await this.#stores.presence.beat(this.#presence);
+    this.#beating ??= this.#beat();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#beating;
+    await this.#stores.presence.leave(this.#presence.id);
+  }
+
+  async #beat(): Promise<void> {
+    const { signal } = this.#stop;
+    for (;;) {
+      await this.#stores.clock.sleepReal(BEAT_MS, signal);
+      if (signal.aborted) return;
+      await this.#stores.presence.beat(this.#presence).catch((error: unknown) => {
+        this.#log.warn({ err: error }, 'heartbeat not written; other processes will think that this one is gone');
+      });
+    }
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * Everything one process needs to serve a fleet: connections, the fleet's clock, stores, the adapters of its drivers.
+ * The workers in `workers/` are thin users of it.
+ */
+import type { Redis, RedisOptions } from 'ioredis';
+import type { Logger } from 'pino';
+import type { CellBudget } from '../bandwidth/cell-budget.ts';
+import type { Clock } from '../clock/clock.ts';
+import { RealClock } from '../clock/real-clock.ts';
+import { HostevacError } from '../domain/errors.ts';
+import { type Fleet, hostOf } from '../domain/fleet.ts';
+import type { HypervisorOf } from '../hypervisors/hypervisor.ts';
+import { SimulatedHypervisor } from '../hypervisors/simulated/hypervisor.ts';
+import { RedisSimulationLog, simulationOrigin } from '../hypervisors/simulated/redis-log.ts';
+import { SimulatedFleet } from '../hypervisors/simulated/simulated-fleet.ts';
+import { SimulatedThrottle } from '../hypervisors/simulated/throttle.ts';
+import { BullMqConsumers, QUEUE_TIMES } from '../queue/bullmq-delivery.ts';
+import type { Throttle } from '../throttling/throttle.ts';
+import { fleetHash } from './fleet-source.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { thisProcess } from './process-identity.ts';
+import { checkRedis, openRedis, redisTarget } from './redis-connection.ts';
+import { fleetPrefix, Stores } from './stores.ts';
+
+export interface SiteOptions {
+  readonly fleet: Fleet;
+  /** A Redis URL, a unix socket path, or ioredis options. */
+  readonly connection: string | RedisOptions;
+  readonly log: Logger;
+  /** How long a worker may be silent before its jobs are given to another (real ms). */
+  readonly lockMs?: number;
+}
+
+export interface Site {
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly stores: Stores;
+  readonly budget: CellBudget;
+  readonly hypervisorOf: HypervisorOf;
+  readonly throttleOf: (host: string) => Throttle;
+  readonly consumers: BullMqConsumers;
+  readonly heartbeat: Heartbeat;
+  close(): Promise<void>;
+}
+
+/** Throws `redisAway`, `redisUnfit` or `fleetMismatch`; nothing stays open then. */
+export async function openSite(options: SiteOptions): Promise<Site> {
+  const { fleet, log } = options;
+  const target = redisTarget(options.connection);
+  const redis = await openRedis(target, 'worker');
+  try {
+    for (const note of (await checkRedis(redis)).notes) log.warn(note);
+    return await build(
+      options,
+      redis,
+      () => openRedis(target, 'subscriber'),
+      () => openRedis(target, 'worker'),
+    );
+  } catch (error) {
+    redis.disconnect();
+    log.debug({ fleet: fleet.name }, 'site not opened');
+    throw error;
+  }
+}
+
+async function build(
+  { fleet, log, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
+  redis: Redis,
+  openSubscriber: () => Promise<Redis>,
+  openWorker: () => Promise<Redis>,
+): Promise<Site> {
+  const prefix = fleetPrefix(fleet.name);
+  const { speed } = fleet.simulation;
+  const originMs =
+    fleet.hosts.some((host) => host.driver === 'simulated') && speed !== 1 ? await simulationOrigin(redis, prefix) : 0;
+  const clock = new RealClock({ speed, originMs });
+  const stores = new Stores({ redis, prefix, clock, openSubscriber });
+  const hash = fleetHash(fleet);
+  const simulated = new SimulatedFleet({ fleet, log: new RedisSimulationLog({ redis, prefix, fleet }) });
+  const hypervisor = new SimulatedHypervisor(simulated);
+  const throttle = new SimulatedThrottle(simulated, clock);
+  const heartbeat = new Heartbeat(stores, log, { id: thisProcess().id, fleetHash: hash });
+  // Refuses, before anything is served, to work on a simulation that another fleet file began.
+  await simulated.view();
+  const hosts = fleet.hosts.map((host) => host.name);
+  await stores.publishedFleet.update((known) => {
+    const value = { hash, speed, originMs, hosts };
+    return JSON.stringify(known) === JSON.stringify(value)
+      ? { unchanged: true, result: undefined }
+      : { value, result: undefined };
+  });
+  const served = (host: string): void => {
+    if (hostOf(fleet, host) === undefined)
+      throw new HostevacError('unknownHost', `The fleet file has no host ${JSON.stringify(host)}`);
+  };
+  return {
+    fleet,
+    clock,
+    log,
+    stores,
+    budget: stores.budget(fleet),
+    hypervisorOf: (host) => {
+      served(host);
+      return hypervisor;
+    },
+    throttleOf: (host) => {
+      served(host);
+      return throttle;
+    },
+    consumers: new BullMqConsumers({
+      prefix,
+      openRedis: openWorker,
+      times: { lockMs, stalledCheckMs: lockMs / 2 },
+      onError: (error, job) => log.error({ err: error, job }, 'queue'),
+    }),
+    heartbeat,
+    close: async () => {
+      await heartbeat.close();
+      await stores.close();
+      redis.disconnect();
+    },
+  };
+}

@@ -1,0 +1,65 @@
+/** The worker that migrates: serves hosts, publishes what is on them, carries out the moves in their queues. */
+import { hostOf } from '../src/domain/fleet.ts';
+import type { MigrationDeps } from '../src/migration/context.ts';
+import { afterFault, migrate } from '../src/migration/migrate.ts';
+import { HostQueues } from '../src/queue/host-queues.ts';
+import { InventoryPublisher } from '../src/runtime/inventory-publisher.ts';
+import type { Site } from '../src/runtime/site.ts';
+import { INVENTORY_TOPIC } from '../src/store/presence.ts';
+import type { RunningWorker } from './operations.ts';
+
+/** Serves `hosts` of the site's fleet. Throws `fleetMismatch`. */
+export async function startMigrationsWorker(site: Site, hosts: readonly string[]): Promise<RunningWorker> {
+  const { stores, log } = site;
+  await site.heartbeat.announce({ hosts });
+  const deps = migrationDeps(site);
+  const publisher = new InventoryPublisher(stores, site.hypervisorOf, hosts, log);
+  const queues = new HostQueues({
+    hosts,
+    consumers: site.consumers,
+    hostsWithWork: (names) => stores.delivery.hostsWithWork(names),
+    handler: async (job, signal) => {
+      try {
+        return await migrate(deps, job, signal);
+      } catch (error) {
+        log.error(
+          { err: error, move: job.moveId, operation: job.operationId },
+          'a move was interrupted; it is looked at again',
+        );
+        return afterFault(error).turn;
+      }
+    },
+    wakeups: stores.wakeups,
+    clock: site.clock,
+    onError: (error) => log.error({ err: error }, 'queues'),
+  });
+  log.info({ hosts }, 'serving hosts');
+  return {
+    close: async (graceMs) => {
+      await queues.close(graceMs);
+      await publisher.close();
+    },
+  };
+}
+
+function migrationDeps({ clock, fleet, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {
+  return {
+    clock,
+    hypervisorOf,
+    throttleOf,
+    budget,
+    capacityOf: (host) => {
+      const spec = hostOf(fleet, host);
+      return { egress: spec?.egress ?? 0, ingress: spec?.ingress ?? 0 };
+    },
+    leases: stores.leases,
+    records: stores.records,
+    events: stores.events,
+    wakeups: stores.wakeups,
+    wakeOperation: (id) => stores.delivery.wakeOperation(id),
+    hostsChanged: () => stores.wakeups.wake(INVENTORY_TOPIC),
+    onTransition: ({ moveId, vm, from, cause, to, reason }) => {
+      log.info({ move: moveId, vm, from, cause, to, reason: reason?.message }, `${vm}: ${from} -> ${to}`);
+    },
+  };
+}
