@@ -1,0 +1,166 @@
+/**
+ * The pure heart of the simulation: the state at a time from fleet file, log and clock. Time moves from event to event
+ * (a pass ends, a phase changes, a throttle lifts itself, a fault strikes, a link heals), never in ticks; between events
+ * nothing is computed. What happens at an event is in `migrations.ts` and `faults.ts`.
+ */
+import { HostevacError, type Reason } from '../../domain/errors.ts';
+import { carryOut, liftThrottle } from './commands.ts';
+import { heal, strike } from './faults.ts';
+import { guestOf } from './guest.ts';
+import { nextEventMs, stepMigration } from './migrations.ts';
+import type { Command, Guest, InjectedFault, LogEntry, SimulatedFleetSpec, SimulatedHost, State } from './model.ts';
+import { HISTORY_LENGTH } from './model.ts';
+import { copyOf, type Draft, draftOf, hostAndVm, newCopy, own } from './records.ts';
+
+/** The fleet at fleet time 0. Hosts of other drivers are left out. */
+export function initialState(fleet: SimulatedFleetSpec): State {
+  const seed = fleet.simulation.seed;
+  const hosts: Record<string, SimulatedHost> = {};
+  const guests: Record<string, Guest> = {};
+  for (const host of fleet.hosts) {
+    if (host.driver !== 'simulated') continue;
+    const copies: SimulatedHost['copies'] = {};
+    for (const spec of host.simulated.vms) {
+      if (own(guests, spec.name) !== undefined) {
+        throw new HostevacError('badInput', `two simulated VMs are called ${spec.name}; give one of them another name`);
+      }
+      guests[spec.name] = guestOf(spec, seed);
+      copies[spec.name] = newCopy(spec.state ?? 'running', 0);
+    }
+    hosts[host.name] = {
+      dead: false,
+      cpus: host.cpus,
+      memoryBytes: host.memory,
+      egressBytesPerSec: host.egress,
+      ingressBytesPerSec: host.ingress,
+      links: host.links ?? [],
+      copies,
+    };
+  }
+  return {
+    seed,
+    nowMs: 0,
+    index: 0,
+    hosts,
+    links: Object.fromEntries(fleet.links.map((link) => [link.name, link.capacity])),
+    guests,
+    migrations: {},
+    throttled: {},
+    cuts: [],
+    stuck: {},
+    pendingFaults: plannedFaults(fleet.simulation.faults),
+    tokens: {},
+    starts: {},
+    overbooked: { count: 0, last: [] },
+    history: [],
+  };
+}
+
+function plannedFaults(faults: SimulatedFleetSpec['simulation']['faults']): State['pendingFaults'] {
+  const planned = faults.map((planned) => {
+    const { at, ...fault } = planned;
+    if (!('duration' in fault)) return { atMs: at, fault };
+    const { duration, ...rest } = fault;
+    return { atMs: at, fault: { ...rest, durationMs: duration } satisfies InjectedFault };
+  });
+  return planned.sort((one, other) => one.atMs - other.atMs);
+}
+
+/** The state at `toMs` if nobody commands anything. Time never goes back: an earlier time gives the state as it is. */
+export function advance(state: State, toMs: number): State {
+  if (toMs <= state.nowMs) return state;
+  const draft = draftOf(state);
+  runEvents(draft, toMs);
+  return draft;
+}
+
+/** What an entry of the log does: the state right after it, and why it was refused (null: it was done). */
+export function apply(state: State, entry: LogEntry): { readonly state: State; readonly refusal: Reason | null } {
+  const draft = draftOf(state);
+  return { state: draft, refusal: applyTo(draft, entry) };
+}
+
+function applyTo(draft: Draft, entry: LogEntry): Reason | null {
+  if (entry.index !== draft.index + 1) {
+    throw new HostevacError('internal', `log entry ${entry.index} cannot follow entry ${draft.index}`);
+  }
+  runEvents(draft, entry.atMs);
+  const renewal = isRenewal(draft, entry.command);
+  const refusal = carryOut(draft, entry.command);
+  draft.index = entry.index;
+  if (refusal !== null || !renewal) {
+    const line = { index: entry.index, atMs: draft.nowMs, command: entry.command, refusal };
+    draft.history = [...draft.history, line].slice(-HISTORY_LENGTH);
+  }
+  return refusal;
+}
+
+/** Throttles are renewed every tick; renewals would push everything else out of the history. */
+function isRenewal(state: State, command: Command): boolean {
+  return command.kind === 'setShare' && copyOf(state, command.host, command.vm)?.share === command.share;
+}
+
+type Event =
+  | { readonly atMs: number; readonly kind: 'fault' }
+  | { readonly atMs: number; readonly kind: 'heal' }
+  | { readonly atMs: number; readonly kind: 'throttle'; readonly key: string }
+  | { readonly atMs: number; readonly kind: 'migration'; readonly key: string };
+
+/** The earliest event; among those of one instant faults first, then heals, throttles and migrations by key. */
+function nextEvent(state: State): Event | null {
+  let next: Event | null = null;
+  const planned = state.pendingFaults[0];
+  if (planned !== undefined) next = { atMs: planned.atMs, kind: 'fault' };
+  for (const { untilMs } of state.cuts)
+    if (next === null || untilMs < next.atMs) next = { atMs: untilMs, kind: 'heal' };
+  for (const untilMs of Object.values(state.stuck)) {
+    if (next === null || untilMs < next.atMs) next = { atMs: untilMs, kind: 'heal' };
+  }
+  for (const [key, atMs] of Object.entries(state.throttled)) {
+    if (isBefore(atMs, 'throttle', key, next)) next = { atMs, kind: 'throttle', key };
+  }
+  for (const [key, migration] of Object.entries(state.migrations)) {
+    const atMs = nextEventMs(migration);
+    if (atMs !== null && isBefore(atMs, 'migration', key, next)) next = { atMs, kind: 'migration', key };
+  }
+  return next;
+}
+
+function isBefore(atMs: number, kind: 'throttle' | 'migration', key: string, other: Event | null): boolean {
+  if (other === null || atMs !== other.atMs) return other === null || atMs < other.atMs;
+  return other.kind === kind && key < other.key;
+}
+
+function runEvents(draft: Draft, toMs: number): void {
+  for (;;) {
+    const event = nextEvent(draft);
+    if (event === null || event.atMs > toMs) break;
+    draft.nowMs = Math.max(draft.nowMs, event.atMs);
+    happen(draft, event);
+  }
+  draft.nowMs = Math.max(draft.nowMs, toMs);
+}
+
+function happen(draft: Draft, event: Event): void {
+  if (event.kind === 'fault') nextPlannedFault(draft);
+  else if (event.kind === 'heal') heal(draft);
+  else if (event.kind === 'throttle') {
+    const { host, vm } = hostAndVm(event.key);
+    liftThrottle(draft, host, vm);
+  } else {
+    const migration = own(draft.migrations, event.key);
+    if (migration !== undefined) stepMigration(draft, migration);
+  }
+}
+
+/** A fault of the fleet file that no longer finds what it names (the host died before) does nothing. */
+function nextPlannedFault(draft: Draft): void {
+  const [planned, ...rest] = draft.pendingFaults;
+  draft.pendingFaults = rest;
+  if (planned === undefined) return;
+  try {
+    strike(draft, planned.fault);
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code === 'internal') throw error;
+  }
+}
