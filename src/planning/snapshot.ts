@@ -90,7 +90,7 @@ export function roomOf(host: PlanningHost, occupants: ReadonlyMap<string, Occupa
   return { memoryBytes, cpus };
 }
 
-/** Rounded to a millionth: 7% of 100 CPUs is 7, not 7.000000000000001, which would refuse the 93rd. */
+/** Rounded to a millionth: 55% of 100 CPUs is 55, not 55.00000000000001, which would refuse the 45th that is left. */
 function kept(amount: number, share: number): number {
   return Math.round(amount * share * 1e6) / 1e6;
 }

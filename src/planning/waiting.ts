@@ -35,8 +35,8 @@ export class Outlook {
     const vms = new Set<string>();
     const hosts = new Set<string>();
     for (const bin of this.#bins) {
-      const { name, cordoned, unusable } = bin.host;
-      if (name === task.source || cordoned || (task.wanted !== null && task.wanted !== name)) continue;
+      const { name, unusable } = bin.host;
+      if (name === task.source || (task.wanted !== null && task.wanted !== name)) continue;
       const passing = passingOn(bin, this.#departures.get(name) ?? new Map(), this.#operationId);
       if (passing.length === 0 && unusable === null) continue;
       const by = leastNeeded(bin, task, passing);
