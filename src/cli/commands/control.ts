@@ -1,0 +1,88 @@
+/** Small commands that set one durable flag: `cancel`, `pause`, `resume` an operation; `cordon`, `uncordon` a host. */
+import type { Command } from 'commander';
+import { EXIT } from '../../domain/errors.ts';
+import type { ControlOutcome, Producer } from '../../queue/producer.ts';
+import type { Cli, Run } from '../cli.ts';
+import { helpAfter, SIMPLE_CODES } from '../help.ts';
+import { requireHosts } from '../hosts.ts';
+import { withSession } from '../session.ts';
+import { printable } from '../text.ts';
+
+interface ControlText {
+  readonly name: string;
+  readonly description: string;
+  readonly notes: readonly string[];
+  readonly examples: readonly (readonly [string, string])[];
+}
+
+export function addControls(program: Command, run: Run): void {
+  const operation = (text: ControlText): Command => describe(program.command(`${text.name} <operation>`), text);
+  const host = (text: ControlText): Command => describe(program.command(`${text.name} <host>`), text);
+
+  operation({
+    name: 'cancel',
+    description: 'end an operation: running migrations are cancelled, their VMs go on where they are',
+    notes: ['VMs that have moved stay where they are now. A cordon stays; lift it with `hostevac uncordon <host>`.'],
+    examples: [['hostevac cancel op-1', 'no VM is left throttled or half-moved']],
+  }).action((id: string) => run((cli) => onOperation(cli, id, (handle) => handle.cancel())));
+
+  operation({
+    name: 'pause',
+    description: 'start no further move; running migrations finish',
+    notes: ['With --now running migrations are cancelled, too, and start again after `hostevac resume`.'],
+    examples: [
+      ['hostevac pause op-1', 'let the running ones finish'],
+      ['hostevac pause op-1 --now', 'free the network at once'],
+    ],
+  })
+    .option('--now', 'cancel running migrations as well, and queue them again')
+    .action((id: string, options: { now?: boolean }) =>
+      run((cli) => onOperation(cli, id, (handle) => handle.pause({ now: options.now === true }))),
+    );
+
+  operation({
+    name: 'resume',
+    description: 'go on with a paused operation',
+    notes: [],
+    examples: [['hostevac resume op-1', 'and follow it with hostevac watch op-1']],
+  }).action((id: string) => run((cli) => onOperation(cli, id, (handle) => handle.resume())));
+
+  host({
+    name: 'cordon',
+    description: 'place no VM on a host from now on; those on it stay',
+    notes: ['An evacuation cordons its host by itself.'],
+    examples: [['hostevac cordon node-a', 'before a maintenance window']],
+  }).action((name: string) => run((cli) => onHost(cli, name, (producer) => producer.cordon(name))));
+
+  host({
+    name: 'uncordon',
+    description: 'VMs may be placed on a host again',
+    notes: [],
+    examples: [['hostevac uncordon node-a', 'maintenance is over']],
+  }).action((name: string) => run((cli) => onHost(cli, name, (producer) => producer.uncordon(name))));
+}
+
+function describe(command: Command, { description, notes, examples }: ControlText): Command {
+  return command.description(description).addHelpText('after', helpAfter({ notes, examples, codes: SIMPLE_CODES }));
+}
+
+type Handle = Awaited<ReturnType<Producer['operation']>>;
+
+function onOperation(cli: Cli, id: string, act: (handle: Handle) => Promise<ControlOutcome>): Promise<number> {
+  return withSession(cli, cli.findFleet(), async ({ producer }) => {
+    const outcome = await act(await producer.operation(id));
+    return report(cli, { operation: id }, outcome);
+  });
+}
+
+function onHost(cli: Cli, host: string, act: (producer: Producer) => Promise<ControlOutcome>): Promise<number> {
+  const fleet = cli.findFleet();
+  if (fleet !== null) requireHosts(fleet, [host], '<host>');
+  return withSession(cli, fleet, async ({ producer }) => report(cli, { host }, await act(producer)));
+}
+
+function report(cli: Cli, subject: Readonly<Record<string, string>>, outcome: ControlOutcome): number {
+  cli.output.result({ ...subject, changed: outcome.changed, message: outcome.message });
+  cli.output.lines([printable(outcome.message)]);
+  return EXIT.done;
+}

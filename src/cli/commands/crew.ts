@@ -1,0 +1,39 @@
+/** The workers of this process, as `up`, `worker` and `demo` run them: started in order, closed in order. */
+import type { Logger } from 'pino';
+import { startMigrationsWorker } from '../../../workers/migrations.ts';
+import { startOperationsWorker } from '../../../workers/operations.ts';
+import type { Fleet } from '../../domain/fleet.ts';
+import type { ProducerOptions } from '../../queue/producer.ts';
+import { openSite } from '../../runtime/site.ts';
+
+export interface Crew {
+  /**
+   * Takes no new work and waits up to `graceMs` (real time) for what can be left in order. Migrations that run go on in
+   * their hypervisors; whoever serves the host next adopts them.
+   */
+  close(graceMs: number): Promise<void>;
+}
+
+export async function startCrew(options: {
+  readonly fleet: Fleet;
+  readonly connection: ProducerOptions['connection'];
+  readonly log: Logger;
+  readonly hosts: readonly string[];
+  readonly operations: boolean;
+}): Promise<Crew> {
+  const { fleet, connection, log, hosts, operations } = options;
+  const site = await openSite({ fleet, connection, log });
+  const workers: { close(graceMs: number): Promise<void> }[] = [];
+  const close = async (graceMs: number): Promise<void> => {
+    await Promise.allSettled(workers.map((worker) => worker.close(graceMs)));
+    await site.close();
+  };
+  try {
+    if (hosts.length > 0) workers.push(await startMigrationsWorker(site, [...hosts]));
+    if (operations) workers.push(await startOperationsWorker(site));
+  } catch (error) {
+    await close(0);
+    throw error;
+  }
+  return { close };
+}

@@ -1,0 +1,64 @@
+/** `hostevac worker`: a part of what `up` runs, for fleets whose hosts have a worker each. */
+import type { Command } from 'commander';
+import { EXIT } from '../../domain/errors.ts';
+import { connectionSource } from '../../runtime/redis-connection.ts';
+import { stateDir } from '../../runtime/state-dir.ts';
+import type { Cli, Run } from '../cli.ts';
+import { helpAfter, SIMPLE_CODES } from '../help.ts';
+import { workerOptions } from '../options.ts';
+import { catchInterrupt } from '../signals.ts';
+import { printable } from '../text.ts';
+import { startCrew } from './crew.ts';
+import { aborted, CLOSE_GRACE_MS } from './up.ts';
+
+interface WorkerFlags {
+  readonly hosts?: string;
+  readonly operations?: boolean;
+}
+
+export function addWorker(program: Command, run: Run): void {
+  program
+    .command('worker')
+    .description('carry out migrations of some hosts, or operations, or both')
+    .option('--hosts <a,b>', 'serve these hosts: drive the migrations that leave them')
+    .option('--operations', 'plan operations and see them through')
+    .addHelpText(
+      'after',
+      helpAfter({
+        notes: [
+          'A fleet needs at least one worker with --operations, and one for every host. Several for the same are fine: each',
+          'VM is driven by one of them, and another takes over when that one dies. All must have the same fleet file.',
+          'SIGTERM or Ctrl-C ends it; running migrations go on and are adopted by the next worker. Twice: at once.',
+        ],
+        examples: [
+          ['hostevac worker --operations', 'the planner'],
+          ['hostevac worker --hosts node-a,node-b', 'the migrations that leave these two'],
+        ],
+        codes: SIMPLE_CODES,
+      }),
+    )
+    .action((options: WorkerFlags) => run((cli) => worker(cli, options)));
+}
+
+async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
+  const fleet = cli.requireFleet();
+  const { hosts, operations } = workerOptions(options, fleet);
+  const { logger } = cli.openLog('info');
+  const interruption = catchInterrupt();
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const source = await connectionSource(cli.env, { stateDir: stateDir(cli.env), log: logger });
+    closers.push(() => source.close());
+    const crew = await startCrew({ fleet, connection: source.options, log: logger, hosts, operations });
+    closers.push(() => crew.close(CLOSE_GRACE_MS));
+    const serves = [...(operations ? ['operations'] : []), ...hosts.map(printable)].join(', ');
+    cli.output.lines([`serving ${serves}`]);
+    cli.output.result({ hosts, operations });
+    await aborted(interruption.signal);
+    cli.output.remark('Stopping. Running migrations go on and are adopted by the next worker. Again: at once.');
+    return EXIT.done;
+  } finally {
+    for (const close of closers.reverse()) await close();
+    interruption.dispose();
+  }
+}

@@ -1,0 +1,66 @@
+/** The standing texts of `--help`: exit codes, policies, how a command is called here. Pure. */
+import { EXIT } from '../domain/errors.ts';
+import { POLICY_PRESETS } from '../domain/policy.ts';
+import { policyText } from './status-text.ts';
+
+/** What each exit code says, in the words of the contract. */
+const MEANING: Readonly<Record<number, string>> = {
+  [EXIT.done]: 'done (an already empty host, too)',
+  [EXIT.failed]: 'failed or cancelled before any VM moved, or Redis away',
+  [EXIT.usage]: 'wrong usage, bad input, unknown host or operation',
+  [EXIT.partial]: 'some VMs moved, not all',
+  [EXIT.none]: 'no VM could be moved',
+  [EXIT.deadline]: "the deadline of the operation or the wait's timeout passed",
+  [EXIT.interrupted]: 'interrupted (Ctrl-C): the operation goes on',
+};
+
+/** For commands that do not wait for an operation. */
+export const SIMPLE_CODES: readonly number[] = [EXIT.done, EXIT.failed, EXIT.usage];
+/** For commands that may wait for one. */
+export const WAITING_CODES: readonly number[] = [
+  EXIT.done,
+  EXIT.failed,
+  EXIT.usage,
+  EXIT.partial,
+  EXIT.none,
+  EXIT.deadline,
+  EXIT.interrupted,
+];
+
+export interface HelpText {
+  readonly examples: readonly (readonly [command: string, what: string])[];
+  readonly codes: readonly number[];
+  readonly notes?: readonly string[];
+}
+
+/** What stands below the options: notes, examples, exit codes. */
+export function helpAfter({ examples, codes, notes = [] }: HelpText): string {
+  const width = Math.max(...examples.map(([command]) => command.length));
+  return [
+    '',
+    ...(notes.length === 0 ? [] : [...notes, '']),
+    'Examples:',
+    ...examples.map(([command, what]) => `  ${command.padEnd(width)}  # ${what}`),
+    '',
+    'Exit codes:',
+    ...codes.map((code) => `  ${String(code).padStart(3)}  ${MEANING[code] ?? ''}`),
+  ].join('\n');
+}
+
+/** The presets with their figures, the default of this command first. */
+export function policyNotes(fallback: keyof typeof POLICY_PRESETS): string[] {
+  const presets = Object.values(POLICY_PRESETS).sort(
+    (a, b) => Number(b.name === fallback) - Number(a.name === fallback),
+  );
+  return [
+    `Policies (default: ${fallback}):`,
+    ...presets.map((preset) => `  ${policyText(preset)}`),
+    '',
+    'Aggression trades depth against time: 0 throttles a guest only as far as needed to finish at all, 1 down to min CPU.',
+  ];
+}
+
+/** How the user calls this program: under npm and npx it is not on the PATH. */
+export function commandName(env: NodeJS.ProcessEnv): string {
+  return env['npm_lifecycle_event'] === undefined ? 'hostevac' : 'npx hostevac';
+}

@@ -1,0 +1,183 @@
+/** `hostevac status` and the plan of a dry run as text: hosts, operations, one operation in full. Pure. */
+import { ENDED_OPERATION_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import type { Policy } from '../domain/policy.ts';
+import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
+import type { HostStatus, PlanPreview } from '../queue/producer.ts';
+import { type VmRow, vmRows, wholeOf } from './progress/rows.ts';
+import { headLine, MOVE_COLOUR, OPERATION_COLOUR, titleOf } from './progress/screen.ts';
+import { type TableCell, tableLines } from './table.ts';
+import { cut, type Paint, printable } from './text.ts';
+
+/** An inventory older than this is shown as stale: a worker reports every few seconds. */
+const STALE_INVENTORY_MS = 60_000;
+
+export function hostLines(hosts: readonly HostStatus[], columns: number, paint: Paint): string[] {
+  if (hosts.length === 0) return ['No host is known yet: start a worker with `hostevac up`.'];
+  return tableLines(
+    [
+      { title: 'HOST', shrinkTo: 8 },
+      { title: 'CORDONED' },
+      { title: 'VMS', align: 'right' },
+      { title: 'MEMORY', align: 'right', dropFirst: 1 },
+      { title: 'EGRESS', align: 'right', dropFirst: 2 },
+      { title: 'INGRESS', align: 'right', dropFirst: 3 },
+      { title: 'WORKER' },
+      { title: 'SEEN', align: 'right', dropFirst: 4 },
+    ],
+    hosts.map((host): TableCell[] => {
+      const age = host.inventoryAgeMs;
+      return [
+        { text: printable(host.host) },
+        host.cordoned ? { text: 'yes', colour: 'yellow' } : { text: 'no' },
+        { text: age === null ? '?' : String(host.runningVms) },
+        { text: age === null ? '?' : `${formatSize(host.memoryUsedBytes)} of ${formatSize(host.memoryBytes)}` },
+        { text: useText(host.egress) },
+        { text: useText(host.ingress) },
+        host.served ? { text: 'alive', colour: 'green' } : { text: 'none', colour: 'red' },
+        age === null
+          ? { text: 'never' }
+          : { text: `${formatDuration(age)} ago`, colour: age > STALE_INVENTORY_MS ? 'yellow' : undefined },
+      ];
+    }),
+    columns,
+    paint,
+  );
+}
+
+function useText({ counted, capacity }: HostStatus['egress']): string {
+  return counted === 0 ? `0 of ${formatRate(capacity)}` : `${formatRate(counted)} of ${formatRate(capacity)}`;
+}
+
+export function operationLines(
+  records: readonly OperationRecord[],
+  nowMs: number,
+  columns: number,
+  paint: Paint,
+): string[] {
+  if (records.length === 0) return ['No operation yet: `hostevac evacuate <host>` makes one.'];
+  return tableLines(
+    [
+      { title: 'OPERATION' },
+      { title: 'WHAT', shrinkTo: 12 },
+      { title: 'STATE' },
+      { title: 'VMS', align: 'right' },
+      { title: 'AGE', align: 'right', dropFirst: 2 },
+      { title: 'TOOK', align: 'right', dropFirst: 1 },
+      { title: 'WHY', shrinkTo: 16, dropFirst: 3 },
+    ],
+    records.map((record): TableCell[] => {
+      const done = record.tasks.filter((task) => task.state === 'done').length;
+      const since = record.startedAtMs ?? record.createdAtMs;
+      const why = record.reason?.message ?? record.waitingFor[0] ?? '';
+      return [
+        { text: record.id },
+        { text: titleOf(record) },
+        { text: record.state, colour: OPERATION_COLOUR[record.state] },
+        { text: `${done}/${record.tasks.length}` },
+        { text: `${formatDuration(Math.max(0, nowMs - record.createdAtMs))} ago` },
+        { text: record.endedAtMs === null ? '-' : formatDuration(record.endedAtMs - since) },
+        { text: printable(why) },
+      ];
+    }),
+    columns,
+    paint,
+  );
+}
+
+export interface OperationDetails {
+  readonly nowMs: number;
+  readonly record: OperationRecord;
+  readonly moves: readonly MoveRecord[];
+  readonly hosts: readonly HostStatus[];
+  readonly columns: number;
+  readonly paint: Paint;
+}
+
+export function detailLines({ nowMs, record, moves, hosts, columns, paint }: OperationDetails): string[] {
+  const rows = vmRows(record, moves);
+  const lines = [headLine(record, wholeOf({ nowMs, record, moves, hosts }, rows), columns, paint)];
+  lines.push(cut(`id       ${record.id}`, columns), cut(`policy   ${policyText(record.request.policy)}`, columns));
+  const { deadlineMs } = record.request;
+  if (deadlineMs !== null) {
+    const left = record.createdAtMs + deadlineMs - nowMs;
+    const when = ENDED_OPERATION_STATES.has(record.state)
+      ? ''
+      : left > 0
+        ? `, ${formatDuration(left)} left`
+        : ', passed';
+    lines.push(`deadline ${formatDuration(deadlineMs)} after the request${when}`);
+  }
+  if (record.reason !== null) lines.push(`reason   ${printable(record.reason.message)}`);
+  for (const waiting of record.waitingFor) lines.push(`waits    ${printable(waiting)}`);
+  if (rows.length > 0) lines.push('', ...rowTable(rows, columns, paint));
+  return lines;
+}
+
+function rowTable(rows: readonly VmRow[], columns: number, paint: Paint): string[] {
+  return tableLines(
+    [
+      { title: 'VM', shrinkTo: 10 },
+      { title: 'DESTINATION', shrinkTo: 8 },
+      { title: 'STATE' },
+      { title: 'TRIES', align: 'right', dropFirst: 4 },
+      { title: 'CLEAN', align: 'right', dropFirst: 3 },
+      { title: 'SHARE', align: 'right', dropFirst: 2 },
+      { title: 'DOWNTIME', align: 'right', dropFirst: 1 },
+      { title: 'WHY', shrinkTo: 16, dropFirst: 5 },
+    ],
+    rows.map((row): TableCell[] => [
+      { text: printable(row.vm) },
+      { text: row.destination === null ? '-' : printable(row.destination) },
+      { text: row.state, colour: MOVE_COLOUR[row.state] },
+      { text: String(row.attempts) },
+      { text: row.progress === null && row.state !== 'done' ? '-' : `${Math.floor(row.fraction * 100)}%` },
+      { text: formatShare(row.progress?.share ?? row.figures.minShare) },
+      { text: row.state === 'done' ? formatDuration(row.figures.downtimeMs) : '-' },
+      { text: printable(row.reason ?? row.progress?.decision ?? '') },
+    ]),
+    columns,
+    paint,
+  );
+}
+
+/** A policy in one line, as help and status show it. */
+export function policyText(policy: Policy): string {
+  const cap = policy.maxBandwidthBytesPerSec;
+  return [
+    `${policy.name}: aggression ${policy.aggression}`,
+    `min CPU ${policy.minCpuShare}`,
+    `max stall ${formatDuration(policy.maxStallMs)}`,
+    `max time ${formatDuration(policy.maxTimeMs)} per VM, then ${policy.atDeadline}`,
+    ...(cap === null ? [] : [`max bandwidth ${formatRate(cap)}`]),
+  ].join(', ');
+}
+
+export function planLines(plan: PlanPreview, columns: number, paint: Paint): string[] {
+  const lines: string[] = [];
+  if (plan.moves.length > 0) {
+    lines.push(
+      ...tableLines(
+        [
+          { title: '#', align: 'right' },
+          { title: 'VM', shrinkTo: 10 },
+          { title: 'FROM', shrinkTo: 6 },
+          { title: 'TO', shrinkTo: 6 },
+          { title: 'WHY', shrinkTo: 10, dropFirst: 1 },
+        ],
+        plan.moves.map((move, index) => [
+          { text: String(index + 1) },
+          { text: printable(move.vm) },
+          { text: printable(move.source) },
+          { text: printable(move.destination) },
+          { text: printable(move.why) },
+        ]),
+        columns,
+        paint,
+      ),
+    );
+  }
+  for (const blocked of plan.blocked) {
+    lines.push(`${paint('yellow', 'blocked')} ${printable(blocked.vm)}: ${printable(blocked.reason)}`);
+  }
+  return lines;
+}

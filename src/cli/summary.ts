@@ -1,0 +1,149 @@
+/**
+ * What happened, at the end: a table with one line per VM, one sentence, and what to try next. Pure; from an
+ * `OperationResult`, so it says the same whether one waited for it or asks for it a day later.
+ */
+import type { ErrorCode } from '../domain/errors.ts';
+import type { MoveResult, OperationResult } from '../domain/operation.ts';
+import { formatDuration, formatShare } from '../domain/units.ts';
+import { MOVE_COLOUR } from './progress/screen.ts';
+import { tableLines } from './table.ts';
+import { counted, type Paint, printable, shellWord } from './text.ts';
+
+export interface SummaryOptions {
+  readonly columns: number;
+  readonly paint: Paint;
+  /** `reason.code` of the record; null when it is done. */
+  readonly reason: { readonly code: ErrorCode; readonly message: string } | null;
+  /** How the command is called here: `hostevac`, `npx hostevac`. */
+  readonly command: string;
+  /** In place of what would be suggested when all went well. */
+  readonly nextSteps?: readonly string[];
+}
+
+export function summaryLines(result: OperationResult, options: SummaryOptions): string[] {
+  const lines: string[] = [];
+  if (result.moves.length > 0) lines.push(...moveTable(result.moves, options), '');
+  lines.push(sentence(result, options));
+  for (const blocked of result.blocked) lines.push(`  ${printable(blocked.vm)}: ${printable(blocked.reason)}`);
+  const next =
+    result.state === 'done' && options.nextSteps !== undefined ? options.nextSteps : nextSteps(result, options);
+  if (next.length > 0) lines.push('', 'Next:', ...next.map((line) => `  ${line}`));
+  return lines;
+}
+
+function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOptions): string[] {
+  const withReason = moves.some((move) => move.reason !== null);
+  return tableLines(
+    [
+      { title: 'VM', shrinkTo: 10 },
+      { title: 'DESTINATION', shrinkTo: 8 },
+      { title: 'STATE' },
+      { title: 'TRIES', align: 'right', dropFirst: 4 },
+      { title: 'TOTAL', align: 'right' },
+      { title: 'DOWNTIME', align: 'right' },
+      { title: 'SHARE MEAN', align: 'right', dropFirst: 3 },
+      { title: 'MIN', align: 'right', dropFirst: 2 },
+      { title: 'HARM', align: 'right', dropFirst: 1 },
+      ...(withReason ? [{ title: 'REASON', shrinkTo: 12, dropFirst: 5 }] : []),
+    ],
+    moves.map((move) => {
+      const ran = move.totalMs > 0;
+      const figure = (text: string) => ({ text: ran ? text : '-' });
+      return [
+        { text: printable(move.vm) },
+        { text: printable(move.destination) },
+        { text: move.state, colour: MOVE_COLOUR[move.state] },
+        { text: String(move.attempts) },
+        figure(formatDuration(move.totalMs)),
+        figure(move.state === 'done' ? formatDuration(move.downtimeMs) : '-'),
+        figure(formatShare(move.meanShare)),
+        figure(formatShare(move.minShare)),
+        figure(`${formatDuration(move.harmCpuMs)} CPU`),
+        { text: move.reason === null ? '' : printable(move.reason) },
+      ];
+    }),
+    columns,
+    paint,
+  );
+}
+
+/** `node-a is empty: 7 VMs moved in 41s; longest downtime 210ms; most throttled: db-1 to 10%`. */
+export function sentence(result: OperationResult, options: Pick<SummaryOptions, 'reason'>): string {
+  const done = result.moves.filter((move) => move.state === 'done');
+  const failed = result.moves.filter((move) => move.state === 'failed').length;
+  const cancelled = result.moves.filter((move) => move.state === 'cancelled').length;
+  const subject = result.host === null ? null : printable(result.host);
+  const parts: string[] = [];
+  if (done.length > 0) {
+    const longest = done.reduce((a, b) => (b.downtimeMs > a.downtimeMs ? b : a));
+    parts.push(`longest downtime ${formatDuration(longest.downtimeMs)} (${printable(longest.vm)})`);
+    const hardest = done.reduce((a, b) => (b.minShare < a.minShare ? b : a));
+    parts.push(
+      hardest.minShare < 0.995
+        ? `most throttled: ${printable(hardest.vm)} to ${formatShare(hardest.minShare)}`
+        : 'no VM was throttled',
+    );
+  }
+  const moved = `${counted(done.length, 'VM')} moved in ${formatDuration(result.makespanMs)}`;
+  const because = options.reason === null ? '' : `: ${printable(options.reason.message)}`;
+  const left = leftText({ failed, cancelled, blocked: result.blocked.length });
+  const all = (head: string): string => [head, ...parts].join('; ');
+  switch (result.state) {
+    case 'done':
+      if (result.moves.length === 0) {
+        return subject === null ? 'Nothing to move.' : `${subject} was already empty: nothing to move.`;
+      }
+      return all(subject === null ? moved : `${subject} is empty: ${moved}`);
+    case 'partial':
+      return all(
+        `${subject === null ? 'Not everything moved' : `${subject} is not empty`}: ${moved}, ${left}${because}`,
+      );
+    case 'blocked':
+      return `${subject === null ? 'Nothing could be moved' : `${subject} could not be emptied`}: ${left || 'no VM could be moved'}${because}`;
+    case 'cancelled':
+      return all(
+        done.length === 0
+          ? 'Cancelled: no VM moved; all run where they were'
+          : `Cancelled: ${moved}; the others run where they were`,
+      );
+    case 'failed':
+      return all(
+        `${subject === null ? 'The balance' : `The evacuation of ${subject}`} failed after ${moved}${because}`,
+      );
+    default:
+      return `${subject ?? 'The operation'} is ${result.state}: ${moved} so far`;
+  }
+}
+
+function leftText({ failed, cancelled, blocked }: { failed: number; cancelled: number; blocked: number }): string {
+  // A VM that failed for good is also listed as blocked with its reason: count it once.
+  const stuck = Math.max(blocked, 0);
+  const parts: string[] = [];
+  if (stuck > 0) parts.push(`${stuck} could not be`);
+  if (stuck === 0 && failed > 0) parts.push(`${failed} failed`);
+  if (cancelled > 0) parts.push(`${cancelled} cancelled`);
+  return parts.join(', ');
+}
+
+function nextSteps(result: OperationResult, { reason, command }: SummaryOptions): string[] {
+  const host = result.host === null ? null : shellWord(result.host);
+  if (result.state === 'done')
+    return host === null ? [] : [`${command} uncordon ${host}    # when VMs may come back to it`];
+  if (reason?.code === 'deadlineExceeded' && host !== null) {
+    return [`${command} evacuate ${host} --deadline 1h    # goes on with what is left`];
+  }
+  const steps: string[] = [`${command} status ${result.id}    # each VM with its reason`];
+  const reasons = [
+    ...result.blocked.map((entry) => entry.reason),
+    ...result.moves.map((move) => move.reason ?? ''),
+  ].join('\n');
+  if (host !== null && /max time|converge/i.test(reasons)) {
+    steps.push(`${command} evacuate ${host} --aggression 1 --min-cpu 0    # throttle guests as hard as it takes`);
+  } else if (host !== null) {
+    steps.push(`${command} evacuate ${host} --wait    # again, for what is left`);
+  }
+  if (result.state !== 'cancelled' && /memory|CPU|destination|room/i.test(reasons)) {
+    steps.push(`${command} status    # which hosts have room, which are cordoned`);
+  }
+  return steps;
+}

@@ -1,0 +1,88 @@
+/** Records as the command line meets them, for tests of what it shows: short to write, complete in type. */
+import { type MoveRecord, NO_FIGURES, type OperationRecord, type VmTask } from '../../src/domain/operation.ts';
+import { POLICY_PRESETS } from '../../src/domain/policy.ts';
+import type { HostStatus } from '../../src/queue/producer.ts';
+
+export const MiB = 2 ** 20;
+export const GiB = 2 ** 30;
+
+export function task(vm: string, over: Partial<VmTask> = {}): VmTask {
+  return {
+    vm,
+    source: 'node-a',
+    wanted: null,
+    state: 'queued',
+    moveIds: [],
+    avoid: [],
+    reason: null,
+    ...over,
+  };
+}
+
+export function operation(over: Partial<OperationRecord> = {}): OperationRecord {
+  return {
+    id: 'op-1',
+    request: { kind: 'evacuateNode', host: 'node-a', policy: POLICY_PRESETS.maintenance, deadlineMs: null },
+    state: 'running',
+    createdAtMs: 1_000,
+    startedAtMs: 2_000,
+    endedAtMs: null,
+    round: 1,
+    tasks: [],
+    reason: null,
+    waitingFor: [],
+    token: 1,
+    ...over,
+  };
+}
+
+export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
+  return {
+    id: `op-1-1-${vm}`,
+    operationId: 'op-1',
+    vm,
+    uuid: null,
+    source: 'node-a',
+    destination: 'node-b',
+    attempt: 1,
+    state: 'precopy',
+    step: 'converge',
+    reason: null,
+    queuedAtMs: 1_000,
+    startedAtMs: 2_000,
+    endedAtMs: null,
+    token: 1,
+    migrateSent: true,
+    account: null,
+    progress: {
+      pass: 3,
+      remainingBytes: 256 * MiB,
+      transferredBytes: 3 * GiB,
+      totalBytes: GiB,
+      rateBytesPerSec: 40 * MiB,
+      dirtyRateBytesPerSec: 30 * MiB,
+      grantBytesPerSec: 40 * MiB,
+      share: 0.4,
+      etaMs: 12_000,
+      decision: 'throttled to 40%: more is dirtied than sent',
+    },
+    figures: NO_FIGURES,
+    relaxed: [],
+    ...over,
+  };
+}
+
+export function host(name: string, over: Partial<HostStatus> = {}): HostStatus {
+  return {
+    host: name,
+    inventoryAgeMs: 1_000,
+    served: true,
+    cordoned: false,
+    runningVms: 3,
+    memoryBytes: 128 * GiB,
+    memoryUsedBytes: 32 * GiB,
+    egress: { capacity: 100 * MiB, counted: 40 * MiB },
+    ingress: { capacity: 100 * MiB, counted: 0 },
+    ...over,
+  };
+}
