@@ -58,13 +58,20 @@ function parseConnection(text: string, name: string): RedisOptions {
   } catch {
     throw notAnAddress(name, text);
   }
+  const decoded = (part: string): string => {
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      throw notAnAddress(name, text);
+    }
+  };
   const credentials = {
-    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+    ...(url.username === '' ? {} : { username: decoded(url.username) }),
+    ...(url.password === '' ? {} : { password: decoded(url.password) }),
   };
   if (url.protocol === 'unix:') {
     if (url.pathname.length < 2) throw notAnAddress(name, text);
-    return { path: decodeURIComponent(url.pathname), ...credentials };
+    return { path: decoded(url.pathname), ...credentials };
   }
   const db = url.pathname.replace(/^\//, '');
   if ((url.protocol !== 'redis:' && url.protocol !== 'rediss:') || !/^\d{0,4}$/.test(db) || url.search !== '') {
@@ -81,7 +88,8 @@ function parseConnection(text: string, name: string): RedisOptions {
 }
 
 function notAnAddress(name: string, text: string): HostevacError {
-  const shown = text.replace(/\/\/[^/]*@/, '//***@');
+  // Whatever is wrong with it, a password may be in it: before the last `@`, or in a query.
+  const shown = text.replace(/^([a-z]+:\/\/)?.*@/s, '$1***@').replace(/\?.*$/s, '?***');
   const message = `expected redis://host:port/db, rediss://host:port/db or the path of a unix socket`;
   const remedy = 'correct it, or leave it away for the embedded Redis';
   return new HostevacError('badInput', `${name} "${shown}": ${message}; ${remedy}`, {

@@ -17,6 +17,8 @@ import type { Lease } from './lease.ts';
 export const LEASE_TTL_MS = 5_000;
 /** Part of the ttl that the holder never uses. */
 const LEASE_MARGIN = 0.1;
+/** Longest that a tick waits for a renewal's answer, or a release's. */
+const ANSWER_MS = 500;
 
 export interface HeldLeaseOptions {
   readonly name: string;
@@ -66,7 +68,7 @@ export class HeldLease implements Lease {
     // A renewal without an answer goes on behind our back; the caller's tick does not wait for it longer than this.
     const { clock, ttlMs } = this.#options;
     const answered = new AbortController();
-    await Promise.race([this.#renewal, clock.sleepReal(ttlMs * LEASE_MARGIN, answered.signal)]);
+    await Promise.race([this.#renewal, clock.sleepReal(Math.min(ttlMs * LEASE_MARGIN, ANSWER_MS), answered.signal)]);
     answered.abort();
     return this.held();
   }
@@ -75,7 +77,7 @@ export class HeldLease implements Lease {
     if (this.#lost) return;
     this.#lost = true;
     try {
-      await settledWithin(this.#options.release(), this.#options.ttlMs * LEASE_MARGIN);
+      await settledWithin(this.#options.release(), ANSWER_MS);
     } catch {
       // The store is away: the lease ends by its own time.
     }

@@ -44,13 +44,7 @@ export class MemoryCellStore implements CellStore {
   }
 
   async read(key: string): Promise<VersionedText> {
-    const cell = this.#cells.get(key);
-    if (cell === undefined) return { version: 0, text: null };
-    if (cell.expiresAtMs <= this.#clock.monotonic()) {
-      this.#cells.delete(key);
-      return { version: 0, text: null };
-    }
-    return { version: cell.version, text: cell.text };
+    return this.#current(key);
   }
 
   readMany(keys: readonly string[]): Promise<VersionedText[]> {
@@ -63,8 +57,8 @@ export class MemoryCellStore implements CellStore {
     text: string | null,
     options: { readonly topic?: string; readonly expireMs?: number } = {},
   ): Promise<boolean> {
-    const current = await this.read(key);
-    if (current.version !== version) return false;
+    // Compares and sets in one tick, as the script does.
+    if (this.#current(key).version !== version) return false;
     if (text === null) this.#cells.delete(key);
     else {
       this.#lastVersion += 1;
@@ -73,6 +67,16 @@ export class MemoryCellStore implements CellStore {
     }
     if (options.topic !== undefined) await this.#wakeups.wake(options.topic);
     return true;
+  }
+
+  #current(key: string): VersionedText {
+    const cell = this.#cells.get(key);
+    if (cell === undefined) return { version: 0, text: null };
+    if (cell.expiresAtMs <= this.#clock.monotonic()) {
+      this.#cells.delete(key);
+      return { version: 0, text: null };
+    }
+    return { version: cell.version, text: cell.text };
   }
 }
 

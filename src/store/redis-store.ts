@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { abortableSleep, settledWithin } from '../clock/abortable-sleep.ts';
+import { settledWithin } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
 import { eventSchema, type OperationEvent } from '../domain/operation.ts';
@@ -156,9 +156,11 @@ export class RedisWakeups implements Wakeups {
 
   /** Ends the subscriber connection; listeners still there hear nothing more. */
   async close(): Promise<void> {
-    const subscriber = this.#subscriber;
+    const opening = this.#subscriber;
     this.#subscriber = null;
-    (await subscriber?.catch(() => undefined))?.disconnect();
+    // One that is still trying to connect is not waited for; it ends as soon as it could be used.
+    const ended = opening?.then((subscriber) => subscriber.disconnect()).catch(() => undefined);
+    await settledWithin(ended ?? Promise.resolve(), 100);
   }
 
   #connect(): Promise<Redis> {
@@ -214,9 +216,9 @@ export class RedisEventLog implements EventLog {
   /** Waits on the shared wake-ups: no blocking command, so no connection per watcher. */
   async read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
     const there = await this.#behind(operationId, after, signal);
-    if (there.length > 0 || waitRealMs <= 0) return there;
-    const untilMs = this.#clock.monotonic() + waitRealMs;
     const aborted = (): boolean => signal?.aborted === true;
+    if (there.length > 0 || waitRealMs <= 0 || aborted()) return there;
+    const untilMs = this.#clock.monotonic() + waitRealMs;
     const listener = await unlessAborted(this.#wakeups.listen(eventsTopic(operationId)), signal, (late) =>
       late.close(),
     );
@@ -251,16 +253,17 @@ async function unlessAborted<T>(
   dispose: (late: T) => unknown = () => undefined,
 ): Promise<T | undefined> {
   if (signal === undefined) return promise;
-  const settled = new AbortController();
-  const either = AbortSignal.any([signal, settled.signal]);
+  let abort: () => void = () => undefined;
+  const aborted = new Promise<undefined>((resolve) => {
+    abort = () => resolve(undefined);
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+  });
   try {
-    const first = await Promise.race([
-      promise.then((value) => ({ value })),
-      abortableSleep(Number.POSITIVE_INFINITY, either).then(() => undefined),
-    ]);
+    const first = await Promise.race([promise.then((value) => ({ value })), aborted]);
     if (first === undefined) promise.then(dispose).catch(() => undefined);
     return first?.value;
   } finally {
-    settled.abort();
+    signal.removeEventListener('abort', abort);
   }
 }
