@@ -7,7 +7,7 @@ import { type Document, isNode, LineCounter, parseDocument, type YAMLError } fro
 import type { Problem } from './errors.ts';
 import { type Fleet, fleetSchema } from './fleet.ts';
 import { fleetFaults } from './fleet-checks.ts';
-import { badInput, type LocatedProblem, printValue, problemsOf } from './problems.ts';
+import { badInput, type LocatedProblem, printPath, printValue, problemsOf } from './problems.ts';
 
 export type FleetFormat = 'yaml' | 'json';
 
@@ -25,7 +25,10 @@ export function parseFleet(
   const parsed = fleetSchema.safeParse(value);
   const schemaProblems = parsed.success ? [] : problemsOf(fleetSchema, value, parsed.error);
   const places = new Set(schemaProblems.map(({ path }) => path));
-  const faults = fleetFaults(value).filter(({ path }) => !places.has(path));
+  // Under a key that must go anyway, what else is wrong is no second fault.
+  const faults = fleetFaults(value).filter(({ at }) =>
+    at.every((_, index) => !places.has(printPath(at.slice(0, index + 1)))),
+  );
   const all = [...problems, ...[...schemaProblems, ...faults].map((problem) => withLine(problem, lineOf))];
   if (parsed.success && all.length === 0) return parsed.data;
   throw badInput(

@@ -197,6 +197,13 @@ describe('what must hold between the parts', () => {
     expect(fault('{ kind: hypervisorError, vm: v7, at: 1s }')).toMatchObject({ path: 'simulation.faults[0].vm' });
   });
 
+  test('under a key that must go, nothing else is counted', () => {
+    expect(only(`${twoHosts}rules: [{ antiAffinity: [v1, v2], hosts: [zz] }]\n`)).toMatchObject({
+      path: 'rules[0].hosts',
+      message: 'unknown key',
+    });
+  });
+
   test('nothing is concluded from a name that could not be read', () => {
     // The host is meant to be `c`: that the rule names it is no fault of the rule.
     const text = `hosts:\n${host('a', vm('v1'))}\n${host('c').replace('name: c', 'nmae: c')}\nrules: [{ pinned: [v1], hosts: [c] }]\n`;

@@ -6,6 +6,7 @@ import { HostevacError, type Problem } from '../../src/domain/errors.ts';
 import { fleetSchema } from '../../src/domain/fleet.ts';
 import { type ParseOptions, parseInput, printProblems, printValue } from '../../src/domain/problems.ts';
 import { evacuateNodeInputSchema } from '../../src/domain/request.ts';
+import { valueAt } from '../../src/domain/schema-keys.ts';
 import { nearest } from '../../src/domain/suggest.ts';
 import { rateText } from '../../src/domain/units.ts';
 
@@ -172,6 +173,11 @@ describe('the words for one fault', () => {
       { path: 'fault.hots', value: '"a"', message: 'unknown key', remedy: 'did you mean host?' },
     ],
     [
+      'a key of another branch than the discriminator names',
+      { fault: { kind: 'hostDies', host: 'a', fron: 'b' } },
+      { path: 'fault.fron', value: '"b"', message: 'unknown key', remedy: 'remove it' },
+    ],
+    [
       'a fault inside the branch that fits best',
       { rule: { pinned: 3, hosts: 'a' } },
       { path: 'rule.pinned', value: '3', message: 'expected text', remedy: 'put it in quotes: "3"' },
@@ -306,6 +312,12 @@ describe('all of them together', () => {
 });
 
 describe('values and suggestions', () => {
+  test('only what was given counts as a value, not what every object has', () => {
+    expect(valueAt({ a: [{ b: 1 }] }, ['a', 0, 'b'])).toBe(1);
+    for (const path of [['constructor'], ['a', 'length', 0], ['a', 'b'], ['toString', 'name']])
+      expect(valueAt({ a: 'text' }, path)).toBeUndefined();
+  });
+
   test('a value is JSON on one line, cut at 80 characters, with nothing in it that moves a cursor', () => {
     expect(printValue({ a: [1, 'x'] })).toBe('{"a":[1,"x"]}');
     expect(printValue('x'.repeat(200))).toBe(`"${'x'.repeat(78)}…`);

@@ -87,13 +87,10 @@ describe('the hash of a fleet', () => {
     expect(hash(example)).toMatch(/^[0-9a-f]{16}$/);
     expect(hash(`# a comment\n${example.replaceAll('10Gbit/s', '1.25GB/s')}`)).toBe(hash(example));
     const fleet = parseFleet(example, { format: 'yaml', name: 'x' });
-    const reversed: unknown = JSON.parse(JSON.stringify(fleet), (_, value: unknown) =>
-      typeof value === 'object' && value !== null && !Array.isArray(value)
-        ? Object.fromEntries(Object.entries(value).reverse())
-        : value,
-    );
-    expect(JSON.stringify(reversed)).not.toBe(JSON.stringify(fleet));
-    expect(hash(JSON.stringify(reversed))).toBe(hash(example));
+    const { name, hosts, reserve, ...rest } = fleet;
+    const turned = { ...rest, reserve: { cpus: reserve.cpus, memory: reserve.memory }, hosts, name };
+    expect(JSON.stringify(turned)).not.toBe(JSON.stringify(fleet));
+    expect(fleetHash(turned)).toBe(fleetHash(fleet));
   });
 
   test('changes with any value and with the order of hosts', () => {
