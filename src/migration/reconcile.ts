@@ -44,14 +44,24 @@ async function look(ctx: MigrationContext): Promise<Looked> {
   return { ...assess(ctx.record, atSource, atDestination), source: atSource, destination: atDestination };
 }
 
+/** How long a verdict must last before it is believed, fleet ms; 0 for one that is not named. */
+type Doubts = Readonly<Partial<Record<Assessed['verdict'], number>>>;
+const DOUBTS: Doubts = { unknown: PATIENCE_MS, contradiction: SETTLE_MS };
+/** Where a migration was said to have finished, everything else is doubtful. */
+const DOUBTS_AFTER_THE_END: Doubts = {
+  ...DOUBTS,
+  runningOurs: SETTLE_MS,
+  switchingOver: SETTLE_MS,
+  neverStarted: SETTLE_MS,
+  leftovers: SETTLE_MS,
+};
+
 /** Looks until the verdict is one that may be acted on. */
-async function lookUntilSure(ctx: MigrationContext): Promise<Looked> {
+async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
   const began = ctx.now();
   for (;;) {
     const looked = await look(ctx);
-    const waited = ctx.now() - began;
-    const doubtful = looked.verdict === 'unknown' ? PATIENCE_MS : looked.verdict === 'contradiction' ? SETTLE_MS : 0;
-    if (waited >= doubtful) return looked;
+    if (ctx.now() - began >= (doubts[looked.verdict] ?? 0)) return looked;
     if (ctx.record.reason?.message !== looked.reason.message) await ctx.save({ reason: looked.reason });
     await ctx.pace(LOOK_AGAIN_MS);
   }
@@ -87,11 +97,12 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
 
 export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source, destination, startedAtMs, figures } = ctx.record;
-  const looked = await lookUntilSure(ctx);
+  const looked = await lookUntilSure(ctx, DOUBTS_AFTER_THE_END);
   if (looked.verdict === 'unknown') return { cause: 'unreachable', reason: looked.reason };
-  if (looked.verdict !== 'finished' || looked.destination === null) {
+  if (looked.verdict === 'contradiction' || looked.verdict === 'refused') {
     return { cause: 'contradiction', reason: looked.reason };
   }
+  if (looked.verdict !== 'finished') return { cause: 'notFinished', reason: looked.reason };
   const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
   if (looked.source?.present) await ctx.sourceHypervisor.retire(ctx.lease, source, vm);

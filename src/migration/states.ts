@@ -81,6 +81,7 @@ export const TRANSITIONS = [
   ['switchover', 'shutdown', 'released'],
 
   ['verifying', 'verified', 'done'],
+  ['verifying', 'notFinished', 'reconciling'],
   ['verifying', 'contradiction', 'halted'],
   ['verifying', 'unreachable', 'failed'],
   ['verifying', 'leaseLost', 'released'],

@@ -141,6 +141,10 @@ function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): 
         vm: task.vm,
         reason: { code: 'sourceDied', message: `${task.vm} is ${what}; there is nothing to move` },
       });
+    } else if (others(view, task.source, vm).length > 0) {
+      const places = [task.source, ...others(view, task.source, vm)].join(' and ');
+      const message = `${task.vm} RUNS TWICE, on ${places}; nothing was touched: decide which copy is right and end the other`;
+      blocked.push({ vm: task.vm, reason: { code: 'vmDoubled', message } });
     } else {
       const refused = notMigratableReason(vm);
       if (refused === null) found.push({ task, vm });
@@ -148,6 +152,15 @@ function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): 
     }
   }
   return { found, blocked, waiting };
+}
+
+/** Other hosts on which a copy of the very same VM runs. */
+function others(view: FleetView, source: string, vm: PublishedVm): string[] {
+  return [...view.hosts.values()].flatMap(({ host, inventory }) => {
+    const copy =
+      host === source ? undefined : inventory?.vms.find((one) => one.name === vm.name && one.uuid === vm.uuid);
+    return copy?.state === 'running' || copy?.state === 'paused' ? [host] : [];
+  });
 }
 
 function carryOut(

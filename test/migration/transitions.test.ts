@@ -1,0 +1,597 @@
+/**
+ * The state table of a migration, taken transition by transition: each story here is one that happens to real fleets.
+ * The last test fails when the table has a transition that no story takes; so they all live in this file.
+ */
+import { describe, expect, it } from 'vitest';
+import { HostevacError } from '../../src/domain/errors.ts';
+import type { MoveRecord, OperationRecord } from '../../src/domain/operation.ts';
+import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
+import type { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
+import { FINAL_STEPS, follow, migrationSteps, TRANSITIONS } from '../../src/migration/states.ts';
+import { type Crew, type CrewOptions, evacuate, host, TAKEN, vm, World } from '../support/world.ts';
+
+/** Changes single methods of a hypervisor; everything else is the real one. */
+function but(changes: (real: Hypervisor) => Partial<Hypervisor>): (real: Hypervisor) => Hypervisor {
+  return (real) => {
+    const changed = changes(real);
+    return new Proxy(real, {
+      get: (target, key) => {
+        const value: unknown = Reflect.get(changed, key) ?? Reflect.get(target, key, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  };
+}
+
+/** True the first time. */
+function once(): () => boolean {
+  let used = false;
+  return () => {
+    const first = !used;
+    used = true;
+    return first;
+  };
+}
+
+interface Story {
+  readonly world: World;
+  readonly crew: Crew;
+  readonly id: string;
+}
+
+/** One VM `v1` of 16 GiB on `a`, hosts `b` and `c` to go to; its evacuation has been asked for. */
+async function story(
+  options: CrewOptions | ((world: () => World, crew: () => Crew) => CrewOptions) = {},
+  request = evacuate('a'),
+): Promise<Story> {
+  const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b'), host('c')] });
+  let crew: Crew | undefined;
+  const given =
+    typeof options === 'function'
+      ? options(
+          () => world,
+          () => crew as Crew,
+        )
+      : options;
+  crew = await world.crew(given);
+  const id = await world.request(request);
+  return { world, crew, id };
+}
+
+/** The killed process's jobs come back, as stalled ones do. */
+async function redeliver({ world, id }: Story): Promise<void> {
+  const moves = await world.moves(id);
+  world.delivery.deliverAgain('operations', id);
+  for (const move of moves) world.delivery.deliverAgain(`moves ${move.source}`, move.id);
+}
+
+/** Stopped in its tracks by `pause --now`: the move has begun and waits in `admitting`. */
+async function waitsAgain({ world, id }: Story): Promise<MoveRecord> {
+  await world.reaches(id, 'v1', 'precopy');
+  await world.records.setControl(id, { pause: true, pauseNow: true });
+  return world.reaches(id, 'v1', 'admitting');
+}
+
+async function expectMoved({ world, id }: Story): Promise<OperationRecord> {
+  const record = await world.ended(id);
+  expect(record).toMatchObject({ state: 'done' });
+  expect(await world.copies('v1')).toHaveLength(1);
+  expect((await world.copies('v1'))[0]).toMatch(/^[bc]:running$/);
+  return record;
+}
+
+/** A failed or cancelled attempt leaves the VM running and unthrottled at its source and nothing anywhere else. */
+async function expectAtHome({ world }: Story): Promise<void> {
+  expect(await world.copies('v1')).toEqual(['a:running']);
+  expect((await world.simulated.view()).throttled).toEqual({});
+}
+
+const causes = (world: World): string[] => world.transitions.map(({ from, cause }) => `${from} ${cause}`);
+const inject = (world: World, fault: Parameters<SimulatedFleet['inject']>[0]): Promise<void> =>
+  world.simulated.inject(fault);
+const unreachable = (name: string): never => {
+  throw new HostevacError('hostUnreachable', `host ${name} does not answer`);
+};
+
+describe('a migration that goes well', () => {
+  it('is reconciled, admitted, copied, switched over and verified', async () => {
+    const told = await story();
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual([
+      'reconciling neverStarted',
+      'admitting granted',
+      'preparing started',
+      expect.stringMatching(/^precopy (finished|switchingOver)$/),
+      ...(causes(told.world).includes('switchover finished') ? ['switchover finished'] : []),
+      'verifying verified',
+    ]);
+    const move = await told.world.move(told.id, 'v1');
+    expect(move?.figures.totalMs).toBeGreaterThan(16_000);
+    expect(move?.figures.downtimeMs).toBeGreaterThan(0);
+    expect(move?.figures.downtimeMs).toBeLessThanOrEqual(300 + 40);
+  });
+
+  it('may be believed finished a moment too early having been seen', async () => {
+    const told = await story({
+      hypervisor: but((real) => ({
+        sample: async (...args) => {
+          const sample = await real.sample(...args);
+          return sample?.status === 'switchover' ? { ...sample, status: 'completed' } : sample;
+        },
+      })),
+    });
+    // The sightings decide, not the status, and they are looked at until they agree.
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('precopy finished');
+  });
+
+  it('is looked at again from the start when what it is said to have done turns out not to be so', async () => {
+    const first = once();
+    const told = await story({
+      hypervisor: but((real) => ({
+        sample: async (...args) => {
+          const sample = await real.sample(...args);
+          return sample?.status === 'active' && first() ? { ...sample, status: 'completed' } : sample;
+        },
+      })),
+    });
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['verifying notFinished', 'reconciling runningOurs']));
+    expect((await told.world.simulated.view()).starts).toEqual({ v1: 1 });
+  });
+
+  it('may be seen while it switches over', async () => {
+    const told = await story((world) => ({
+      hypervisor: but((real) => ({
+        // Every look comes at an interesting moment: right when the guest stands still.
+        sample: async (...args) => {
+          const before = await real.sample(...args);
+          if (before?.status !== 'active' || before.remainingBytes > 2 ** 30) return before;
+          for (let i = 0; i < 2_000; i += 1) {
+            const sample = await real.sample(...args);
+            if (sample?.status !== 'active') return sample;
+            await world().clock.sleep(5);
+          }
+          return before;
+        },
+      })),
+    }));
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['precopy switchingOver', 'switchover finished']));
+  });
+});
+
+describe('a successor', () => {
+  it('adopts a running migration, it does not start it again', async () => {
+    const told = await story();
+    await told.world.reaches(told.id, 'v1', 'precopy');
+    told.crew.kill();
+    await told.world.crew();
+    await redeliver(told);
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('reconciling runningOurs');
+    expect((await told.world.simulated.view()).starts).toEqual({ v1: 1 });
+  });
+
+  it('goes on with one that is switching over', async () => {
+    const told = await story((_, crew) => ({
+      hypervisor: but((real) => ({
+        sample: async (...args) => {
+          const sample = await real.sample(...args);
+          if (sample?.status === 'switchover') crew().kill();
+          return sample;
+        },
+      })),
+      // A slow link makes the switchover long enough to be looked at.
+    }));
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.clock
+      .runUntil(async () => (await world.hypervisor.sample('a', 'v1'))?.status === 'switchover', 60_000)
+      .catch(() => undefined);
+    told.crew.kill();
+    await world.crew({
+      hypervisor: but((real) => ({
+        look: async (name, vmName) => {
+          const seen = await real.look(name, vmName);
+          if (name === 'a' && first() && seen.present) {
+            return {
+              ...seen,
+              state: 'paused',
+              outgoing: {
+                status: 'switchover',
+                destination: null,
+                migrationId: (await world.move(id, 'v1'))?.id ?? '',
+              },
+            };
+          }
+          return name !== 'a' && holding && seen.present ? { ...seen, state: 'incoming' } : seen;
+        },
+      })),
+    });
+    const first = once();
+    let holding = true;
+    await redeliver(told);
+    await world.clock.runUntil(() => causes(world).includes('reconciling switchingOver'), 60_000);
+    holding = false;
+    await expectMoved(told);
+  });
+
+  it('finds one that has finished meanwhile, and only verifies it', async () => {
+    const told = await story();
+    await told.world.reaches(told.id, 'v1', 'precopy');
+    told.crew.kill();
+    await told.world.clock.advance(120_000);
+    await told.world.crew();
+    await redeliver(told);
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('reconciling finished');
+  });
+
+  it('removes the waiting copy of one that died between preparing and starting, and starts it then', async () => {
+    const told = await story((_, crew) => ({
+      hypervisor: but(() => ({
+        startMigration: () => {
+          crew().kill();
+          return new Promise(() => undefined);
+        },
+      })),
+    }));
+    await told.world.reaches(told.id, 'v1', 'preparing');
+    await told.world.clock.advance(1_000);
+    await told.world.crew();
+    await redeliver(told);
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['reconciling leftovers', 'cleaning cleanToStart']));
+  });
+
+  it('does not begin what was cancelled while nobody drove it', async () => {
+    const told = await story();
+    const { world, id } = told;
+    await waitsAgain(told);
+    told.crew.kill();
+    await world.records.setControl(id, { cancel: true, pause: false, pauseNow: false });
+    await world.crew();
+    await redeliver(told);
+    expect(await world.ended(id)).toMatchObject({ state: 'cancelled' });
+    expect(causes(world)).toContain('reconciling cancel');
+    await expectAtHome(told);
+  });
+});
+
+describe('what contradicts itself', () => {
+  it('two running copies: everything stops, nothing is touched, and it is said loudly', async () => {
+    const told = await story();
+    const { world, id } = told;
+    const { destination } = await waitsAgain(told);
+    told.crew.kill();
+    await inject(world, { kind: 'doubleRunning', vm: 'v1', host: destination });
+    await world.records.setControl(id, { pause: false, pauseNow: false });
+    await world.crew();
+    await redeliver(told);
+    const record = await world.ended(id);
+    expect(record.reason).toMatchObject({ code: 'vmDoubled' });
+    expect(record.reason?.message).toMatch(/TWO RUNNING COPIES.*a has it running.*has it running/);
+    expect(causes(world)).toContain('reconciling contradiction');
+    expect(await world.copies('v1')).toEqual(['a:running', `${destination}:running`]);
+  });
+
+  it('two running copies that are seen before anything is planned are not moved at all', async () => {
+    const world = new World({ hosts: [host('a', [vm('v1'), vm('v2')]), host('b'), host('c')] });
+    await inject(world, { kind: 'doubleRunning', vm: 'v1', host: 'b' });
+    await world.crew();
+    const record = await world.ended(await world.request(evacuate('a')));
+    expect(record).toMatchObject({ state: 'partial', reason: { code: 'vmDoubled' } });
+    expect(await world.copies('v1')).toEqual(['a:running', 'b:running']);
+  });
+
+  it("somebody else's migration is left alone", async () => {
+    const told = await story({ hosts: [] });
+    await inject(told.world, { kind: 'foreignMigration', vm: 'v1', to: 'c' });
+    await told.world.crew({ operations: false });
+    await told.world.clock.runUntil(() => causes(told.world).includes('reconciling refused'), 30_000);
+    expect((await told.world.move(told.id, 'v1'))?.reason?.code).toBe('foreignMigration');
+    expect((await told.world.hypervisor.sample('a', 'v1'))?.status).toBe('active');
+  });
+
+  it('a copy that vanished after the switchover is reported as missing', async () => {
+    const told = await story((world) => ({
+      onEvent: async ({ kind, moveId }) => {
+        const move = await world().records.move(moveId ?? '');
+        if (kind === 'move.verifying')
+          await inject(world(), { kind: 'vmDies', vm: 'v1', host: move?.destination ?? '' });
+      },
+    }));
+    const record = await told.world.ended(told.id);
+    expect(record.reason).toMatchObject({ code: 'vmMissing' });
+    expect(causes(told.world)).toContain('verifying contradiction');
+    // The source's memory is all that is left of it: it stays.
+    expect(await told.world.copies('v1')).toEqual(['a:postMigrate']);
+  });
+
+  it('a VM that dies at its source while its attempt is cleaned up is reported, and nothing is claimed', async () => {
+    const told = await story((world) => ({
+      onEvent: async ({ kind }) => {
+        if (kind === 'move.cleaning') await inject(world(), { kind: 'vmDies', vm: 'v1', host: 'a' });
+      },
+    }));
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await inject(world, { kind: 'hypervisorError', vm: 'v1' });
+    const record = await world.ended(id);
+    expect(causes(world)).toContain('cleaning contradiction');
+    expect(record.tasks[0]?.reason).toMatchObject({ code: 'sourceDied' });
+  });
+});
+
+describe('hosts that do not answer', () => {
+  it('a source that stays silent ends the attempt and claims nothing about the VM', async () => {
+    const told = await story({ hypervisor: but(() => ({ look: async (name) => unreachable(name) })) });
+    await told.world.clock.runUntil(() => causes(told.world).includes('reconciling unreachable'), 300_000);
+    expect((await told.world.move(told.id, 'v1'))?.reason?.code).toBe('hostUnreachable');
+    await expectAtHome(told);
+  });
+
+  it('a destination that dies right after the switchover: nobody infers what became of the VM', async () => {
+    const told = await story((world) => ({
+      onEvent: async ({ kind, moveId }) => {
+        if (kind !== 'move.verifying') return;
+        const move = await world().records.move(moveId ?? '');
+        await inject(world(), { kind: 'hostDies', host: move?.destination ?? '' });
+      },
+    }));
+    await told.world.clock.runUntil(() => causes(told.world).includes('verifying unreachable'), 300_000);
+    expect((await told.world.move(told.id, 'v1'))?.reason?.code).toBe('hostUnreachable');
+    expect(await told.world.copies('v1')).toEqual(['a:postMigrate']);
+  });
+
+  it('a source that falls silent while it is being cleaned keeps its grant counted', async () => {
+    let silent = false;
+    const told = await story({
+      hypervisor: but((real) => ({
+        look: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+      })),
+      onEvent: ({ kind }) => {
+        if (kind === 'move.cleaning') silent = true;
+      },
+    });
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await inject(world, { kind: 'hypervisorError', vm: 'v1' });
+    await world.clock.runUntil(() => causes(world).includes('cleaning unreachable'), 300_000);
+    const use = (await world.budget.use()).find((one) => one.host === 'a');
+    expect(use?.egress.counted).toBeGreaterThan(0);
+    silent = false;
+    await expectMoved(told);
+  });
+
+  it('a hypervisor that knows nothing of the migration any more is asked from the start', async () => {
+    const first = once();
+    const told = await story({
+      hypervisor: but((real) => ({ sample: (...args) => (first() ? Promise.resolve(null) : real.sample(...args)) })),
+    });
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['precopy lostSight', 'reconciling runningOurs']));
+    expect((await told.world.simulated.view()).starts).toEqual({ v1: 1 });
+  });
+});
+
+describe('an attempt that breaks', () => {
+  it('before its turn, because the operation ran out of time', async () => {
+    const told = await story({}, evacuate('a', {}, 60_000));
+    const { world, id } = told;
+    await waitsAgain(told);
+    const record = await world.ended(id);
+    expect(record.reason).toMatchObject({ code: 'deadlineExceeded' });
+    expect(causes(world)).toContain('admitting refused');
+    await expectAtHome(told);
+  });
+
+  it('while waiting, by a cancel', async () => {
+    const told = await story();
+    const { world, id } = told;
+    await waitsAgain(told);
+    expect(causes(world)).toEqual(expect.arrayContaining(['precopy requeue', 'cleaning cleanToStart']));
+    await world.records.setControl(id, { cancel: true });
+    expect(await world.ended(id)).toMatchObject({ state: 'cancelled' });
+    expect(causes(world)).toContain('admitting cancel');
+    await expectAtHome(told);
+  });
+
+  it('because the destination refuses its copy, and goes elsewhere', async () => {
+    const refused = new Set<string>();
+    const told = await story({
+      hypervisor: but((real) => ({
+        prepareDestination: (fence, target) => {
+          if (refused.size > 0 && !refused.has(target.destination)) return real.prepareDestination(fence, target);
+          refused.add(target.destination);
+          throw new HostevacError('hypervisorRefused', 'no such machine type');
+        },
+      })),
+    });
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['preparing broken', 'cleaning cleanAfterFailure']));
+  });
+
+  it('because the link is cut: failed within 15 s, the VM at home and unthrottled, redone elsewhere', async () => {
+    const told = await story();
+    const { world, id } = told;
+    const move = await world.reaches(id, 'v1', 'precopy');
+    const cutAt = world.clock.now();
+    await inject(world, { kind: 'linkCut', from: 'a', to: move.destination, durationMs: 600_000 });
+    await world.clock.runUntil(async () => (await world.records.move(move.id))?.state === 'failed', 30_000);
+    expect(world.clock.now() - cutAt).toBeLessThan(15_000);
+    expect((await world.hypervisor.look('a', 'v1')).present).toBe(true);
+    expect(causes(world)).toContain('precopy broken');
+    await expectMoved(told);
+  });
+
+  it('because nothing moves any more though the hypervisor sees nothing wrong', async () => {
+    const told = await story();
+    await told.world.reaches(told.id, 'v1', 'precopy');
+    await inject(told.world, { kind: 'stuckProgress', vm: 'v1', durationMs: 20_000 });
+    await expectMoved(told);
+    const moves = await told.world.moves(told.id);
+    expect(moves[0]?.reason?.code).toBe('migrationStuck');
+  });
+
+  it('because it does not converge in its time: aborted, not tried again', async () => {
+    const world = new World({
+      hosts: [
+        host('a', [vm('v1', { memory: '16GiB', dirtyRate: '4GiB/s', workingSet: '8GiB' })]),
+        host('b'),
+        host('c'),
+      ],
+    });
+    const crew = await world.crew();
+    const id = await world.request(evacuate('a', { aggression: 0, maxTimeMs: 60_000 }));
+    const told = { world, crew, id };
+    const record = await world.ended(id);
+    expect(record.state).toBe('failed');
+    expect(record.tasks[0]?.reason?.code).toBe('maxTimeExceeded');
+    expect(record.tasks[0]?.moveIds).toHaveLength(1);
+    expect(causes(world)).toContain('precopy gaveUp');
+    await expectAtHome(told);
+  });
+
+  it('because it is cancelled while it copies', async () => {
+    const told = await story();
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.records.setControl(id, { cancel: true });
+    expect(await world.ended(id, 5_000)).toMatchObject({ state: 'cancelled' });
+    expect(causes(world)).toEqual(expect.arrayContaining(['precopy cancel', 'cleaning cleanAfterCancel']));
+    await expectAtHome(told);
+  });
+
+  it('though it had been given up: what finished anyway is done, not undone', async () => {
+    const told = await story((world) => ({
+      hypervisor: but((real) => ({
+        cancelMigration: async (fence, source, vmName) => {
+          // The order comes too late: the last byte was sent while it was on its way.
+          for (let i = 0; i < 1_000 && (await world().copies(vmName)).includes('a:running'); i += 1) {
+            await world().clock.sleep(50);
+          }
+          await real.cancelMigration(fence, source, vmName);
+        },
+      })),
+    }));
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.clock.runUntil(
+      async () => ((await world.hypervisor.sample('a', 'v1'))?.remainingBytes ?? 1e12) < 4 * 2 ** 30,
+      60_000,
+    );
+    await world.records.setControl(id, { cancel: true });
+    await world.ended(id);
+    expect(world.delivery.errors).toEqual([]);
+    expect(causes(world)).toContain('cleaning finished');
+    expect((await world.copies('v1'))[0]).toMatch(/^[bc]:running$/);
+  });
+});
+
+describe('while switching over', () => {
+  /** Shows `statuses` in turn instead of what is true, from the first switchover (or the last bytes) on. */
+  function showing(statuses: readonly ('switchover' | 'active' | 'failed' | null)[]): CrewOptions {
+    let next = 0;
+    return {
+      hypervisor: but((real) => ({
+        sample: async (...args) => {
+          const sample = await real.sample(...args);
+          const status = statuses[next];
+          if (sample?.status !== 'active' || sample.pass > 1 || status === undefined) return sample;
+          next += 1;
+          return status === null ? null : { ...sample, status };
+        },
+      })),
+    };
+  }
+
+  it('a guest that resumes at its source is copied on', async () => {
+    const told = await story(showing(['switchover', 'switchover', 'active']));
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('switchover resumed');
+  });
+
+  it('a failure leaves it at home, and it is tried again', async () => {
+    const told = await story(showing(['switchover', 'failed']));
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['switchover broken', 'cleaning cleanAfterFailure']));
+  });
+
+  it('losing sight of it means looking at both ends again', async () => {
+    const told = await story(showing(['switchover', null]));
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('switchover lostSight');
+    expect((await told.world.simulated.view()).starts).toEqual({ v1: 1 });
+  });
+});
+
+describe('a process that has to let go', () => {
+  /** How each state is entered, told by its event; `reconciling` by losing sight once. */
+  const entered = ['admitting', 'preparing', 'precopy', 'switchover', 'verifying', 'cleaning', 'reconciling'] as const;
+
+  function passingThrough(step: (typeof entered)[number]): CrewOptions['hypervisor'] {
+    const first = once();
+    return but((real) => ({
+      sample: async (...args) => {
+        const sample = await real.sample(...args);
+        if (sample?.status !== 'active' || !first()) return sample;
+        if (step === 'reconciling') return null;
+        if (step === 'switchover') return { ...sample, status: 'switchover' };
+        if (step === 'cleaning') return { ...sample, status: 'failed' };
+        return sample;
+      },
+    }));
+  }
+
+  it.each(entered)('because it was stopped for longer than its lease while %s, writes nothing more', async (step) => {
+    const first = once();
+    const told = await story((world) => ({
+      ...wrap(passingThrough(step)),
+      // SIGSTOP for 10 s: time passes, this process does nothing.
+      onEvent: async ({ kind }) => {
+        if (kind === `move.${step}` && first()) await world().clock.sleep(10_000);
+      },
+    }));
+    await expectMoved(told);
+    expect(causes(told.world)).toContain(`${step} leaseLost`);
+  });
+
+  it.each(entered)('because it shuts down while %s, leaves the migration to whoever comes', async (step) => {
+    const first = once();
+    const told = await story((_, crew) => ({
+      ...wrap(passingThrough(step)),
+      onEvent: ({ kind }) => {
+        if (kind === `move.${step}` && first()) void crew().close();
+      },
+    }));
+    await told.world.clock.runUntil(() => causes(told.world).includes(`${step} shutdown`), 120_000);
+    await told.world.clock.advance(100);
+    expect((await told.world.simulated.view()).throttled).toEqual({});
+    await told.world.crew();
+    await expectMoved(told);
+  });
+
+  function wrap(hypervisor: CrewOptions['hypervisor']): CrewOptions {
+    return hypervisor === undefined ? {} : { hypervisor };
+  }
+});
+
+describe('the table', () => {
+  it('has a story for every transition', () => {
+    const all = TRANSITIONS.map(([from, cause]) => `${from} ${cause}`);
+    expect(all.filter((pair) => !TAKEN.has(pair))).toEqual([]);
+  });
+
+  it('leads from every state that is not final to an end', () => {
+    for (const step of migrationSteps.filter((one) => !FINAL_STEPS.has(one))) {
+      const reached = new Set<string>([step]);
+      for (const seen of reached) for (const [from, , to] of TRANSITIONS) if (from === seen) reached.add(to);
+      expect([...reached].some((one) => one === 'done')).toBe(true);
+      expect(follow(step, 'leaseLost')).toBe('released');
+      expect(follow(step, 'shutdown')).toBe('released');
+    }
+    expect(TRANSITIONS.some(([from]) => FINAL_STEPS.has(from))).toBe(false);
+  });
+});
