@@ -296,6 +296,31 @@ describe('whatever comes in', () => {
     );
   });
 
+  test('nor does forgetting: what the window drops while samples say nothing is no news', () => {
+    const calm = { pass: 1, dirtyRateBytesPerSec: 20 * MiB };
+    const decisions = run(policyOf(), [
+      { ...calm, atMs: 100 },
+      { ...calm, pass: 2, atMs: 200 },
+      { atMs: WINDOW_MS },
+      { atMs: WINDOW_MS + 300, rateBytesPerSec: Number.NaN },
+      { atMs: WINDOW_MS + 400 },
+    ]);
+    const [, , mixed, kept, fresh] = decisions.map(shareOf);
+    expect(kept).toBe(mixed);
+    expect(fresh).toBeLessThan(mixed ?? 0);
+    expect(decisions[3]?.reason).toMatch(/kept, the last sample says nothing/);
+  });
+
+  test('a tick told twice, or one from before, counts once', () => {
+    const once = [{ pass: 1, atMs: 500 }, { atMs: 1_000 }];
+    const again = [
+      ...once,
+      { atMs: 1_000, dirtyRateBytesPerSec: 900 * MiB },
+      { atMs: 700, dirtyRateBytesPerSec: 900 * MiB },
+    ];
+    expect(run(policyOf(), again).at(-1)?.next).toEqual(run(policyOf(), once).at(-1)?.next);
+  });
+
   test('the same inputs give the same decision, and nothing that was handed in is changed', () => {
     fc.assert(
       fc.property(policies, samples, (policy, inputs) => {
