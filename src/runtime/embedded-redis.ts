@@ -46,14 +46,13 @@ type RedisRecord = z.infer<typeof recordSchema>;
 
 /** Finds the state directory's Redis or starts it; resolves when it answers. Throws `redisMissing` or `redisAway`. */
 export async function ensureEmbeddedRedis(options: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
-  const socketPath = chooseSocketPath(options.stateDir);
-  const redis = new EmbeddedRedis(socketPath, options);
+  const redis = new EmbeddedRedis(chooseSocketPath(options.stateDir), options);
   await redis.ensure();
   return redis;
 }
 
 export class EmbeddedRedis {
-  readonly socketPath: string;
+  #socketPath: string;
   readonly #options: EmbeddedRedisOptions;
   #child: ChildProcess | null = null;
   #watching: Socket | null = null;
@@ -62,8 +61,12 @@ export class EmbeddedRedis {
 
   /** Use `ensureEmbeddedRedis`. */
   constructor(socketPath: string, options: EmbeddedRedisOptions) {
-    this.socketPath = socketPath;
+    this.#socketPath = socketPath;
     this.#options = options;
+  }
+
+  get socketPath(): string {
+    return this.#socketPath;
   }
 
   /** True while the server is this process's child: then it ends with this process. */
@@ -99,6 +102,7 @@ export class EmbeddedRedis {
     let untilMs = sinceMs + LOCKED_MS;
     while (!this.#stopped.signal.aborted) {
       const waitedMs = performance.now() - sinceMs;
+      this.#socketPath = elsewhere(stateDir) ?? this.#socketPath;
       const answer = await ping(this.socketPath, 1_000);
       if (answer.state === 'ready' && this.#usable(answer.pid, waitedMs)) return;
       if (answer.state === 'loading') untilMs = performance.now() + LOCKED_MS;
@@ -213,9 +217,8 @@ function endOrphan(pid: number): void {
 function chooseSocketPath(stateDir: string): string {
   const own = join(stateDir, 'redis.sock');
   if (Buffer.byteLength(own) <= LONGEST_SOCKET_PATH) return own;
-  // TMPDIR may differ between two commands: what is on record decides for all.
-  const recorded = readRecord(stateDir)?.socket;
-  if (recorded !== undefined && isPrivate(dirname(recorded))) return recorded;
+  const recorded = elsewhere(stateDir);
+  if (recorded !== undefined) return recorded;
   const name = `hostevac-${process.getuid?.() ?? 0}-${createHash('sha256').update(stateDir).digest('hex').slice(0, 12)}`;
   const short = [join(tmpdir(), name), join('/tmp', name)].find(
     (directory) => Buffer.byteLength(join(directory, 'redis.sock')) <= LONGEST_SOCKET_PATH,
@@ -229,6 +232,16 @@ function chooseSocketPath(stateDir: string): string {
     );
   }
   return join(directory, 'redis.sock');
+}
+
+/**
+ * The socket on record, where the state directory is too deep for one: TMPDIR may differ between two commands, and the first
+ * one decides for all.
+ */
+function elsewhere(stateDir: string): string | undefined {
+  if (Buffer.byteLength(join(stateDir, 'redis.sock')) <= LONGEST_SOCKET_PATH) return undefined;
+  const recorded = readRecord(stateDir)?.socket;
+  return recorded !== undefined && isPrivate(dirname(recorded)) ? recorded : undefined;
 }
 
 /** Others may write in /tmp: a link or another user's directory of that name is not ours. */
