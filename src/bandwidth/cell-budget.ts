@@ -9,7 +9,7 @@ import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
 import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
 import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse } from './budget.ts';
-import { capacityOf, keyOf, type Network, type Resource } from './resources.ts';
+import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
 const entrySchema = z.object({
@@ -41,7 +41,7 @@ type State = z.infer<typeof stateSchema>;
 
 const EMPTY: State = { entries: {}, overrides: {} };
 
-/** JSON has no infinity; no link carries this much. */
+/** No link carries this much. */
 const MOST_BYTES_PER_SEC = Number.MAX_SAFE_INTEGER;
 
 export class CellBudget implements Budget {
@@ -65,7 +65,7 @@ export class CellBudget implements Budget {
     }
     return this.#cell.update((state) => {
       const { migrationId } = demand;
-      const entry = renewed(state.entries[migrationId], demand);
+      const entry = renewed(state.entries[migrationId], demand, this.#carried(demand));
       const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
       const settled = next.entries[migrationId] ?? entry;
       // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
@@ -128,6 +128,12 @@ export class CellBudget implements Budget {
     });
   }
 
+  /** What the path of the fleet file can carry, overrides aside. */
+  #carried({ source, destination }: Demand): number {
+    const path = pathOf(source, destination, this.#network.links);
+    return Math.min(...path.map((resource) => capacityOf(resource, this.#network)));
+  }
+
   #input(state: State): AllocationInput {
     const overrides = Object.entries(state.overrides).map(([key, { bytesPerSec }]) => [key, bytesPerSec] as const);
     return { ...this.#network, overrides: Object.fromEntries(overrides), entries: Object.values(state.entries) };
@@ -146,7 +152,11 @@ export class CellBudget implements Budget {
   }
 }
 
-function renewed(known: Entry | undefined, demand: Demand): Entry {
+/**
+ * Nobody can wait for more than the path can ever carry: a guest that wants more still moves best at that rate. A
+ * capacity that a person has lowered for a while is waited for.
+ */
+function renewed(known: Entry | undefined, demand: Demand, carried: number): Entry {
   return {
     migrationId: demand.migrationId,
     operationId: demand.operationId,
@@ -155,7 +165,8 @@ function renewed(known: Entry | undefined, demand: Demand): Entry {
     destination: demand.destination,
     tier: demand.tier,
     order: demand.order,
-    usefulBytesPerSec: Math.min(Math.max(0, demand.usefulBytesPerSec), MOST_BYTES_PER_SEC),
+    usefulBytesPerSec: Math.min(Math.max(0, demand.usefulBytesPerSec), carried),
+    // Also because JSON has no infinity.
     maxBytesPerSec: Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC),
     target: known?.target ?? 0,
     inForce: known?.inForce ?? 0,
