@@ -45,7 +45,7 @@ function usageFailure(error: CommanderError): Failure {
 function errorText(message: string, problems: readonly Problem[]): string {
   const lines = [`hostevac: ${message.split('\n').map(printable).join('\n')}`];
   // A message that already lists its problems is not repeated.
-  const untold = problems.filter((problem) => !(message.includes(problem.path) && message.includes(problem.message)));
+  const untold = problems.filter((problem) => problem.remedy === '' || !message.includes(problem.remedy));
   lines.push(...untold.map(problemText));
   return lines.join('\n');
 }

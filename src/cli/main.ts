@@ -14,6 +14,13 @@ process.on('unhandledRejection', onFault);
 // A reader that has gone is no fault: `output.ts` drops what follows.
 process.stdout.on('error', () => undefined);
 
-process.exitCode = await run(argv, process);
-// Everything is closed by now; a socket that is not must not keep the shell waiting.
-setTimeout(() => process.exit(), 2_000).unref();
+const exitCode = await run(argv, process);
+// Everything is closed by now; what a library still has pending (ioredis: 2 s) must not keep the shell waiting.
+await Promise.all([process.stdout, process.stderr].map(written));
+process.exit(exitCode);
+
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write('', () => resolve());
+  });
+}

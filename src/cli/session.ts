@@ -1,44 +1,73 @@
 /** A command's way to the queue: which Redis (asked for, found, or started for this command), and a producer on it. */
+import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { createProducer } from '../queue/create-producer.ts';
-import type { Producer } from '../queue/producer.ts';
-import { connectionSource } from '../runtime/redis-connection.ts';
+import type { HostStatus, Producer } from '../queue/producer.ts';
+import { connectionSource, type RedisSource } from '../runtime/redis-connection.ts';
 import { stateDir } from '../runtime/state-dir.ts';
 import type { Cli } from './cli.ts';
 
 export interface Session {
   readonly producer: Producer;
+  readonly redis: RedisSource;
   close(): Promise<void>;
 }
 
+/** REDIS_URL, or the Redis of the state directory, started if it does not run. Long-lived processes supervise it. */
+export async function openRedisSource(
+  { env, output }: Pick<Cli, 'env' | 'output'>,
+  options: { readonly supervise: boolean },
+): Promise<RedisSource> {
+  const directory = env['REDIS_URL'] === undefined || env['REDIS_URL'] === '' ? stateDir(env) : undefined;
+  const source = await connectionSource(env, {
+    ...(directory === undefined ? {} : { stateDir: directory }),
+    log: (line) => output.remark(line),
+  });
+  if (options.supervise) source.embedded?.watch();
+  return source;
+}
+
 /** Throws `redisAway` within a few seconds when the Redis asked for does not answer. */
-export async function openSession(cli: Pick<Cli, 'env'>, fleet: Fleet | null): Promise<Session> {
-  const source = await connectionSource(cli.env, { stateDir: stateDir(cli.env) });
+async function openSession(cli: Cli, fleet: Fleet | null, options: { readonly supervise: boolean }): Promise<Session> {
+  const redis = await openRedisSource(cli, options);
   try {
-    const producer = await createProducer({ connection: source.options, ...(fleet === null ? {} : { fleet }) });
+    const connection = redis.target.options;
+    const producer = await createProducer({ connection, ...(fleet === null ? {} : { fleet }) });
     return {
       producer,
+      redis,
       async close() {
         await producer.close();
-        await source.close();
+        await redis.close();
       },
     };
   } catch (error) {
-    await source.close();
+    await redis.close();
     throw error;
   }
 }
 
-/** Opens, uses, closes; also when the use fails. */
+/** Opens, uses, closes; also when the use fails. `supervise`: for a use that may outlive the process that owns Redis. */
 export async function withSession<T>(
-  cli: Pick<Cli, 'env'>,
+  cli: Cli,
   fleet: Fleet | null,
   use: (session: Session) => Promise<T>,
+  options: { readonly supervise: boolean } = { supervise: false },
 ): Promise<T> {
-  const session = await openSession(cli, fleet);
+  const session = await openSession(cli, fleet, options);
   try {
     return await use(session);
   } finally {
     await session.close();
+  }
+}
+
+/** The hosts, or none where no fleet file tells which there are. */
+export async function hostsIfKnown(producer: Pick<Producer, 'hosts'>): Promise<HostStatus[]> {
+  try {
+    return await producer.hosts();
+  } catch (error) {
+    if (error instanceof HostevacError && error.code === 'fleetFileMissing') return [];
+    throw error;
   }
 }

@@ -70,7 +70,8 @@ function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOpti
 /** `node-a is empty: 7 VMs moved in 41s; longest downtime 210ms; most throttled: db-1 to 10%`. */
 export function sentence(result: OperationResult, options: Pick<SummaryOptions, 'reason'>): string {
   const done = result.moves.filter((move) => move.state === 'done');
-  const failed = result.moves.filter((move) => move.state === 'failed').length;
+  const blocked = new Set(result.blocked.map((entry) => entry.vm));
+  const failed = result.moves.filter((move) => move.state === 'failed' && !blocked.has(move.vm)).length;
   const cancelled = result.moves.filter((move) => move.state === 'cancelled').length;
   const subject = result.host === null ? null : printable(result.host);
   const parts: string[] = [];
@@ -116,11 +117,9 @@ export function sentence(result: OperationResult, options: Pick<SummaryOptions, 
 }
 
 function leftText({ failed, cancelled, blocked }: { failed: number; cancelled: number; blocked: number }): string {
-  // A VM that failed for good is also listed as blocked with its reason: count it once.
-  const stuck = Math.max(blocked, 0);
   const parts: string[] = [];
-  if (stuck > 0) parts.push(`${stuck} could not be`);
-  if (stuck === 0 && failed > 0) parts.push(`${failed} failed`);
+  if (blocked > 0) parts.push(`${blocked} could not be`);
+  if (failed > 0) parts.push(`${failed} failed`);
   if (cancelled > 0) parts.push(`${cancelled} cancelled`);
   return parts.join(', ');
 }

@@ -2,8 +2,9 @@
  * What a convergence controller is: a pure decision, made again at every tick. It sees samples and the policy, never a
  * clock or a hypervisor; the same inputs give the same decision.
  */
-import type { Policy } from '../domain/policy.ts';
+
 import type { Reason } from '../domain/errors.ts';
+import type { Policy } from '../domain/policy.ts';
 
 /** One tick's evidence. Times are fleet time. */
 export interface ConvergenceSample {

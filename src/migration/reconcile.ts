@@ -135,9 +135,8 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     }
     await ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm);
     await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
-    if (before.destination?.present && before.destination.state === 'incoming') {
-      await ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm);
-    }
+    // Looked at again: the migration may have finished while the order to end it was on its way.
+    if ((await look(ctx)).verdict === 'leftovers') await discard(ctx);
     const after = await look(ctx);
     // `refused` here is a destination that does not answer: nothing can be left on it that we could see or remove.
     if (after.verdict === 'neverStarted' || (after.verdict === 'refused' && after.reason.code === 'destinationDied')) {
@@ -147,6 +146,16 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     }
     if (ctx.now() - began > PATIENCE_MS) return { cause: 'unreachable', reason: stillThere(ctx, after.reason) };
     await ctx.pace(LOOK_AGAIN_MS);
+  }
+}
+
+/** A copy that is no longer a waiting one is refused; the next look says what it is. */
+async function discard(ctx: MigrationContext): Promise<void> {
+  const { vm, destination } = ctx.record;
+  try {
+    await ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm);
+  } catch (error) {
+    if (!(error instanceof HostevacError) || !['hypervisorRefused', 'hostUnreachable'].includes(error.code)) throw error;
   }
 }
 

@@ -19,7 +19,7 @@ const LOCKED_EXIT = 75;
  * setpriv asked, empties the log and becomes the server. Every step execs the next: one process, one pid.
  * (The request is tied to the thread that spawned: Node spawns from the thread that calls, here the main one.)
  */
-const START_SCRIPT = '[ "$PPID" = "$1" ] || exit 1; : >"$2"; exec "$3" "$4" >>"$2" 2>&1';
+const START_SCRIPT = '[ "$PPID" = "$1" ] || exit 1; : >"$2"; exec "$3" "$4" --unixsocket "$5" >>"$2" 2>&1';
 
 interface RedisFiles {
   readonly dataDir: string;
@@ -58,7 +58,7 @@ export async function startRedis(
   files: RedisFiles,
   log: (line: string) => void,
 ): Promise<StartOutcome> {
-  writeAtomically(files.configPath, redisConfig(socketPath, files.dataDir));
+  writeAtomically(files.configPath, redisConfig(files.dataDir));
   const chain = [
     '--pdeathsig',
     'TERM',
@@ -77,6 +77,7 @@ export async function startRedis(
     files.logPath,
     program,
     files.configPath,
+    socketPath,
   ];
   for (const tool of ['setpriv', 'flock', 'sh']) {
     if (inPath(tool, process.env) === undefined) {
@@ -168,12 +169,14 @@ export async function endRedis(child: ChildProcess): Promise<void> {
   }
 }
 
-/** No request that was accepted is lost with the server: every write is on disk before its reply. */
-function redisConfig(socketPath: string, dataDir: string): string {
+/**
+ * No request that was accepted is lost with the server: every write is on disk before its reply. Depends on the state
+ * directory alone: of two that start at once the loser may be the last to write it.
+ */
+function redisConfig(dataDir: string): string {
   return `${[
     '# Written by hostevac at every start.',
     'port 0',
-    `unixsocket ${quoted(socketPath)}`,
     'unixsocketperm 700',
     'daemonize no',
     'supervised no',

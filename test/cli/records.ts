@@ -14,6 +14,8 @@ export function task(vm: string, over: Partial<VmTask> = {}): VmTask {
     state: 'queued',
     moveIds: [],
     avoid: [],
+    needsMove: false,
+    retryAtMs: 0,
     reason: null,
     ...over,
   };
@@ -31,6 +33,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     tasks: [],
     reason: null,
     waitingFor: [],
+    waitingSinceMs: null,
     token: 1,
     ...over,
   };

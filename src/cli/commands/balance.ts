@@ -37,23 +37,28 @@ function collect(text: string, before: string[]): string[] {
 }
 
 async function balance(cli: Cli, { move, ...options }: RequestOptions & { readonly move: string[] }): Promise<number> {
-  const fleet = cli.findFleet();
+  const fleet = cli.requireFleet();
   const { input, following } = balanceRequest(move, options, fleet);
   const log = cli.openLog('warn');
-  return withSession(cli, fleet, async ({ producer }) => {
-    if (following.dryRun) {
-      const plan = await producer.preview({ loadBalance: input });
-      cli.output.result(plan);
-      const lines = planLines(plan, cli.output.columns(), cli.output.paint);
-      cli.output.lines(lines.length === 0 ? ['Nothing to move: every VM is where it shall be.'] : lines);
-      return exitCodeOfPlan(plan);
-    }
-    const handle = await producer.loadBalance(input);
-    if (following.wait) {
-      const speed = fleet?.simulation.speed ?? 1;
-      return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
-    }
-    await announce(cli, producer, handle);
-    return EXIT.done;
-  });
+  return withSession(
+    cli,
+    fleet,
+    async ({ producer }) => {
+      if (following.dryRun) {
+        const plan = await producer.preview({ loadBalance: input });
+        cli.output.result(plan);
+        const lines = planLines(plan, cli.output.columns(), cli.output.paint);
+        cli.output.lines(lines.length === 0 ? ['Nothing to move: every VM is where it shall be.'] : lines);
+        return exitCodeOfPlan(plan);
+      }
+      const handle = await producer.loadBalance(input);
+      if (following.wait) {
+        const speed = fleet.simulation.speed;
+        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
+      }
+      await announce(cli, producer, handle);
+      return EXIT.done;
+    },
+    { supervise: following.wait },
+  );
 }

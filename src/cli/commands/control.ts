@@ -76,8 +76,8 @@ function onOperation(cli: Cli, id: string, act: (handle: Handle) => Promise<Cont
 }
 
 function onHost(cli: Cli, host: string, act: (producer: Producer) => Promise<ControlOutcome>): Promise<number> {
-  const fleet = cli.findFleet();
-  if (fleet !== null) requireHosts(fleet, [host], '<host>');
+  const fleet = cli.requireFleet();
+  requireHosts(fleet, [host], '<host>');
   return withSession(cli, fleet, async ({ producer }) => report(cli, { host }, await act(producer)));
 }
 

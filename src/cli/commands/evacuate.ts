@@ -5,7 +5,7 @@ import type { Cli, Run } from '../cli.ts';
 import { exitCodeOfPlan } from '../exit.ts';
 import { helpAfter, policyNotes, WAITING_CODES } from '../help.ts';
 import { evacuateRequest, type RequestOptions } from '../options.ts';
-import { withSession } from '../session.ts';
+import { hostsIfKnown, withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
 import { printable } from '../text.ts';
 import { announce, watchToEnd } from './carry-out.ts';
@@ -31,28 +31,33 @@ export function addEvacuate(program: Command, run: Run): void {
 }
 
 async function evacuate(cli: Cli, host: string, options: RequestOptions): Promise<number> {
-  const fleet = cli.findFleet();
+  const fleet = cli.requireFleet();
   const { input, following } = evacuateRequest(host, options, fleet);
   const log = cli.openLog('warn');
-  return withSession(cli, fleet, async ({ producer }) => {
-    if (following.dryRun) {
-      const plan = await producer.preview({ evacuateNode: input });
-      cli.output.result(plan);
-      const empty = plan.moves.length === 0 && plan.blocked.length === 0;
-      const nothing = `${printable(host)} is already empty: nothing to move.`;
-      cli.output.lines(empty ? [nothing] : planLines(plan, cli.output.columns(), cli.output.paint));
-      return exitCodeOfPlan(plan);
-    }
-    const handle = await producer.evacuateNode(input);
-    if (following.wait) {
-      const speed = fleet?.simulation.speed ?? 1;
-      return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
-    }
-    await announce(cli, producer, handle);
-    const status = (await producer.hosts()).find((entry) => entry.host === host);
-    if (status !== undefined && status.inventoryAgeMs !== null && status.runningVms === 0) {
-      cli.output.lines([`${printable(host)} is already empty: nothing is left to move.`]);
-    }
-    return EXIT.done;
-  });
+  return withSession(
+    cli,
+    fleet,
+    async ({ producer }) => {
+      if (following.dryRun) {
+        const plan = await producer.preview({ evacuateNode: input });
+        cli.output.result(plan);
+        const empty = plan.moves.length === 0 && plan.blocked.length === 0;
+        const nothing = `${printable(host)} is already empty: nothing to move.`;
+        cli.output.lines(empty ? [nothing] : planLines(plan, cli.output.columns(), cli.output.paint));
+        return exitCodeOfPlan(plan);
+      }
+      const handle = await producer.evacuateNode(input);
+      if (following.wait) {
+        const speed = fleet.simulation.speed;
+        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
+      }
+      await announce(cli, producer, handle);
+      const status = (await hostsIfKnown(producer)).find((entry) => entry.host === host);
+      if (status !== undefined && status.inventoryAgeMs !== null && status.runningVms === 0) {
+        cli.output.lines([`${printable(host)} is already empty: nothing is left to move.`]);
+      }
+      return EXIT.done;
+    },
+    { supervise: following.wait },
+  );
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
-import { withSession } from '../session.ts';
+import { hostsIfKnown, withSession } from '../session.ts';
 import { detailLines, hostLines, operationLines } from '../status-text.ts';
 
 /** What fits a screen; `-o json` gives them all. */
@@ -37,7 +37,7 @@ export function addStatus(program: Command, run: Run): void {
 function overview(cli: Cli): Promise<number> {
   return withSession(cli, cli.findFleet(), async ({ producer }) => {
     const [hosts, operations, nowMs] = await Promise.all([
-      producer.hosts(),
+      hostsIfKnown(producer),
       producer.operations(cli.output.json ? OPERATIONS_IN_JSON : OPERATIONS_SHOWN),
       producer.now(),
     ]);
@@ -59,7 +59,7 @@ function details(cli: Cli, id: string): Promise<number> {
     const [record, moves, hosts, nowMs] = await Promise.all([
       handle.record(),
       handle.moves(),
-      producer.hosts(),
+      hostsIfKnown(producer),
       producer.now(),
     ]);
     cli.output.result({ nowMs, operation: record, moves });

@@ -4,12 +4,11 @@ import type { Command } from 'commander';
 import { EXIT, HostevacError } from '../../domain/errors.ts';
 import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
-import { connectionSource } from '../../runtime/redis-connection.ts';
-import { stateDir } from '../../runtime/state-dir.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Health, serveHealth } from '../health.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { upOptions } from '../options.ts';
+import { openRedisSource } from '../session.ts';
 import { catchInterrupt } from '../signals.ts';
 import { startCrew } from './crew.ts';
 
@@ -53,12 +52,12 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
   const server = await serveHealth(port, () => healthOf(producer, phase));
   const closers: (() => Promise<void>)[] = [() => server.close()];
   try {
-    const source = await connectionSource(cli.env, { stateDir: stateDir(cli.env), log: logger });
+    const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
     const hosts = fleet.hosts.map((host) => host.name);
-    const crew = await startCrew({ fleet, connection: source.options, log: logger, hosts, operations: true });
+    const crew = await startCrew({ fleet, connection: source.target.options, log: logger, hosts, operations: true });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
-    const opened = await createProducer({ connection: source.options, fleet });
+    const opened = await createProducer({ connection: source.target.options, fleet });
     producer = opened;
     closers.push(() => opened.close());
     phase = 'running';

@@ -35,16 +35,21 @@ async function watch(cli: Cli, id: string, options: { readonly timeout?: string 
   const { timeout } = parseInput(schema, options, { what: 'the command line', pathPrefix: '--' });
   const fleet = cli.findFleet();
   const log = cli.openLog('warn');
-  return withSession(cli, fleet, async ({ producer }) => {
-    const handle = await producer.operation(id);
-    return watchToEnd({
-      cli,
-      producer,
-      handle,
-      log,
-      timeoutMs: timeout ?? null,
-      speed: fleet?.simulation.speed ?? 1,
-      endWithReader: true,
-    });
-  });
+  return withSession(
+    cli,
+    fleet,
+    async ({ producer }) => {
+      const handle = await producer.operation(id);
+      return watchToEnd({
+        cli,
+        producer,
+        handle,
+        log,
+        timeoutMs: timeout ?? null,
+        speed: fleet?.simulation.speed ?? 1,
+        endWithReader: true,
+      });
+    },
+    { supervise: true },
+  );
 }

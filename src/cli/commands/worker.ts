@@ -1,11 +1,10 @@
 /** `hostevac worker`: a part of what `up` runs, for fleets whose hosts have a worker each. */
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
-import { connectionSource } from '../../runtime/redis-connection.ts';
-import { stateDir } from '../../runtime/state-dir.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { workerOptions } from '../options.ts';
+import { openRedisSource } from '../session.ts';
 import { catchInterrupt } from '../signals.ts';
 import { printable } from '../text.ts';
 import { startCrew } from './crew.ts';
@@ -47,9 +46,9 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
   const interruption = catchInterrupt();
   const closers: (() => Promise<void>)[] = [];
   try {
-    const source = await connectionSource(cli.env, { stateDir: stateDir(cli.env), log: logger });
+    const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
-    const crew = await startCrew({ fleet, connection: source.options, log: logger, hosts, operations });
+    const crew = await startCrew({ fleet, connection: source.target.options, log: logger, hosts, operations });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const serves = [...(operations ? ['operations'] : []), ...hosts.map(printable)].join(', ');
     cli.output.lines([`serving ${serves}`]);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HostevacError } from '../../domain/errors.ts';
 import type { OperationRecord, OperationResult } from '../../domain/operation.ts';
 import type { OperationHandle, Producer } from '../../queue/producer.ts';
+import { hostsIfKnown } from '../session.ts';
 import type { ProgressView } from './view.ts';
 
 export interface FollowOptions {
@@ -170,6 +171,6 @@ async function mayGoOn(error: unknown, signal: AbortSignal, absence: Absence, re
 }
 
 async function showState({ handle, producer, view }: FollowOptions, record: OperationRecord): Promise<void> {
-  const [moves, hosts, nowMs] = await Promise.all([handle.moves(), producer.hosts(), producer.now()]);
+  const [moves, hosts, nowMs] = await Promise.all([handle.moves(), hostsIfKnown(producer), producer.now()]);
   view.snapshot({ nowMs, record, moves, hosts });
 }

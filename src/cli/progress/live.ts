@@ -17,6 +17,11 @@ const WRAP_LINES = '\u001b[?7h';
 const CLEAR_TO_END_OF_LINE = '\u001b[K';
 const CLEAR_SCREEN = '\u001b[2J\u001b[H';
 
+/** A VM's own line shows its steps as they happen; above it is what stays to be read. */
+const SHOWN_BELOW: ReadonlySet<string> = new Set(
+  ['admitting', 'preparing', 'precopy', 'switchover', 'verifying'].map((step) => `move.${step}`),
+);
+
 export interface LiveView extends ProgressView {
   /** A line above the display (a log line). */
   above(line: string): void;
@@ -91,8 +96,10 @@ export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint }):
   process.on('exit', onExit);
 
   return {
-    event: (event: StoredEvent, atRealMs: number) =>
-      print(eventText(event, new Date(atRealMs).toTimeString().slice(0, 8), paint)),
+    event(event: StoredEvent, atRealMs: number) {
+      if (SHOWN_BELOW.has(event.kind)) return;
+      print(eventText(event, new Date(atRealMs).toTimeString().slice(0, 8), paint));
+    },
     notice: (message: string) => print(paint('yellow', printable(message))),
     above: print,
     snapshot(snapshot: Snapshot) {
