@@ -59,7 +59,8 @@ function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migratio
   const { sentBytes, dirtiedBytes } = countersAt(migration, now);
   const leftBytes = migration.passBytes - sentBytes;
   let stageEndsAtMs = migration.stageEndsAtMs;
-  if (migration.stage !== 'handover') {
+  if (isLost(migration)) stageEndsAtMs = null;
+  else if (migration.stage !== 'handover') {
     if (leftBytes <= 0) stageEndsAtMs = now;
     else stageEndsAtMs = rateBytesPerSec > 0 ? now + (leftBytes / rateBytesPerSec) * 1_000 : null;
   }

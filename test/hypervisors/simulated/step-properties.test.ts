@@ -151,8 +151,12 @@ function play(
   return state;
 }
 
+/** Not `fc.double`: half of those are almost 0. */
 const stops = fc
-  .array(fc.double({ min: 0, max: 200_000, noNaN: true }), { maxLength: 60 })
+  .array(
+    fc.nat(120_000_000).map((us) => us / 1_000),
+    { maxLength: 60 },
+  )
   .map((all) => all.sort((x, y) => x - y));
 
 describe('laws of the simulation', () => {
