@@ -198,7 +198,7 @@ function explain(state: Rfc2011State, average: number | undefined, fresh: boolea
       : wanted < policy.minCpuShare
         ? `, held at the floor ${formatShare(policy.minCpuShare)}`
         : '';
-  return `${share}: the transfer keeps up with ${formatShare(Math.min(1, average))}, aggression ${policy.aggression}${bound}; ${checks}`;
+  return `${share}: the transfer keeps up with ${average > 10 ? 'any share' : formatShare(average)}, aggression ${policy.aggression}${bound}; ${checks}`;
 }
 
 function recentCheck({ totals }: Rfc2011State): string {

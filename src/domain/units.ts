@@ -195,14 +195,6 @@ export const sizeText = quantity({
   min: 1,
   pattern: SIZE_PATTERN,
 });
-/** A size that may be zero. */
-export const sizeOrZeroText = quantity({
-  parse: parseSize,
-  noun: 'a size',
-  examples: ['0B', '512MiB', '32GiB'],
-  min: 0,
-  pattern: SIZE_PATTERN,
-});
 /** A rate as `40MiB/s` or `10Gbit/s` or a number of bytes per second. */
 export const rateText = quantity({
   parse: parseRate,
