@@ -57,7 +57,8 @@ export async function follow(options: FollowOptions): Promise<Followed> {
     return { result, record };
   } finally {
     watching.abort();
-    await Promise.allSettled([events, states]);
+    // Bounded: whoever pressed Ctrl-C does not wait for a Redis that hangs.
+    await Promise.race([Promise.allSettled([events, states]), sleep(times.drain)]);
     view.close();
   }
 }
@@ -89,15 +90,22 @@ class Absence {
   }
 }
 
+function rejectsWith(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
 async function awaitResult(options: FollowOptions, absence: Absence, times: FollowTimes): Promise<OperationResult> {
   const { handle, signal, timeoutMs } = options;
+  const interrupted = rejectsWith(signal);
+  interrupted.catch(() => undefined);
   const until = timeoutMs === null ? null : performance.now() + timeoutMs;
   for (;;) {
     try {
-      return await handle.result({
-        signal,
-        ...(until === null ? {} : { timeoutMs: Math.max(1, until - performance.now()) }),
-      });
+      const limit = until === null ? {} : { timeoutMs: Math.max(1, until - performance.now()) };
+      return await Promise.race([handle.result({ signal, ...limit }), interrupted]);
     } catch (error) {
       signal.throwIfAborted();
       absence.began(error);

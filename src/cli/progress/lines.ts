@@ -61,7 +61,11 @@ export function noticeLine(operationId: string, message: string, time: string): 
 export function eventText(event: OperationEvent, clock: string, paint: Paint): string {
   // Most messages begin with the VM's name themselves.
   const subject = event.vm === null || event.message.startsWith(event.vm) ? '' : `${printable(event.vm)}: `;
-  const colour = /\.(failed|blocked)$/.test(event.kind) ? 'red' : event.kind.endsWith('.done') ? 'green' : undefined;
+  const colour = /\.(failed|blocked|halted)$/.test(event.kind)
+    ? 'red'
+    : event.kind.endsWith('.done')
+      ? 'green'
+      : undefined;
   const kind = colour === undefined ? event.kind : paint(colour, event.kind);
   return `${paint('dim', clock)} ${kind} ${subject}${printable(event.message)}`;
 }
