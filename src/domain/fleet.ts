@@ -100,7 +100,6 @@ export const simulatedFaultSchema = z
     }),
   ])
   .describe('A fault that the simulated fleet plays at a moment of fleet time.');
-export type SimulatedFault = z.output<typeof simulatedFaultSchema>;
 
 export const fleetSchema = z.strictObject({
   name: z
