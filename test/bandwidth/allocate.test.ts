@@ -95,6 +95,11 @@ describe('running ones', () => {
     expect(targets(network(100), adopted, waiting('2', { order: 1, useful: 50 }))).toEqual({ 1: 60, 2: 0 });
   });
 
+  test('where an adopted one does not fit beside what runs, it is one of them: the last in order gives', () => {
+    const adopted: Entry = { ...waiting('1', { order: 1, max: 60 }), inForce: 60 * MIB };
+    expect(targets(network(100), adopted, running('2', 100, { order: 2 }))).toEqual({ 1: 60, 2: 40 });
+  });
+
   test('a lower maximum lowers the target at once', () => {
     expect(targets(network(100), running('1', 80, { max: 50 }))).toEqual({ 1: 50 });
   });
