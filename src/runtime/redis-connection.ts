@@ -115,25 +115,32 @@ export function redisOptions(target: RedisTarget, role: RedisRole): RedisOptions
   return { ...shared, maxRetriesPerRequest: null };
 }
 
+/** A command line waits this long for a Redis that is just changing hands; a service, whose start is rare, for `PATIENCE_MS`. */
+const PRODUCER_OPEN_MS = 2_500;
+const REFUSED = /^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|Client sent AUTH))/;
+
 /**
- * A connection that is ready. Throws `redisAway` when there is none within 5 s, whatever the role; afterwards it reconnects
- * by itself. The caller ends it with `disconnect()` or `quit()`.
+ * A connection that is ready. Throws `redisAway` when there is none within 2.5 s (producer) or 5 s; afterwards it
+ * reconnects by itself. The caller ends it with `disconnect()` or `quit()`.
  */
 export async function openRedis(target: RedisTarget, role: RedisRole): Promise<Redis> {
+  const patienceMs = role === 'producer' ? PRODUCER_OPEN_MS : PATIENCE_MS;
   const redis = new Redis({ ...redisOptions(target, role), lazyConnect: true });
-  let why = `no answer within ${PATIENCE_MS} ms`;
+  const settled = new AbortController();
+  let why = `no answer within ${patienceMs} ms`;
   // Also keeps ioredis from printing errors itself. The message only: AUTH's arguments hang on the error.
   redis.on('error', (error: Error) => {
     why = error.message === '' && 'code' in error ? String(error.code) : error.message;
+    // Asking again with the same password would not help.
+    if (REFUSED.test(why)) settled.abort();
   });
-  const ready = new AbortController();
-  redis.once('ready', () => ready.abort());
-  // It rejects at the first failure; until time is out the retries may still make it (the embedded Redis changing hands).
+  redis.once('ready', () => settled.abort());
+  // It rejects at the first failure; until time is out the retries may still make it.
   redis.connect().catch(() => undefined);
-  await abortableSleep(PATIENCE_MS, ready.signal);
+  await abortableSleep(patienceMs, settled.signal);
   if (redis.status === 'ready') return redis;
   redis.disconnect();
-  if (/^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|Client sent AUTH))/.test(why)) {
+  if (REFUSED.test(why)) {
     throw new HostevacError(
       'redisAway',
       `Redis at ${target.address} refuses this user (${why}); set user and password in REDIS_URL: redis://user:password@host:port`,

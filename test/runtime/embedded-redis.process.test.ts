@@ -192,6 +192,24 @@ describe.skipIf(testRedisSocket() === '')('embedded redis', () => {
     await until(() => owner.ended && servers().length === 0, 2_000, 'end of both');
   });
 
+  test('an owner that is killed at any moment of the start leaves no server behind', async () => {
+    for (let delayMs = 0; delayMs < 60; delayMs += 4) {
+      rmSync(join(stateDir, 'redis.conf'), { force: true });
+      const owner = start('once');
+      await until(() => existsSync(join(stateDir, 'redis.conf')), 10_000, 'the start');
+      const fromMs = performance.now();
+      while (performance.now() - fromMs < delayMs);
+      owner.kill();
+      await until(() => owner.ended, 5_000, 'end of the owner');
+      // A chain that was too late must end by itself too: nobody holds the lock, and nobody takes it any more.
+      await until(
+        () => servers().length === 0 && starting(stateDir) === 0,
+        2_000,
+        `end of the server (after ${delayMs} ms)`,
+      );
+    }
+  });
+
   test('a process that is started right after its owner was killed does not take the dying server for its own', async () => {
     for (let round = 0; round < 5; round += 1) {
       const owner = start('once');
@@ -391,6 +409,18 @@ function serversIn(dataDir: string): number[] {
         return false;
       }
     });
+}
+
+/** Processes that are on their way to become this state directory's server. */
+function starting(stateDir: string): number {
+  return readdirSync('/proc').filter((name) => {
+    try {
+      const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
+      return command.includes(join(stateDir, 'redis.conf'));
+    } catch {
+      return false;
+    }
+  }).length;
 }
 
 function groupOf(pid: number): number {
