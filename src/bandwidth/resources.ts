@@ -12,7 +12,7 @@ export function keyOf(resource: Resource): string {
 }
 
 /** Bytes per second, by host. */
-export type HostCapacities = Readonly<Record<string, { readonly egress: number; readonly ingress: number }>>;
+type HostCapacities = Readonly<Record<string, { readonly egress: number; readonly ingress: number }>>;
 
 export interface SharedLinks {
   /** Bytes per second, by link. */

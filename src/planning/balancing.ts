@@ -7,7 +7,7 @@ import type { PlacementTask } from './bins.ts';
 import { type InventoriedVm, notMigratableReason, taskOf } from './evacuation.ts';
 import { byName } from './snapshot.ts';
 
-export interface MoveRequest {
+interface MoveRequest {
   readonly vm: string;
   readonly to: string;
 }
@@ -19,7 +19,7 @@ export interface BalancingInput {
 }
 
 /** A move that cannot be meant: the edge refuses all of a request's at once. */
-export interface MoveFault {
+interface MoveFault {
   readonly index: number;
   readonly vm: string;
   readonly reason: Reason;

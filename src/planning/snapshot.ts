@@ -4,7 +4,7 @@
  */
 
 /** As hypervisors report it: `incoming` and `postMigrate` copies hold memory although their CPUs stand still. */
-export type PlanningVmState = 'running' | 'paused' | 'incoming' | 'postMigrate' | 'shutOff';
+type PlanningVmState = 'running' | 'paused' | 'incoming' | 'postMigrate' | 'shutOff';
 
 export interface PlanningVm {
   readonly name: string;

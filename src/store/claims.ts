@@ -13,7 +13,7 @@ const reservationSchema = z.object({
   memoryBytes: z.number(),
   cpus: z.number(),
 });
-export type Reservation = z.infer<typeof reservationSchema>;
+type Reservation = z.infer<typeof reservationSchema>;
 
 const cordonSchema = z.object({ operator: z.boolean(), operations: z.array(z.string()) });
 
