@@ -48,6 +48,7 @@ export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
     source: 'node-a',
     destination: 'node-b',
     attempt: 1,
+    order: 0,
     state: 'precopy',
     step: 'converge',
     reason: null,
