@@ -16,7 +16,7 @@ import {
   failMigration,
 } from './migrations.ts';
 import type { Command, GuestCommand, Migration, SimulatedHost, State } from './model.ts';
-import { copyOf, type Draft, dropCopy, guestNamed, keyOf, newCopy, own, putCopy, without } from './records.ts';
+import { copyOf, type Draft, dropCopy, guestNamed, keyOf, migrationFrom, newCopy, own, putCopy } from './records.ts';
 
 type CommandOf<K extends GuestCommand['kind']> = Extract<GuestCommand, { kind: K }>;
 
@@ -100,13 +100,13 @@ function adjust(
   const { source, vm } = command;
   reachable(draft, source);
   if (copyOf(draft, source, vm) === undefined) refuse(`${source} has no ${vm}`);
-  const active = own(draft.migrations, keyOf(source, vm));
+  const active = migrationFrom(draft, source, vm);
   if (active !== undefined) change(active);
 }
 
 /** The migration that sends into the copy at this host. */
 function activeInto(state: State, destination: string, vm: string): Migration | undefined {
-  return Object.values(state.migrations).find((one) => one.vm === vm && one.destination === destination);
+  return state.migrations.find((one) => one.vm === vm && one.destination === destination);
 }
 
 function prepareDestination(draft: Draft, { vm, source, destination }: CommandOf<'prepareDestination'>): void {
@@ -143,7 +143,7 @@ function startMigration(draft: Draft, command: CommandOf<'startMigration'>): voi
   if (original?.state !== 'running' && original?.state !== 'paused') {
     refuse(`${source} has no running ${vm} to migrate (${original?.state ?? 'no such VM'})`);
   }
-  if (own(draft.migrations, keyOf(source, vm)) !== undefined) refuse(`${vm} is being migrated from ${source} already`);
+  if (migrationFrom(draft, source, vm) !== undefined) refuse(`${vm} is being migrated from ${source} already`);
   const waiting = copyOf(draft, destination, vm);
   if (waiting?.state !== 'incoming') refuse(`${destination} does not accept ${vm}: no incoming copy waits there`);
   if (activeInto(draft, destination, vm)) refuse(`the incoming copy of ${vm} on ${destination} is taken`);
@@ -153,7 +153,7 @@ function startMigration(draft: Draft, command: CommandOf<'startMigration'>): voi
 
 function cancelMigration(draft: Draft, { vm, source }: CommandOf<'cancelMigration'>): void {
   reachable(draft, source);
-  const active = own(draft.migrations, keyOf(source, vm));
+  const active = migrationFrom(draft, source, vm);
   if (active !== undefined) cancelActive(draft, active);
 }
 
@@ -179,13 +179,13 @@ function retire(draft: Draft, { vm, source }: CommandOf<'retire'>): void {
 function setShare(draft: Draft, { vm, host, share, validForMs }: CommandOf<'setShare'>): void {
   reachable(draft, host);
   const copy = copyOf(draft, host, vm) ?? refuse(`${host} has no ${vm} to throttle`);
-  draft.throttled = { ...draft.throttled, [keyOf(host, vm)]: draft.nowMs + validForMs };
+  draft.throttled[keyOf(host, vm)] = draft.nowMs + validForMs;
   // A renewal changes nothing about the guest; leaving the anchors alone keeps it cheap.
   if (copy.share !== share) changeCopy(draft, host, vm, { share });
 }
 
 /** Harmless when there is nothing to lift, also when the host is gone with all its throttles. */
 export function liftThrottle(draft: Draft, host: string, vm: string): void {
-  draft.throttled = without(draft.throttled, keyOf(host, vm));
+  delete draft.throttled[keyOf(host, vm)];
   if (copyOf(draft, host, vm)?.share !== 1) changeCopy(draft, host, vm, { share: 1 });
 }

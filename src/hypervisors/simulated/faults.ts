@@ -5,7 +5,7 @@ import { chance } from './hash.ts';
 import { beginMigration, failLater, failMigration, forget, reshare } from './migrations.ts';
 import type { InjectedFault, Migration } from './model.ts';
 import { DEATH_NOTICED_MS } from './model.ts';
-import { copyOf, type Draft, dropCopy, keyOf, newCopy, own, putCopy } from './records.ts';
+import { copyOf, type Draft, dropCopy, migrationFrom, newCopy, own, putCopy } from './records.ts';
 
 /** QEMU's own default, which a person at a monitor gets; bytes per second. */
 const FOREIGN_BANDWIDTH = 128 * 2 ** 20;
@@ -113,7 +113,7 @@ function needHost(draft: Draft, name: string): void {
 
 /** Active migrations of a VM: one, unless it was doubled. */
 function migrationsOf(draft: Draft, vm: string): Migration[] {
-  return Object.values(draft.migrations).filter((migration) => migration.vm === vm);
+  return draft.migrations.filter((migration) => migration.vm === vm);
 }
 
 function hostsWith(draft: Draft, vm: string): string[] {
@@ -130,7 +130,7 @@ function hostDies(draft: Draft, name: string): void {
 
 /** The copy is gone. A migration out of it is forgotten; one into it fails as soon as its source notices. */
 function copyDies(draft: Draft, host: string, vm: string): void {
-  const outgoing = own(draft.migrations, keyOf(host, vm));
+  const outgoing = migrationFrom(draft, host, vm);
   if (outgoing !== undefined) forget(draft, outgoing);
   for (const migration of migrationsOf(draft, vm)) {
     if (migration.destination !== host) continue;

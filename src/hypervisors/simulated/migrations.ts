@@ -12,7 +12,7 @@ import type { Copy, EndedMigration, Migration, State } from './model.ts';
 import { LINK_TIMEOUT_MS, MAX_PASSES, OVERBOOKED_LENGTH, PAGE_BYTES } from './model.ts';
 import { fairRates, isCut, overbookedBy } from './network.ts';
 import type { Draft } from './records.ts';
-import { copyOf, dropCopy, guestNamed, keyOf, own, putCopy, without } from './records.ts';
+import { copyOf, dropCopy, dropMigration, guestNamed, migrationFrom, own, putCopy, putMigration } from './records.ts';
 
 /** Bytes sent in this pass and unique bytes dirtied in it, at a time. */
 export function countersAt(migration: Migration, atMs: number): { sentBytes: number; dirtiedBytes: number } {
@@ -35,12 +35,8 @@ export function changeCopy(draft: Draft, host: string, vm: string, change: Parti
   if (copy === undefined) return;
   const gotCpuMs = gotCpuMsAt(draft, vm, copy, draft.nowMs);
   putCopy(draft, host, vm, { ...copy, gotCpuMs, cpuSinceMs: draft.nowMs, ...change });
-  const migration = own(draft.migrations, keyOf(host, vm));
-  if (migration !== undefined) put(draft, anchored(draft, migration));
-}
-
-function put(draft: Draft, migration: Migration): void {
-  draft.migrations = { ...draft.migrations, [keyOf(migration.source, migration.vm)]: migration };
+  const migration = migrationFrom(draft, host, vm);
+  if (migration !== undefined) putMigration(draft, anchored(draft, migration));
 }
 
 /** Its destination is gone, though its source has not noticed yet: it will never complete. */
@@ -82,10 +78,7 @@ function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migratio
  * changed. A cut link, a dead destination and stuck progress stop the bytes; the guest goes on dirtying.
  */
 export function reshare(draft: Draft): void {
-  const all = Object.keys(draft.migrations)
-    .sort()
-    .map((key) => draft.migrations[key]);
-  const migrations = all.filter((migration) => migration !== undefined);
+  const migrations = [...draft.migrations];
   const sends = migrations.filter(
     (migration) =>
       migration.stage !== 'handover' &&
@@ -100,7 +93,7 @@ export function reshare(draft: Draft): void {
     const cut = isCut(draft, migration.source, migration.destination);
     if (cut && next.failsAtMs === null) next = failing(next, draft.nowMs + LINK_TIMEOUT_MS, linkFailed(next));
     if (!cut && next.failsWith?.code === 'linkFailed') next = { ...next, failsAtMs: null, failsWith: null };
-    if (next !== migration) put(draft, next);
+    if (next !== migration) putMigration(draft, next);
   }
 }
 
@@ -118,7 +111,7 @@ function failing(migration: Migration, failsAtMs: number, failsWith: Reason): Mi
 
 /** The source will notice at `atMs` that this migration is lost. */
 export function failLater(draft: Draft, migration: Migration, atMs: number, reason: Reason): void {
-  put(draft, anchored(draft, failing(migration, atMs, reason)));
+  putMigration(draft, anchored(draft, failing(migration, atMs, reason)));
   reshare(draft);
 }
 
@@ -157,20 +150,20 @@ export function beginMigration(draft: Draft, start: Start): void {
     failsAtMs: null,
     failsWith: null,
   };
-  put(draft, anchored(draft, migration));
+  putMigration(draft, anchored(draft, migration));
   reshare(draft);
   noteOverbooking(draft, migration);
 }
 
 export function changeBandwidth(draft: Draft, migration: Migration, bandwidthBytesPerSec: number): void {
   const changed = { ...migration, bandwidthBytesPerSec };
-  put(draft, changed);
+  putMigration(draft, changed);
   reshare(draft);
   noteOverbooking(draft, changed);
 }
 
 export function changeDowntimeLimit(draft: Draft, migration: Migration, downtimeLimitMs: number): void {
-  put(draft, { ...migration, downtimeLimitMs });
+  putMigration(draft, { ...migration, downtimeLimitMs });
 }
 
 function noteOverbooking(draft: Draft, migration: Migration): void {
@@ -183,13 +176,10 @@ function noteOverbooking(draft: Draft, migration: Migration): void {
   }
 }
 
-/** When something happens next to this migration by itself; null: nothing in sight. */
-export function nextEventMs(migration: Migration): number | null {
-  let next: number | null = null;
-  for (const atMs of [migration.failsAtMs, migration.stageEndsAtMs, migration.phaseEndsAtMs]) {
-    if (atMs !== null && (next === null || atMs < next)) next = atMs;
-  }
-  return next;
+/** When something happens next to this migration by itself; infinity: nothing in sight. Asked of all, at every event. */
+export function nextEventMs({ failsAtMs, stageEndsAtMs, phaseEndsAtMs }: Migration): number {
+  const never = Number.POSITIVE_INFINITY;
+  return Math.min(failsAtMs ?? never, stageEndsAtMs ?? never, phaseEndsAtMs ?? never);
 }
 
 /** Carries out the event that is due now. */
@@ -197,7 +187,7 @@ export function stepMigration(draft: Draft, migration: Migration): void {
   const due = (atMs: number | null) => atMs !== null && atMs <= draft.nowMs;
   if (due(migration.failsAtMs) && migration.failsWith !== null) failMigration(draft, migration, migration.failsWith);
   else if (due(migration.stageEndsAtMs)) endStage(draft, migration);
-  else put(draft, anchored(draft, migration));
+  else putMigration(draft, anchored(draft, migration));
 }
 
 function endStage(draft: Draft, migration: Migration): void {
@@ -213,7 +203,7 @@ function passSent(draft: Draft, migration: Migration): Migration {
 
 function beginHandover(draft: Draft, migration: Migration): void {
   const stageEndsAtMs = draft.nowMs + handoverMs(draft.seed, migration.vm, migration.number);
-  put(draft, { ...passSent(draft, migration), stage: 'handover', stageEndsAtMs });
+  putMigration(draft, { ...passSent(draft, migration), stage: 'handover', stageEndsAtMs });
   reshare(draft);
 }
 
@@ -237,10 +227,10 @@ function endPass(draft: Draft, ended: Migration): void {
   const rate = migration.rateBytesPerSec;
   const fits = passBytes === 0 || (rate > 0 && (passBytes / rate) * 1_000 <= migration.downtimeLimitMs);
   if (fits) {
-    put(draft, { ...next, stage: 'switchover', switchoverAtMs: now });
+    putMigration(draft, { ...next, stage: 'switchover', switchoverAtMs: now });
     changeCopy(draft, migration.source, migration.vm, { still: true });
   } else if (next.pass <= MAX_PASSES) {
-    put(draft, anchored(draft, next));
+    putMigration(draft, anchored(draft, next));
   } else {
     failMigration(draft, next, {
       code: 'hypervisorRefused',
@@ -281,7 +271,7 @@ function abandon(draft: Draft, { vm, source, destination }: Migration): void {
 
 /** The source of this migration is gone, with all it knew. */
 export function forget(draft: Draft, migration: Migration): void {
-  draft.migrations = without(draft.migrations, keyOf(migration.source, migration.vm));
+  dropMigration(draft, migration);
   const { vm, destination } = migration;
   if (copyOf(draft, destination, vm)?.state === 'incoming') dropCopy(draft, destination, vm);
   reshare(draft);
@@ -303,6 +293,6 @@ function end(draft: Draft, migration: Migration, status: EndedMigration['status'
     downtimeMs: status === 'completed' ? now - (migration.switchoverAtMs ?? now) : null,
     failure,
   };
-  draft.migrations = without(draft.migrations, keyOf(migration.source, migration.vm));
+  dropMigration(draft, migration);
   changeCopy(draft, migration.source, migration.vm, { lastOutgoing });
 }

@@ -197,8 +197,8 @@ export const stateSchema = z.object({
   hosts: z.record(z.string(), hostSchema),
   links: z.record(z.string(), z.number()),
   guests: z.record(z.string(), guestSchema),
-  /** Active ones only, by `keyOf(source, vm)`. */
-  migrations: z.record(z.string(), migrationSchema),
+  /** Active ones only, one for each VM at its source. A list, because all are looked at for every event. */
+  migrations: z.array(migrationSchema),
   /** When a throttle lifts itself, by `keyOf(host, vm)`. */
   throttled: z.record(z.string(), z.number()),
   cuts: z.array(z.object({ from: z.string(), to: z.string(), untilMs: z.number() })),

@@ -70,7 +70,7 @@ export function fairRates(state: State, sending: readonly Migration[]): number[]
 /** What on this migration's path the limits of our active migrations (not a stranger's) sum to more than it carries. */
 export function overbookedBy(state: State, migration: Migration): (Resource & { readonly limits: number })[] {
   const sums = new Map<string, number>();
-  for (const other of Object.values(state.migrations)) {
+  for (const other of state.migrations) {
     if (other.migrationId === null) continue;
     for (const { name } of pathOf(state, other.source, other.destination)) {
       sums.set(name, Math.min(Number.MAX_SAFE_INTEGER, (sums.get(name) ?? 0) + limitOf(other)));

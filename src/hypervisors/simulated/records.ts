@@ -1,6 +1,6 @@
 /** Looking into and editing the state's records without ever changing one that a cached state may share. Pure. */
 import { HostevacError } from '../../domain/errors.ts';
-import type { Copy, Guest, State } from './model.ts';
+import type { Copy, Guest, Migration, State } from './model.ts';
 
 /** A VM may be called `constructor`: only own properties count. */
 export function own<T>(record: Readonly<Record<string, T>>, key: string): T | undefined {
@@ -8,7 +8,7 @@ export function own<T>(record: Readonly<Record<string, T>>, key: string): T | un
 }
 
 /** The record without `key`. */
-export function without<T>(record: Readonly<Record<string, T>>, key: string): Record<string, T> {
+function without<T>(record: Readonly<Record<string, T>>, key: string): Record<string, T> {
   const { [key]: _gone, ...rest } = record;
   return rest;
 }
@@ -24,18 +24,39 @@ export function hostAndVm(key: string): { readonly host: string; readonly vm: st
 }
 
 /**
- * A state that is being made from another. Its own fields may be assigned; what hangs below them is shared with the
- * state it came from and is only ever replaced.
+ * A state that is being made from another. Its own fields may be assigned, and the lists `migrations` and `throttled`
+ * are its own and may be edited: with hundreds of migrations, copying them at every event would be most of the work. All
+ * else that hangs below is shared with the state it came from and is only ever replaced.
  */
 export type Draft = State;
 
 export function draftOf(state: State): Draft {
-  return { ...state };
+  return { ...state, migrations: [...state.migrations], throttled: { ...state.throttled } };
 }
 
 export function copyOf(state: State, host: string, vm: string): Copy | undefined {
   const at = own(state.hosts, host);
   return at === undefined ? undefined : own(at.copies, vm);
+}
+
+/** The active migration of the VM out of this host. */
+export function migrationFrom(state: State, source: string, vm: string): Migration | undefined {
+  return state.migrations.find((migration) => migration.vm === vm && migration.source === source);
+}
+
+/** Takes the place of the same VM's migration from the same source, or joins the list. */
+export function putMigration(draft: Draft, migration: Migration): void {
+  const place = placeOf(draft, migration);
+  draft.migrations[place < 0 ? draft.migrations.length : place] = migration;
+}
+
+export function dropMigration(draft: Draft, migration: Migration): void {
+  const place = placeOf(draft, migration);
+  if (place >= 0) draft.migrations.splice(place, 1);
+}
+
+function placeOf(state: State, { vm, source }: Migration): number {
+  return state.migrations.findIndex((migration) => migration.vm === vm && migration.source === source);
 }
 
 export function guestNamed(state: State, vm: string): Guest {
@@ -55,7 +76,7 @@ export function dropCopy(draft: Draft, host: string, vm: string): void {
   const at = own(draft.hosts, host);
   if (at === undefined) return;
   draft.hosts = { ...draft.hosts, [host]: { ...at, copies: without(at.copies, vm) } };
-  draft.throttled = without(draft.throttled, keyOf(host, vm));
+  delete draft.throttled[keyOf(host, vm)];
 }
 
 /** A copy that starts to exist now. */

@@ -8,7 +8,16 @@ import { carryOut, liftThrottle } from './commands.ts';
 import { heal, strike } from './faults.ts';
 import { guestOf } from './guest.ts';
 import { nextEventMs, stepMigration } from './migrations.ts';
-import type { Command, Guest, InjectedFault, LogEntry, SimulatedFleetSpec, SimulatedHost, State } from './model.ts';
+import type {
+  Command,
+  Guest,
+  InjectedFault,
+  LogEntry,
+  Migration,
+  SimulatedFleetSpec,
+  SimulatedHost,
+  State,
+} from './model.ts';
 import { HISTORY_LENGTH } from './model.ts';
 import { copyOf, type Draft, draftOf, hostAndVm, newCopy, own } from './records.ts';
 
@@ -44,7 +53,7 @@ export function initialState(fleet: SimulatedFleetSpec): State {
     hosts,
     links: Object.fromEntries(fleet.links.map((link) => [link.name, link.capacity])),
     guests,
-    migrations: {},
+    migrations: [],
     throttled: {},
     cuts: [],
     stuck: {},
@@ -69,6 +78,8 @@ function plannedFaults(faults: SimulatedFleetSpec['simulation']['faults']): Stat
 /** The state at `toMs` if nobody commands anything. Time never goes back: an earlier time gives the state as it is. */
 export function advance(state: State, toMs: number): State {
   if (toMs <= state.nowMs) return state;
+  const event = earlier(nextRareEvent(state), nextMigrationEvent(state));
+  if (event === null || event.atMs > toMs) return { ...state, nowMs: toMs };
   const draft = draftOf(state);
   runEvents(draft, toMs);
   return draft;
@@ -104,52 +115,61 @@ type Event =
   | { readonly atMs: number; readonly kind: 'fault' }
   | { readonly atMs: number; readonly kind: 'heal' }
   | { readonly atMs: number; readonly kind: 'throttle'; readonly key: string }
-  | { readonly atMs: number; readonly kind: 'migration'; readonly key: string };
+  | { readonly atMs: number; readonly kind: 'migration'; readonly migration: Migration };
 
-/** The earliest event; among those of one instant faults first, then heals, throttles and migrations by key. */
-function nextEvent(state: State): Event | null {
-  let next: Event | null = null;
+/** The earlier one; of two at one instant the first given. */
+function earlier(one: Event | null, other: Event | null): Event | null {
+  if (one === null || other === null) return one ?? other;
+  return other.atMs < one.atMs ? other : one;
+}
+
+/** Beside migrations little happens, so that these are looked for again only when one of them happened. */
+function nextRareEvent(state: State): Event | null {
   const planned = state.pendingFaults[0];
-  if (planned !== undefined) next = { atMs: planned.atMs, kind: 'fault' };
-  for (const { untilMs } of state.cuts)
-    if (next === null || untilMs < next.atMs) next = { atMs: untilMs, kind: 'heal' };
-  for (const untilMs of Object.values(state.stuck)) {
-    if (next === null || untilMs < next.atMs) next = { atMs: untilMs, kind: 'heal' };
-  }
-  for (const [key, atMs] of Object.entries(state.throttled)) {
-    if (isBefore(atMs, 'throttle', key, next)) next = { atMs, kind: 'throttle', key };
-  }
-  for (const [key, migration] of Object.entries(state.migrations)) {
-    const atMs = nextEventMs(migration);
-    if (atMs !== null && isBefore(atMs, 'migration', key, next)) next = { atMs, kind: 'migration', key };
+  let next: Event | null = planned === undefined ? null : { atMs: planned.atMs, kind: 'fault' };
+  for (const { untilMs } of state.cuts) next = earlier(next, { atMs: untilMs, kind: 'heal' });
+  for (const untilMs of Object.values(state.stuck)) next = earlier(next, { atMs: untilMs, kind: 'heal' });
+  // By name, not by age: which throttle was set first is no reason for anything.
+  for (const key of Object.keys(state.throttled).sort()) {
+    next = earlier(next, { atMs: state.throttled[key] ?? Number.POSITIVE_INFINITY, kind: 'throttle', key });
   }
   return next;
 }
 
-function isBefore(atMs: number, kind: 'throttle' | 'migration', key: string, other: Event | null): boolean {
-  if (other === null || atMs !== other.atMs) return other === null || atMs < other.atMs;
-  return other.kind === kind && key < other.key;
+function nextMigrationEvent(state: State): Event | null {
+  let atMs = Number.POSITIVE_INFINITY;
+  let next: Migration | null = null;
+  for (const migration of state.migrations) {
+    const itsMs = nextEventMs(migration);
+    if (itsMs >= atMs) continue;
+    atMs = itsMs;
+    next = migration;
+  }
+  return next === null ? null : { atMs, kind: 'migration', migration: next };
 }
 
+/** Of events at one instant: faults first, then heals, throttles by name, migrations as they stand in the list. */
 function runEvents(draft: Draft, toMs: number): void {
+  let rare = nextRareEvent(draft);
   for (;;) {
-    const event = nextEvent(draft);
+    const event = earlier(rare, nextMigrationEvent(draft));
     if (event === null || event.atMs > toMs) break;
     draft.nowMs = Math.max(draft.nowMs, event.atMs);
-    happen(draft, event);
+    if (event.kind === 'migration') stepMigration(draft, event.migration);
+    else {
+      happen(draft, event);
+      rare = nextRareEvent(draft);
+    }
   }
   draft.nowMs = Math.max(draft.nowMs, toMs);
 }
 
-function happen(draft: Draft, event: Event): void {
+function happen(draft: Draft, event: Exclude<Event, { kind: 'migration' }>): void {
   if (event.kind === 'fault') nextPlannedFault(draft);
   else if (event.kind === 'heal') heal(draft);
-  else if (event.kind === 'throttle') {
+  else {
     const { host, vm } = hostAndVm(event.key);
     liftThrottle(draft, host, vm);
-  } else {
-    const migration = own(draft.migrations, event.key);
-    if (migration !== undefined) stepMigration(draft, migration);
   }
 }
 

@@ -6,7 +6,7 @@ import { reachable } from './commands.ts';
 import { phaseAt } from './guest.ts';
 import { countersAt, gotCpuMsAt } from './migrations.ts';
 import type { Copy, Migration, State } from './model.ts';
-import { guestNamed, keyOf, own } from './records.ts';
+import { guestNamed, migrationFrom, own } from './records.ts';
 
 /** Throws `unknownHost`, `hostUnreachable`. */
 export function inventoryOf(state: State, host: string): HostInventory {
@@ -36,7 +36,7 @@ function demandCores(state: State, vm: string, copy: Copy): number {
 export function sightingOf(state: State, host: string, vm: string): Sighting {
   const copy = own(reachable(state, host).copies, vm);
   if (copy === undefined) return { present: false };
-  const active = own(state.migrations, keyOf(host, vm));
+  const active = migrationFrom(state, host, vm);
   const last = copy.lastOutgoing;
   const outgoing = active === undefined ? last : { ...active, status: statusOf(active) };
   return {
@@ -59,7 +59,7 @@ export function sampleOf(state: State, source: string, vm: string): MigrationSam
   const copy = own(reachable(state, source).copies, vm);
   if (copy === undefined) return null;
   const totalBytes = guestNamed(state, vm).touchedBytes;
-  const active = own(state.migrations, keyOf(source, vm));
+  const active = migrationFrom(state, source, vm);
   if (active !== undefined) {
     const { sentBytes } = countersAt(active, state.nowMs);
     return {

@@ -85,7 +85,7 @@ describe('a host that dies', () => {
     const fleet = migrating([{ kind: 'hostDies', host: 'a', at: '5s' }]).at(5_000);
     expect(codeOf(() => sampleOf(fleet.state, 'a', 'v'))).toBe('hostUnreachable');
     expect(sightingOf(fleet.state, 'b', 'v')).toEqual({ present: false });
-    expect(fleet.state.migrations).toEqual({});
+    expect(fleet.state.migrations).toEqual([]);
   });
 
   test('before the last moment of a migration leaves the VM running at its source', () => {

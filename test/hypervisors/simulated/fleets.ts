@@ -102,3 +102,27 @@ export function frozen<T>(value: T): T {
   }
   return value;
 }
+
+/** What `hypervisor-behaviour.ts` asks for. */
+export const BEHAVIOUR_FLEET: Fleet = fleetOf(
+  [
+    host(
+      'a',
+      [
+        { name: 'quick', memory: '60MiB', cpus: 2, dirtyRate: 0, workingSet: '1MiB', cpuUse: 0.3 },
+        { ...REFERENCE_GUEST, name: 'endless' },
+        { name: 'huge', memory: '6GiB', cpus: 1, dirtyRate: 0, workingSet: '1MiB', cpuUse: 1 },
+      ],
+      { memory: '8GiB' },
+    ),
+    host('b'),
+    host('c'),
+  ],
+  { simulation: { speed: 20 } },
+);
+
+/** What `throttle-behaviour.ts` asks for. */
+export const THROTTLE_FLEET: Fleet = fleetOf(
+  [host('a', [{ name: 'busy', memory: '1GiB', cpus: 2, dirtyRate: 0, workingSet: '1MiB', cpuUse: 0.5 }])],
+  { simulation: { speed: 20 } },
+);

@@ -225,7 +225,7 @@ describe('laws of the simulation', () => {
     fc.assert(
       fc.property(fleet, script, stops, (spec, steps, looks) => {
         play(initialState(spec), steps, looks, (state) => {
-          for (const migration of Object.values(state.migrations)) {
+          for (const migration of state.migrations) {
             const guest = state.guests[migration.vm];
             const most = Math.max(...(guest?.phases.map((phase) => phase.workingSetBytes) ?? []));
             const { dirtiedBytes, sentBytes } = countersAt(migration, state.nowMs);
@@ -245,7 +245,7 @@ describe('laws of the simulation', () => {
         play(initialState(spec), steps, looks, (state) => {
           for (const end of ['source', 'destination'] as const) {
             for (const name of HOSTS) {
-              const ours = Object.values(state.migrations).filter((migration) => migration[end] === name);
+              const ours = state.migrations.filter((migration) => migration[end] === name);
               const sum = ours.reduce((total, migration) => total + migration.rateBytesPerSec, 0);
               expect(sum).toBeLessThanOrEqual(100 * MIB * (1 + 1e-9));
             }
@@ -303,7 +303,7 @@ describe('laws of the simulation', () => {
     fc.assert(
       fc.property(fleet, script, (spec, steps) => {
         play(initialState(spec), steps, [], (state) => {
-          for (const migration of Object.values(state.migrations)) seen.add(migration.stage);
+          for (const migration of state.migrations) seen.add(migration.stage);
           for (const at of Object.values(state.hosts)) {
             for (const copy of Object.values(at.copies)) seen.add(copy.lastOutgoing?.status ?? copy.state);
           }

@@ -322,9 +322,7 @@ describe('phases', () => {
 describe('the network', () => {
   const vms = ['v1', 'v2', 'v3'].map((name) => ({ ...quiet, name, memory: '1GiB' }));
   const rates = (fleet: PureFleet) =>
-    Object.fromEntries(
-      Object.values(fleet.state.migrations).map((one: Migration) => [one.vm, one.rateBytesPerSec / MIB]),
-    );
+    Object.fromEntries(fleet.state.migrations.map((one: Migration) => [one.vm, one.rateBytesPerSec / MIB]));
 
   test('shares a full NIC fairly, and what one does not need goes to the others', () => {
     const fleet = two(vms);
