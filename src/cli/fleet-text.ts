@@ -26,8 +26,10 @@ export function fleetLines(fleet: Fleet, columns: number, paint: Paint): string[
   });
   const vms = rows.reduce((sum, row) => sum + row.vms, 0);
   const busy = rows.reduce((sum, row) => sum + row.busy, 0);
+  const { speed } = fleet.simulation;
+  const pace = speed === 1 ? '' : `. Time runs ${speed} times as fast there`;
   return [
-    `A simulated fleet: ${counted(vms, 'VM')} on ${counted(fleet.hosts.length, 'host')}, ${busy} of them busy (*)`,
+    `A simulated fleet: ${counted(vms, 'VM')} on ${counted(fleet.hosts.length, 'host')}, ${busy} of them busy (*)${pace}`,
     '',
     ...tableLines(
       [

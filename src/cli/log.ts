@@ -52,11 +52,14 @@ export function logText(json: string, paint: Paint): string {
   const { level, time, msg, ...rest } = entry.data;
   const label = pino.levels.labels[level] ?? String(level);
   const colour = level >= 50 ? 'red' : level >= 40 ? 'yellow' : 'dim';
-  const fields = Object.entries(rest).map(
-    ([key, value]) =>
-      [key, typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value)] as const,
-  );
-  return [paint('dim', time.slice(11, 19)), paint(colour, label.padEnd(5)), printable(msg ?? ''), fieldsText(fields)]
+  const fields = Object.entries(rest).map(([key, value]) => [key, valueText(value)] as const);
+  const fieldsPart = fields.length === 0 ? '' : paint('dim', fieldsText(fields));
+  return [paint('dim', time.slice(11, 19)), paint(colour, label.padEnd(5)), printable(msg ?? ''), fieldsPart]
     .filter((part) => part !== '')
     .join(' ');
+}
+
+function valueText(value: unknown): string {
+  if (Array.isArray(value)) return value.map(valueText).join(',');
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }

@@ -56,7 +56,8 @@ function layOut(
     const worst = drop.reduce((a, b) => ((b.column.dropFirst ?? 0) > (a.column.dropFirst ?? 0) ? b : a));
     kept = kept.filter((entry) => entry !== worst);
   }
-  for (const entry of kept) {
+  // From the right: reasons are long and stand last, names are short and stand first.
+  for (const entry of [...kept].reverse()) {
     if (entry.column.shrinkTo === undefined) continue;
     const excess = total() - width;
     if (excess > 0) entry.size = Math.max(Math.min(entry.size, entry.column.shrinkTo), entry.size - excess);

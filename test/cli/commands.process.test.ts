@@ -100,6 +100,8 @@ describe('an evacuation', () => {
     await watching.says('no worker is running');
     await startUp();
     const ended = await watching.ended;
+    const years = [...ended.stdout.matchAll(/^(\d{4})-\S+Z /gm)].map((match) => Number(match[1]));
+    expect(new Set(years)).toEqual(new Set([new Date().getFullYear()]));
     expect(ended.stdout).toContain('node-a is empty: 3 VMs moved');
     expect(ended.stdout).toMatch(/3 VMs moved in (\d+s|\d+m\d*s?);/);
     expect(ended.code).toBe(0);
@@ -219,6 +221,20 @@ describe('up', () => {
     await hosts.says('serving node-a, node-b, node-c');
     expect((await run('evacuate', 'node-a', '--wait')).code).toBe(0);
   });
+});
+
+it('a Redis that hangs makes the health endpoint say so', async () => {
+  const { url } = await startUp();
+  const redis = await redisPid();
+  process.kill(redis, 'SIGSTOP');
+  try {
+    const health = await fetch(`${url}/healthz`);
+    expect(health.status).toBe(503);
+    expect(await health.json()).toMatchObject({ redis: 'away' });
+  } finally {
+    process.kill(redis, 'SIGCONT');
+  }
+  await until(async () => (await fetch(`${url}/healthz`)).status === 200, 20_000, 'healthy again');
 });
 
 describe('the demo', () => {

@@ -24,9 +24,9 @@ describe('tables', () => {
 
   it('give way where they may: first what shrinks, then whole columns', () => {
     expect(tableLines(columns, rows, 34, plain)).toEqual([
-      'VM    STATE    HARM  WHY',
-      'pos…  done     1.5s',
-      'web…  blocked     -  no host has …',
+      'VM          STATE    HARM  WHY',
+      'postgres-1  done     1.5s',
+      'web-1       blocked     -  no hos…',
     ]);
     expect(tableLines(columns, rows, 24, plain)[0]).toBe('VM         STATE    HARM');
     expect(tableLines(columns, rows, 14, plain)[0]).toBe('VM     STATE');

@@ -7,7 +7,7 @@ import { helpAfter, policyNotes, WAITING_CODES } from '../help.ts';
 import { balanceRequest, type RequestOptions } from '../options.ts';
 import { withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
-import { announce, watchToEnd } from './carry-out.ts';
+import { acceptedLine, announce, watchToEnd } from './carry-out.ts';
 import { addRequestOptions } from './request-options.ts';
 
 export function addBalance(program: Command, run: Run): void {
@@ -53,8 +53,8 @@ async function balance(cli: Cli, { move, ...options }: RequestOptions & { readon
       }
       const handle = await producer.loadBalance(input);
       if (following.wait) {
-        const speed = fleet.simulation.speed;
-        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
+        cli.output.lines([acceptedLine(await handle.record(), handle)]);
+        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs });
       }
       await announce(cli, producer, handle);
       return EXIT.done;

@@ -1,5 +1,6 @@
 /** From a request that was taken to the exit code: what `evacuate`, `balance`, `watch` and `demo` share. */
 import { type ErrorCode, HostevacError } from '../../domain/errors.ts';
+import type { OperationRecord } from '../../domain/operation.ts';
 import type { OperationHandle, Producer } from '../../queue/producer.ts';
 import type { Cli } from '../cli.ts';
 import { endingOf, exitCodeOf } from '../exit.ts';
@@ -18,8 +19,6 @@ export interface WatchOptions {
   readonly handle: OperationHandle;
   readonly log: CliLog;
   readonly timeoutMs: number | null;
-  /** Fleet seconds per real second, for the times of events. */
-  readonly speed: number;
   /** The caller's own; then `Interrupted` is thrown to it. */
   readonly interruption?: Interruption;
   /** End when nobody reads stdout any more; the command is for looking only. */
@@ -64,8 +63,8 @@ export async function watchToEnd(options: WatchOptions): Promise<number> {
 }
 
 function followWith(options: WatchOptions, view: ProgressView, signal: AbortSignal): Promise<Followed> {
-  const { cli, handle, producer, timeoutMs, speed } = options;
-  return follow({ handle, producer, view, signal, timeoutMs, speed, startHint: `${cli.command} up` });
+  const { cli, handle, producer, timeoutMs } = options;
+  return follow({ handle, producer, view, signal, timeoutMs, startHint: `${cli.command} up` });
 }
 
 /**
@@ -109,15 +108,17 @@ export async function announce(cli: Cli, producer: Producer, handle: OperationHa
     acceptance: handle.acceptance,
     workersAlive: workers,
   });
-  cli.output.lines([
-    `${titleOf(record)}: operation ${handle.id}, ${acceptanceText(handle.acceptance)}`,
-    `Follow it with: ${cli.command} watch ${handle.id}`,
-  ]);
+  cli.output.lines([acceptedLine(record, handle), `Follow it with: ${cli.command} watch ${handle.id}`]);
   if (!workers) {
     cli.output.remark(
       `No worker is running: the request is kept, and carried out when one starts (${cli.command} up).`,
     );
   }
+}
+
+/** Which operation it is, also for one that is waited for: a terminal may be closed. */
+export function acceptedLine(record: OperationRecord, handle: OperationHandle): string {
+  return `${titleOf(record)}: operation ${handle.id}, ${acceptanceText(handle.acceptance)}`;
 }
 
 function acceptanceText(acceptance: OperationHandle['acceptance']): string {

@@ -70,7 +70,7 @@ async function demo(cli: Cli): Promise<number> {
     cli.output.lines([
       ...fleetLines(fleet, cli.output.columns(), cli.output.paint),
       '',
-      `Emptying ${printable(host)}: $ hostevac evacuate ${shellWord(host)} --wait`,
+      `Emptying ${printable(host)}, as this does: hostevac evacuate ${shellWord(host)} --wait`,
       '',
     ]);
     const handle = await producer.evacuateNode({ host });
@@ -80,7 +80,6 @@ async function demo(cli: Cli): Promise<number> {
       handle,
       log,
       timeoutMs: null,
-      speed: fleet.simulation.speed,
       interruption,
       nextSteps: nextSteps(cli.command, file, fleet.hosts[1]?.name ?? host),
     });

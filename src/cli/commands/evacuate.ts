@@ -8,7 +8,7 @@ import { evacuateRequest, type RequestOptions } from '../options.ts';
 import { hostsIfKnown, withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
 import { printable } from '../text.ts';
-import { announce, watchToEnd } from './carry-out.ts';
+import { acceptedLine, announce, watchToEnd } from './carry-out.ts';
 import { addRequestOptions } from './request-options.ts';
 
 export function addEvacuate(program: Command, run: Run): void {
@@ -48,8 +48,8 @@ async function evacuate(cli: Cli, host: string, options: RequestOptions): Promis
       }
       const handle = await producer.evacuateNode(input);
       if (following.wait) {
-        const speed = fleet.simulation.speed;
-        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs, speed });
+        cli.output.lines([acceptedLine(await handle.record(), handle)]);
+        return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs });
       }
       await announce(cli, producer, handle);
       const status = (await hostsIfKnown(producer)).find((entry) => entry.host === host);

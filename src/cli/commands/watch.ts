@@ -46,7 +46,6 @@ async function watch(cli: Cli, id: string, options: { readonly timeout?: string 
         handle,
         log,
         timeoutMs: timeout ?? null,
-        speed: fleet?.simulation.speed ?? 1,
         endWithReader: true,
       });
     },

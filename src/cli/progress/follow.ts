@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HostevacError } from '../../domain/errors.ts';
 import type { OperationRecord, OperationResult } from '../../domain/operation.ts';
 import type { OperationHandle, Producer } from '../../queue/producer.ts';
+import type { StoredEvent } from '../../store/event-log.ts';
 import { hostsIfKnown } from '../session.ts';
 import type { ProgressView } from './view.ts';
 
@@ -17,8 +18,6 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
   /** Real time; then `timeout` is thrown. null: as long as it takes. */
   readonly timeoutMs: number | null;
-  /** Fleet seconds per real second, to show when an event was in real time. */
-  readonly speed: number;
   /** How to start a worker, for the notice that none is alive. */
   readonly startHint: string;
   readonly times?: Partial<FollowTimes>;
@@ -122,20 +121,23 @@ async function showEvents(
   times: FollowTimes,
 ): Promise<void> {
   let after = '0';
-  /** One moment in both times. */
-  let anchor: { readonly realMs: number; readonly fleetMs: number } | null = null;
   for (;;) {
     try {
-      anchor ??= { fleetMs: await options.producer.now(), realMs: Date.now() };
       for await (const event of options.handle.events({ after, signal })) {
         after = event.streamId;
-        options.view.event(event, anchor.realMs + (event.atMs - anchor.fleetMs) / options.speed);
+        options.view.event(event, writtenAt(event) ?? Date.now());
       }
       return;
     } catch (error) {
       if (!(await mayGoOn(error, signal, absence, times.retry))) return;
     }
   }
+}
+
+/** Real time, ms since 1970: Redis begins the ids of a stream with it. The event's own time is the fleet's. */
+export function writtenAt({ streamId }: Pick<StoredEvent, 'streamId'>): number | null {
+  const match = /^(\d{12,15})-\d+$/.exec(streamId);
+  return match === null ? null : Number(match[1]);
 }
 
 async function showStates(

@@ -78,6 +78,8 @@ export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint }):
 
   const onResize = (): void => {
     if (closed || slots.length === 0) return;
+    // What cli-progress still holds back is in `recent`, too: out with it, or it would be printed twice.
+    bars.update();
     const { columns, rows } = size();
     const kept = recent.slice(-Math.max(0, rows - slots.length - 1));
     // cli-progress goes up to where it thinks the display begins: blank lines make that true on the cleared screen.

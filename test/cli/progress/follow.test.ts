@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type FollowOptions, follow } from '../../../src/cli/progress/follow.ts';
+import { type FollowOptions, follow, writtenAt } from '../../../src/cli/progress/follow.ts';
 import type { ProgressView } from '../../../src/cli/progress/view.ts';
 import { HostevacError } from '../../../src/domain/errors.ts';
 import type { OperationResult } from '../../../src/domain/operation.ts';
@@ -67,7 +67,6 @@ function start(over: Partial<Fake>, options: Partial<FollowOptions> = {}) {
     view,
     signal: new AbortController().signal,
     timeoutMs: null,
-    speed: 1,
     startHint: 'hostevac up',
     times: { poll: 2, workerCheck: 2, retry: 2, patience: 200, drain: 500 },
     ...options,
@@ -87,6 +86,11 @@ function until<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
 }
 
 describe('following an operation', () => {
+  it('an event is shown with the real time at which it was written, whatever clock the fleet has', () => {
+    expect(writtenAt({ streamId: '1795405000123-4' })).toBe(1_795_405_000_123);
+    expect(writtenAt({ streamId: '17' })).toBeNull();
+  });
+
   it('shows every event, also those that come after the result', async () => {
     let end: (value: OperationResult) => void = () => undefined;
     const over = new Promise<OperationResult>((resolve) => {

@@ -160,15 +160,17 @@ describe('the live display on a terminal', () => {
     for (let n = 0; n < 10; n += 1) view.event(event(`event ${n} ${'x'.repeat(60)}`), 0);
     view.snapshot(snapshot(['db-1', 'web-1']));
     frame();
+    view.event(event('the last'), 0);
     terminal.columns = 40;
     terminal.rows = 8;
     terminal.emit('resize');
     frame();
     const screen = terminal.screen().filter((line) => line !== '');
+    expect(screen.filter((line) => line.includes('the last'))).toHaveLength(1);
     expect(screen.every((line) => line.length < 40)).toBe(true);
     expect(screen.filter((line) => line.startsWith('evacuate'))).toHaveLength(1);
     expect(screen.filter((line) => line.startsWith('db-1'))).toHaveLength(1);
-    expect(screen[0]).toMatch(/event [67]/);
+    expect(screen[0]).toMatch(/event [678]/);
     expect(screen.length).toBeLessThanOrEqual(8);
     view.close();
   });
