@@ -9,6 +9,7 @@ import { SimulatedFleet } from '../../../src/hypervisors/simulated/simulated-fle
 import { SimulatedThrottle } from '../../../src/hypervisors/simulated/throttle.ts';
 import { until } from '../../support/condition.ts';
 import { type TestRedis, testRedis, testRedisSocket } from '../../support/redis.ts';
+import { SocketRelay } from '../../support/socket-relay.ts';
 import { throttleBehaviour } from '../../throttling/throttle-behaviour.ts';
 import { hypervisorBehaviour } from '../hypervisor-behaviour.ts';
 import { BEHAVIOUR_FLEET, THROTTLE_FLEET } from './fleets.ts';
@@ -101,6 +102,42 @@ describe.skipIf(testRedisSocket() === '')('the simulated fleet in Redis', () => 
     await expect(fleet.view()).rejects.toMatchObject({ code: 'fleetMismatch' });
     await expect(fleet.send(share)).rejects.toMatchObject({ code: 'fleetMismatch' });
     expect((await (await processes(LOG_FLEET, prefix)()).view()).index).toBe(0);
+  });
+
+  test('a command that is sent again, because the connection broke before the reply, is carried out once', async () => {
+    const prefix = freshPrefix();
+    const relay = await SocketRelay.start(server.socketPath);
+    const redis = await relay.connect('worker');
+    try {
+      const fleet = new SimulatedFleet({
+        fleet: LOG_FLEET,
+        log: new RedisSimulationLog({ redis, prefix, fleet: LOG_FLEET }),
+      });
+      const target = { token: 1, vm: 'ref', source: 'a', destination: 'b', migrationId: 'm' };
+      await fleet.send({ kind: 'prepareDestination', ...target });
+      const limits = { bandwidthBytesPerSec: 2 ** 20, downtimeLimitMs: 300 };
+      relay.dropReplies(true);
+      const pending = fleet.send({ kind: 'startMigration', ...target, ...limits });
+      await until(async () => (await server.redis.llen(`${prefix}:sim:log`)) === 2, 5_000);
+      relay.dropReplies(false);
+      relay.cut();
+      // A second start would be refused: it is being migrated already.
+      await pending;
+      expect((await fleet.view()).index).toBe(2);
+    } finally {
+      redis.disconnect();
+      await relay.close();
+    }
+  });
+
+  test('no entry is older than the one before, also when the clock of Redis goes back', async () => {
+    const prefix = freshPrefix();
+    const log = new RedisSimulationLog({ redis: server.redis, prefix, fleet: LOG_FLEET });
+    await log.append(share, 0);
+    // The same as a clock that now stands an hour before the last entry.
+    await server.redis.hset(`${prefix}:sim:meta`, 'lastAtMs', '200000000.000');
+    expect((await log.readSince(0)).nowMs).toBe(200_000_000);
+    expect((await log.append(share, 1)).entries[0]?.atMs).toBe(200_000_000);
   });
 
   test('keys that record what was sent do not stay', async () => {

@@ -100,6 +100,18 @@ describe('one process of a simulated fleet', () => {
     await pending;
   });
 
+  test('keeps a throttle for its validity in real time, whatever the speed of the fleet', async () => {
+    const clock = new VirtualClock({ speed: 10 });
+    const fleet = new SimulatedFleet({ fleet: THROTTLE_FLEET, log: new MemorySimulationLog(clock) });
+    const throttle = new SimulatedThrottle(fleet, clock);
+    const busy = { host: 'a', vm: 'busy' };
+    await throttle.set(heldFence(), { ...busy, share: 0.5, validForMs: 300 });
+    await clock.advance(2_999);
+    expect((await throttle.guestCpu(busy)).share).toBe(0.5);
+    await clock.advance(1);
+    expect((await throttle.guestCpu(busy)).share).toBe(1);
+  });
+
   test('refuses hosts that the fleet does not have, and hosts that are dead', async () => {
     const fleet = new SimulatedFleet({ fleet: BEHAVIOUR_FLEET, log: new MemorySimulationLog({ now: () => 0 }) });
     const hypervisor = new SimulatedHypervisor(fleet);
