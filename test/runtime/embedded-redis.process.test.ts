@@ -101,7 +101,12 @@ describe.skipIf(testRedisSocket() === '')('embedded redis', () => {
   afterEach(async () => {
     for (const client of clients) client.disconnect();
     for (const user of users) if (!user.ended) user.kill();
-    await until(() => users.every((user) => user.ended) && servers().length === 0, 5_000, 'all of ours ended');
+    try {
+      await until(() => users.every((user) => user.ended) && servers().length === 0, 5_000, 'all of ours ended');
+    } finally {
+      // What a failed test leaves must not outlive it.
+      for (const pid of servers()) process.kill(pid, 'SIGKILL');
+    }
     rmSync(stateDir, { recursive: true, force: true });
   });
 
@@ -190,6 +195,65 @@ describe.skipIf(testRedisSocket() === '')('embedded redis', () => {
     expect(groupOf(pid)).not.toBe(groupOf(owner.pid));
     process.kill(-owner.pid, 'SIGINT');
     await until(() => owner.ended && servers().length === 0, 2_000, 'end of both');
+  });
+
+  /** Environment in which this program starts half a second late, as on a busy machine. */
+  const slowly = (program: string): NodeJS.ProcessEnv => {
+    const bin = join(stateDir, `slow-${program}`);
+    mkdirSync(bin);
+    const real = execFileSync('sh', ['-c', `command -v ${program}`], { encoding: 'utf8' }).trim();
+    writeFileSync(join(bin, program), `#!/bin/sh\nsleep 0.5\nexec ${real} "$@"\n`, { mode: 0o755 });
+    return { PATH: `${bin}:${process.env['PATH']}` };
+  };
+
+  test('an owner that is killed before the kernel was asked to end the server with it leaves no server behind', async () => {
+    const owner = start('once', { env: slowly('setpriv') });
+    await until(() => starting(stateDir) > 0, 10_000, 'the start');
+    owner.kill();
+    await until(() => owner.ended, 5_000, 'end of the owner');
+    await until(() => starting(stateDir) === 0, 5_000, 'end of the chain');
+    expect(servers()).toEqual([]);
+  });
+
+  test('a process whose own start is late does not take the server of another for its own', async () => {
+    const late = start('once', { env: slowly('flock') });
+    await until(() => starting(stateDir) > 0, 10_000, 'the late start');
+    const first = start('once');
+    expect(await late.ready()).toBe(await first.ready());
+    expect([first.owned, late.owned]).toEqual([true, false]);
+  });
+
+  test('a server that outlived its owner is ended and replaced by one that has one', async () => {
+    const before = start('once');
+    const socket = await before.ready();
+    const written = client(socket);
+    await written.set('a', 'kept');
+    written.disconnect();
+    const record = JSON.parse(readFileSync(join(stateDir, 'redis.json'), 'utf8'));
+    await before.stop();
+    const orphan = startByHand(stateDir, socket);
+    await until(() => existsSync(socket), 5_000, 'the orphan');
+    const pid = orphan.pid ?? 0;
+    writeFileSync(join(stateDir, 'redis.json'), JSON.stringify({ ...record, pid, startTicks: startTicksOf(pid) }));
+    const next = start('once');
+    const redis = client(await next.ready());
+    expect(next.owned).toBe(true);
+    await until(() => orphan.exitCode !== null, 5_000, 'end of the orphan');
+    expect(await redis.get('a')).toBe('kept');
+  });
+
+  test('a server that nobody has on record is used, and succeeded when it ends', async () => {
+    const before = start('once');
+    const socket = await before.ready();
+    await before.stop();
+    const byHand = startByHand(stateDir, socket);
+    await until(() => existsSync(socket), 5_000, 'the server');
+    const up = start('watch');
+    const redis = client(await up.ready());
+    expect(up.owned).toBe(false);
+    expect(await redis.info('server')).toContain(`process_id:${byHand.pid}\r\n`);
+    byHand.kill('SIGTERM');
+    await until(() => up.owned, 5_000, 'taking over');
   });
 
   test('an owner that is killed at any moment of the start leaves no server behind', async () => {
@@ -409,6 +473,12 @@ function serversIn(dataDir: string): number[] {
         return false;
       }
     });
+}
+
+/** A server on this data without an owner. */
+function startByHand(stateDir: string, socket: string): ChildProcess {
+  const server = ['redis-server', join(stateDir, 'redis.conf'), '--unixsocket', socket];
+  return spawn('flock', ['--nonblock', '--no-fork', join(stateDir, 'redis', 'lock'), ...server], { stdio: 'ignore' });
 }
 
 /** Processes that are on their way to become this state directory's server. */

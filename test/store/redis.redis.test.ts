@@ -127,6 +127,34 @@ describe.skipIf(testRedisSocket() === '')('redis', () => {
       expect(isLease(lease) && lease.held()).toBe(true);
     });
 
+    test('the time that a request was under way counts against the lease', async () => {
+      const clock = new JumpingClock();
+      const owner = { id: 'a', machine: 'm', pid: 1, startTicks: 1 };
+      const leases = new RedisLeases({ redis, prefix, owner, clock, ttlMs: 30_000 });
+      const slowed = async <T>(request: () => Promise<T>): Promise<T> => {
+        relay.stall(true);
+        const answer = request();
+        clock.jump(15_000);
+        relay.stall(false);
+        return answer;
+      };
+      const slow = await slowed(() => leases.acquire('slow to take'));
+      if (!isLease(slow)) throw new Error('not ours');
+      clock.jump(11_000);
+      expect(slow.held()).toBe(true);
+      clock.jump(1_000);
+      expect(slow.held()).toBe(false);
+
+      const lease = await leases.acquire('slow to keep');
+      if (!isLease(lease)) throw new Error('not ours');
+      clock.jump(11_000);
+      expect(await slowed(() => lease.keep())).toBe(true);
+      clock.jump(11_000);
+      expect(lease.held()).toBe(true);
+      clock.jump(1_000);
+      expect(lease.held()).toBe(false);
+    });
+
     test('a producer is told where Redis was and what to do, soon', async () => {
       const producer = await relay.connect('producer');
       const store = new RedisCellStore(producer, prefix);
