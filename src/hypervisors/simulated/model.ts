@@ -136,7 +136,7 @@ export type Migration = z.infer<typeof migrationSchema>;
 
 const durationMs = z.number().positive();
 /** What goes wrong. The first four may stand in a fleet file; the others are injected by tests. */
-export const faultSchema = z.discriminatedUnion('kind', [
+const faultSchema = z.discriminatedUnion('kind', [
   /** No byte passes between the two, in either direction (TCP needs both). */
   z.object({ kind: z.literal('linkCut'), from: entityName, to: entityName, durationMs }),
   z.object({ kind: z.literal('hostDies'), host: entityName }),
