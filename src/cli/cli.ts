@@ -57,6 +57,6 @@ export function openCli(surroundings: Surroundings, options: GlobalOptions): Cli
   };
 }
 
-export type Action = (cli: Cli) => Promise<number>;
+type Action = (cli: Cli) => Promise<number>;
 /** How a command hands its work over: the exit code that the action ends with is the process's. */
 export type Run = (action: Action) => Promise<void>;

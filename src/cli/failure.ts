@@ -51,7 +51,7 @@ function errorText(message: string, problems: readonly Problem[]): string {
 }
 
 /** `  --aggression -0.5: expected a number from 0 to 1; give a share such as 0.5`. */
-export function problemText(problem: Problem): string {
+function problemText(problem: Problem): string {
   const value = problem.value === '' ? '' : ` ${problem.value}`;
   const remedy = problem.remedy === '' || problem.remedy === problem.message ? '' : `; ${problem.remedy}`;
   return `  ${printable(`${problem.path}${value}: ${problem.message}${remedy}`)}`;

@@ -223,6 +223,21 @@ describe('up', () => {
   });
 });
 
+it('a second Ctrl-C ends up at once, also when Redis hangs', async () => {
+  const { up } = await startUp();
+  const redis = await redisPid();
+  process.kill(redis, 'SIGSTOP');
+  try {
+    up.child.kill('SIGINT');
+    await until(() => up.stderr.includes('Again: at once'), 5_000, 'the message');
+    expect(up.child.exitCode).toBeNull();
+    up.child.kill('SIGINT');
+    expect((await up.ended).code).toBe(130);
+  } finally {
+    process.kill(redis, 'SIGCONT');
+  }
+});
+
 it('a Redis that hangs makes the health endpoint say so', async () => {
   const { url } = await startUp();
   const redis = await redisPid();

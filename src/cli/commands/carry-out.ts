@@ -52,7 +52,7 @@ export async function watchToEnd(options: WatchOptions): Promise<number> {
     return exitCodeOf(endingOf(result, reason));
   } catch (error) {
     if (error instanceof Interrupted && options.interruption === undefined) {
-      cli.output.remark(detached(cli, handle.id));
+      if (error.signal !== 'SIGPIPE') cli.output.remark(detached(cli, handle.id));
       return exitCodeOfSignal(error.signal);
     }
     if (error instanceof HostevacError && error.code === 'timeout') throw stillRunning(cli, handle.id, error);

@@ -9,6 +9,7 @@ import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
 import { loadFleet, packageFile } from '../../runtime/fleet-source.ts';
 import type { Cli, Run } from '../cli.ts';
+import { type Closer, closeAll } from '../closers.ts';
 import { fleetLines } from '../fleet-text.ts';
 import { helpAfter, WAITING_CODES } from '../help.ts';
 import { openRedisSource } from '../session.ts';
@@ -49,7 +50,7 @@ async function demo(cli: Cli): Promise<number> {
   const host = fleet.hosts[0]?.name ?? '';
   const log = cli.openLog('warn');
   const interruption = catchInterrupt();
-  const closers: (() => Promise<void>)[] = [];
+  const closers: Closer[] = [];
   try {
     await removeStaleDemoPlaces(tmpdir());
     const place = await makeDemoPlace(tmpdir());
@@ -89,7 +90,7 @@ async function demo(cli: Cli): Promise<number> {
     cli.output.remark('The demo has ended, and its fleet with it; nothing is left behind.');
     return exitCodeOfSignal(error.signal);
   } finally {
-    for (const close of closers.reverse()) await close().catch(() => undefined);
+    await closeAll(closers, 2 * CLOSE_GRACE_MS, (problem) => log.logger.debug(problem));
     interruption.dispose();
   }
 }

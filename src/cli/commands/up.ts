@@ -5,6 +5,7 @@ import { EXIT, HostevacError } from '../../domain/errors.ts';
 import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
 import type { Cli, Run } from '../cli.ts';
+import { type Closer, closeAll } from '../closers.ts';
 import { type Health, serveHealth } from '../health.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { upOptions } from '../options.ts';
@@ -14,6 +15,8 @@ import { startCrew } from './crew.ts';
 
 /** Enough to write down where everything stands; nobody waits longer than this for Ctrl-C. */
 export const CLOSE_GRACE_MS = 8_000;
+/** For each thing that is closed: the grace, and a little for Redis to answer. */
+export const CLOSE_LIMIT_MS = CLOSE_GRACE_MS + 2_000;
 /** A health check that takes longer is an answer, too. */
 const HEALTH_TIMEOUT_MS = 2_000;
 
@@ -50,7 +53,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
   let producer: Producer | null = null;
   // The port first: of two that start at once, one must not have begun anything.
   const server = await serveHealth(port, () => healthOf(producer, phase));
-  const closers: (() => Promise<void>)[] = [() => server.close()];
+  const closers: Closer[] = [() => server.close()];
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
@@ -68,7 +71,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
     cli.output.remark('Stopping. Running migrations go on and are adopted at the next start. Again: at once.');
     return EXIT.done;
   } finally {
-    for (const close of closers.reverse()) await close();
+    await closeAll(closers, CLOSE_LIMIT_MS, (problem) => logger.warn(problem));
     interruption.dispose();
   }
 }

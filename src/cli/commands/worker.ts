@@ -2,13 +2,14 @@
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import type { Cli, Run } from '../cli.ts';
+import { type Closer, closeAll } from '../closers.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { workerOptions } from '../options.ts';
 import { openRedisSource } from '../session.ts';
 import { catchInterrupt } from '../signals.ts';
 import { printable } from '../text.ts';
 import { startCrew } from './crew.ts';
-import { aborted, CLOSE_GRACE_MS } from './up.ts';
+import { aborted, CLOSE_GRACE_MS, CLOSE_LIMIT_MS } from './up.ts';
 
 interface WorkerFlags {
   readonly hosts?: string;
@@ -44,7 +45,7 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
   const { hosts, operations } = workerOptions(options, fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
-  const closers: (() => Promise<void>)[] = [];
+  const closers: Closer[] = [];
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
@@ -57,7 +58,7 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
     cli.output.remark('Stopping. Running migrations go on and are adopted by the next worker. Again: at once.');
     return EXIT.done;
   } finally {
-    for (const close of closers.reverse()) await close();
+    await closeAll(closers, CLOSE_LIMIT_MS, (problem) => logger.warn(problem));
     interruption.dispose();
   }
 }

@@ -24,7 +24,7 @@ export interface FollowOptions {
 }
 
 /** Real time, ms. */
-export interface FollowTimes {
+interface FollowTimes {
   readonly poll: number;
   readonly workerCheck: number;
   readonly retry: number;

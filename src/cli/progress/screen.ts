@@ -127,7 +127,7 @@ const PERCENT_COLUMNS = ' 100%'.length;
 /** Room for `p12  share 100%  eta 1m30s  38.2MiB/s` when there is any to spare. */
 const DETAIL_COLUMNS = 39;
 
-export function layOut(rows: readonly VmRow[], columns: number): Layout {
+function layOut(rows: readonly VmRow[], columns: number): Layout {
   const longest = (texts: readonly string[]): number =>
     texts.reduce((max, text) => Math.max(max, displayWidth(text)), 0);
   const names = longest(rows.map((row) => printable(row.vm)));
@@ -147,7 +147,7 @@ export function layOut(rows: readonly VmRow[], columns: number): Layout {
 }
 
 /** One VM in one line, exactly as laid out, never wider than `columns`. */
-export function vmLine(row: VmRow, layout: Layout, columns: number, paint: Paint): string {
+function vmLine(row: VmRow, layout: Layout, columns: number, paint: Paint): string {
   const spans: Span[] = [{ text: pad(printable(row.vm), layout.vm) }];
   if (layout.destination > 0) {
     const destination = row.destination === null ? '' : ` -> ${printable(row.destination)}`;
