@@ -65,7 +65,7 @@ export function isRedisAway(error: unknown): boolean {
 }
 
 /** `redisAway` for a connection that failed, anything else as it is. */
-export function redisError(redis: Redis, error: unknown): unknown {
+function redisError(redis: Redis, error: unknown): unknown {
   if (error instanceof HostevacError || !isRedisAway(error)) return error;
   return redisAway(redisAddress(redis.options), error instanceof Error ? error.message : String(error));
 }
