@@ -2,7 +2,7 @@
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { createProducer } from '../queue/create-producer.ts';
-import type { HostStatus, Producer } from '../queue/producer.ts';
+import type { HostStatus, OperationHandle, Producer } from '../queue/producer.ts';
 import { connectionSource, type RedisSource } from '../runtime/redis-connection.ts';
 import { stateDir } from '../runtime/state-dir.ts';
 import type { Cli } from './cli.ts';
@@ -59,6 +59,18 @@ export async function withSession<T>(
     return await use(session);
   } finally {
     await session.close();
+  }
+}
+
+/** Throws `unknownOperation`; where no fleet file says whose operations are meant, the message says where was looked. */
+export async function findOperation(producer: Producer, id: string, fleet: Fleet | null): Promise<OperationHandle> {
+  try {
+    return await producer.operation(id);
+  } catch (error) {
+    if (fleet !== null || !(error instanceof HostevacError) || error.code !== 'unknownOperation') throw error;
+    const hint =
+      'no fleet file is here, so the fleet "default" was looked through; name yours with --fleet FILE or HOSTEVAC_FLEET';
+    throw new HostevacError('unknownOperation', `${error.message} (${hint})`, { cause: error });
   }
 }
 

@@ -143,6 +143,14 @@ const TABLE: readonly Row[] = [
     says: ['ev-1'],
   },
   {
+    what: 'an operation, watched from where no fleet file is',
+    args: ['watch', 'ev-1'],
+    directory: 'empty',
+    code: 2,
+    error: 'unknownOperation',
+    says: ['ev-1', '--fleet'],
+  },
+  {
     what: 'an unknown operation, cancelled',
     args: ['cancel', 'ev-1'],
     code: 2,

@@ -66,6 +66,15 @@ describe('the summary', () => {
     expect(lines.join('\n')).toContain('hostevac status op-1');
   });
 
+  it('a VM that failed for good is counted once', () => {
+    const partial = result({
+      state: 'partial',
+      moves: [moved('web-1'), moved('db-1', { state: 'failed' }), moved('db-2', { state: 'failed' })],
+      blocked: [{ vm: 'db-1', reason: 'every host was tried' }],
+    });
+    expect(sentence(partial, options)).toContain('1 VM moved in 41s, 1 could not be, 1 failed;');
+  });
+
   it('each state has its sentence', () => {
     const none = result({ state: 'blocked', moves: [], blocked: [{ vm: 'a', reason: 'pinned' }] });
     expect(sentence(none, options)).toBe('node-a could not be emptied: 1 could not be');

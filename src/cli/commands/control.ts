@@ -5,7 +5,7 @@ import type { ControlOutcome, Producer } from '../../queue/producer.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { requireHosts } from '../hosts.ts';
-import { withSession } from '../session.ts';
+import { findOperation, withSession } from '../session.ts';
 import { printable } from '../text.ts';
 
 interface ControlText {
@@ -69,8 +69,9 @@ function describe(command: Command, { description, notes, examples }: ControlTex
 type Handle = Awaited<ReturnType<Producer['operation']>>;
 
 function onOperation(cli: Cli, id: string, act: (handle: Handle) => Promise<ControlOutcome>): Promise<number> {
-  return withSession(cli, cli.findFleet(), async ({ producer }) => {
-    const outcome = await act(await producer.operation(id));
+  const fleet = cli.findFleet();
+  return withSession(cli, fleet, async ({ producer }) => {
+    const outcome = await act(await findOperation(producer, id, fleet));
     return report(cli, { operation: id }, outcome);
   });
 }

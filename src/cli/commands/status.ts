@@ -3,11 +3,12 @@ import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
-import { hostsIfKnown, withSession } from '../session.ts';
+import { findOperation, hostsIfKnown, withSession } from '../session.ts';
 import { detailLines, hostLines, operationLines } from '../status-text.ts';
 
 /** What fits a screen; `-o json` gives them all. */
 const OPERATIONS_SHOWN = 20;
+const NO_FLEET = 'No fleet file here, so no hosts are shown: name one with --fleet FILE or HOSTEVAC_FLEET.';
 const OPERATIONS_IN_JSON = 1_000;
 
 export function addStatus(program: Command, run: Run): void {
@@ -35,7 +36,8 @@ export function addStatus(program: Command, run: Run): void {
 }
 
 function overview(cli: Cli): Promise<number> {
-  return withSession(cli, cli.findFleet(), async ({ producer }) => {
+  const fleet = cli.findFleet();
+  return withSession(cli, fleet, async ({ producer }) => {
     const [hosts, operations, nowMs] = await Promise.all([
       hostsIfKnown(producer),
       producer.operations(cli.output.json ? OPERATIONS_IN_JSON : OPERATIONS_SHOWN),
@@ -45,7 +47,7 @@ function overview(cli: Cli): Promise<number> {
     const columns = cli.output.columns();
     const { paint } = cli.output;
     cli.output.lines([
-      ...hostLines(hosts, columns, paint),
+      ...(fleet === null ? [NO_FLEET] : hostLines(hosts, columns, paint)),
       '',
       ...operationLines(operations.slice(0, OPERATIONS_SHOWN), nowMs, columns, paint),
     ]);
@@ -54,8 +56,9 @@ function overview(cli: Cli): Promise<number> {
 }
 
 function details(cli: Cli, id: string): Promise<number> {
-  return withSession(cli, cli.findFleet(), async ({ producer }) => {
-    const handle = await producer.operation(id);
+  const fleet = cli.findFleet();
+  return withSession(cli, fleet, async ({ producer }) => {
+    const handle = await findOperation(producer, id, fleet);
     const [record, moves, hosts, nowMs] = await Promise.all([
       handle.record(),
       handle.moves(),

@@ -5,7 +5,7 @@ import { parseInput } from '../../domain/problems.ts';
 import { durationText } from '../../domain/units.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, WAITING_CODES } from '../help.ts';
-import { withSession } from '../session.ts';
+import { findOperation, withSession } from '../session.ts';
 import { watchToEnd } from './carry-out.ts';
 
 export function addWatch(program: Command, run: Run): void {
@@ -39,7 +39,7 @@ async function watch(cli: Cli, id: string, options: { readonly timeout?: string 
     cli,
     fleet,
     async ({ producer }) => {
-      const handle = await producer.operation(id);
+      const handle = await findOperation(producer, id, fleet);
       return watchToEnd({
         cli,
         producer,

@@ -60,10 +60,7 @@ export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint }):
     while (slots.length < lines.length) slots.push(bars.create(1, 0, { slot: slots.length }));
     while (slots.length > lines.length) {
       const slot = slots.pop();
-      if (slot === undefined) break;
-      bars.remove(slot);
-      // `remove` leaves the cursor one line below the display.
-      linesDown += 1;
+      if (slot !== undefined) bars.remove(slot);
     }
   };
 

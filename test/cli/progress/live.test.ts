@@ -124,6 +124,18 @@ describe('the live display on a terminal', () => {
     view.close();
   });
 
+  it('several events at once leave no rest of the display between them', () => {
+    const { terminal, view, frame } = open(100, 30);
+    view.snapshot(snapshot(['db-1', 'web-1']));
+    frame();
+    for (const short of ['1', '2', '3']) view.event(event(short), 0);
+    frame();
+    expect(terminal.screen().slice(0, 3)).toEqual(
+      ['1', '2', '3'].map((text) => expect.stringMatching(`done ${text}$`)),
+    );
+    view.close();
+  });
+
   it('leaves nothing of itself behind, and the cursor as it was', () => {
     const { terminal, view, frame } = open(100, 30);
     view.event(event('kept'), 0);
