@@ -124,8 +124,8 @@ export class EmbeddedWorld {
     } finally {
       // What a failed test leaves must not outlive it.
       for (const pid of this.servers()) process.kill(pid, 'SIGKILL');
+      rmSync(this.stateDir, { recursive: true, force: true });
     }
-    rmSync(this.stateDir, { recursive: true, force: true });
   }
 }
 
