@@ -21,6 +21,8 @@ export interface Output {
   result(value: unknown): void;
   /** A remark for people, on stderr; with `-o json` too. */
   remark(line: string): void;
+  /** Where remarks go from now on (above a live display); null: stderr again. */
+  redirectRemarks(sink: ((line: string) => void) | null): void;
   /** Aborts with an `Interrupted` when the reader of stdout has gone. */
   readonly readerGone: AbortSignal;
 }
@@ -36,6 +38,7 @@ export function openOutput(options: {
 }): Output {
   const { json, env, stdout, stderr } = options;
   const gone = new AbortController();
+  let remarkSink: ((line: string) => void) | null = null;
   stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
     gone.abort(new Interrupted('SIGPIPE'));
@@ -60,7 +63,11 @@ export function openOutput(options: {
       if (json) write(stdout, JSON.stringify(value));
     },
     remark(line) {
-      write(stderr, line);
+      if (remarkSink !== null) remarkSink(line);
+      else write(stderr, line);
+    },
+    redirectRemarks(sink) {
+      remarkSink = sink;
     },
     readerGone: gone.signal,
   };

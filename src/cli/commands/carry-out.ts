@@ -76,12 +76,15 @@ function viewFor({ cli, handle, log }: WatchOptions): ProgressView {
   const paint = cli.output.json ? cli.output.stderrPaint : cli.output.paint;
   if (stream.isTTY === true && cli.env['TERM'] !== 'dumb') {
     const view = liveView({ stream, paint });
-    if (cli.stderr.isTTY === true) log.redirect((line) => view.above(line));
+    const above = cli.stderr.isTTY === true ? (line: string) => view.above(line) : null;
+    log.redirect(above);
+    cli.output.redirectRemarks(above);
     return {
       ...view,
       close() {
         view.close();
         log.redirect(null);
+        cli.output.redirectRemarks(null);
       },
     };
   }
