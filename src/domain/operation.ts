@@ -113,6 +113,8 @@ export const moveRecordSchema = z.object({
   /** Why it ended, or what it waits for. */
   reason: reasonSchema.nullable(),
   queuedAtMs: z.number(),
+  /** Its place among all moves that wait for bandwidth; smaller first. */
+  order: z.number(),
   startedAtMs: z.number().nullable(),
   endedAtMs: z.number().nullable(),
   /** The last lease token that wrote this; a writer with a smaller one is refused. */

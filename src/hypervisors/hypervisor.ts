@@ -3,8 +3,9 @@
  * Every write carries the VM's fence; an adapter calls `assertHeld()` in the same tick as it writes.
  * Errors: `hostUnreachable` when the host does not answer, `hypervisorRefused` when it answers with an error.
  */
-import type { DriverName } from '../domain/fleet.ts';
+
 import type { Reason } from '../domain/errors.ts';
+import type { DriverName } from '../domain/fleet.ts';
 import type { Fence } from '../store/lease.ts';
 
 /** `incoming`: waits for a migration, its CPUs have never run. `postMigrate`: its memory has gone, its CPUs stand still. */

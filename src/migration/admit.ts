@@ -3,6 +3,7 @@ import type { Demand } from '../bandwidth/budget.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { downtimeLimit } from './downtime.ts';
 
 /**
  * A migration that gets less than this part of its path is better off waiting: N migrations at B/N each re-dirty N times
@@ -28,7 +29,7 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
     source: record.source,
     destination: record.destination,
     tier: ctx.tier,
-    order: record.queuedAtMs,
+    order: record.order,
     usefulBytesPerSec: Math.min(path, Math.max(path * USEFUL_PART, inTime)),
     maxBytesPerSec: path,
   };
@@ -90,7 +91,7 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
     await ctx.sourceHypervisor.startMigration(ctx.lease, {
       ...target,
       bandwidthBytesPerSec: grant.bytesPerSec,
-      downtimeLimitMs: ctx.policy.maxStallMs,
+      downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
     });
     await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec);
     return { cause: 'started' };

@@ -10,6 +10,7 @@ import type { MigrationSample } from '../hypervisors/hypervisor.ts';
 import { book, openAccount } from './accounting.ts';
 import { demandOf } from './admit.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { downtimeLimit } from './downtime.ts';
 
 /** One decision per second of fleet time, but in a fast simulation no more than 20 a real second. */
 const TICK_MS = 1_000;
@@ -21,7 +22,6 @@ const THROTTLE_VALID_MS = 1_800;
 /** A throttle in force is renewed when this much real time has passed since; several renewals fit its validity. */
 const THROTTLE_RENEW_MS = 500;
 const SWITCHOVER_LOOK_MS = 100;
-
 function tickMs(ctx: MigrationContext): number {
   return Math.max(TICK_MS, ctx.deps.clock.fleetMs(SHORTEST_TICK_REAL_MS));
 }
@@ -170,7 +170,7 @@ async function applyDecision(
   }
   applied.share = action.share;
   if (action.downtimeLimitMs !== applied.downtimeLimitMs) {
-    await ctx.sourceHypervisor.setDowntimeLimit(ctx.lease, source, vm, action.downtimeLimitMs);
+    await ctx.sourceHypervisor.setDowntimeLimit(ctx.lease, source, vm, downtimeLimit(action.downtimeLimitMs));
     applied.downtimeLimitMs = action.downtimeLimitMs;
   }
 }

@@ -5,6 +5,7 @@
 import { BUDGET_TOPIC } from '../bandwidth/budget.ts';
 import { HostevacError, type Reason, reasonOf } from '../domain/errors.ts';
 import { ENDED_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import { formatDuration } from '../domain/units.ts';
 import type { MoveJob, MoveTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { admitting, BREAKS, preparing } from './admit.ts';
@@ -208,7 +209,7 @@ function told(record: MoveRecord, to: MigrationStep, cause: Cause): string {
     case 'precopy':
       return cause === 'runningOurs' ? `${path}, a running migration was adopted` : `${path}, copying`;
     case 'done':
-      return `${path}, moved in ${Math.round(record.figures.totalMs)}ms, downtime ${Math.round(record.figures.downtimeMs)}ms`;
+      return `${path}, moved in ${formatDuration(record.figures.totalMs)}, downtime ${formatDuration(record.figures.downtimeMs)}`;
     default:
       return `${path}, ${to}`;
   }

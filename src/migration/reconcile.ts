@@ -155,7 +155,8 @@ async function discard(ctx: MigrationContext): Promise<void> {
   try {
     await ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm);
   } catch (error) {
-    if (!(error instanceof HostevacError) || !['hypervisorRefused', 'hostUnreachable'].includes(error.code)) throw error;
+    if (!(error instanceof HostevacError) || !['hypervisorRefused', 'hostUnreachable'].includes(error.code))
+      throw error;
   }
 }
 

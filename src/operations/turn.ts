@@ -377,6 +377,8 @@ class Turn {
       step: 'reconciling',
       reason: null,
       queuedAtMs: nowMs,
+      // Moves of one plan are queued within an instant; the number at the end of the id is their place in it.
+      order: nowMs + Number(id.split('-').at(-1)) / 1_000,
       startedAtMs: null,
       endedAtMs: null,
       token: 0,
