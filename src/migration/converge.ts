@@ -147,6 +147,8 @@ async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<void
   const { source, vm } = ctx.record;
   const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0));
   if (bytesPerSec === applied.grant || bytesPerSec <= 0) return;
+  // Unknown until it has been acknowledged: a write that failed may still have been carried out.
+  applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec);
   applied.grant = bytesPerSec;

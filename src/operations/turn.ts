@@ -10,8 +10,6 @@ import {
   type Control,
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
-  type MoveRecord,
-  NO_FIGURES,
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
@@ -24,6 +22,7 @@ import type { OperationDeps } from './deps.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
 import { endState } from './result.ts';
+import { closing, isSoon, newMove, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -223,6 +222,7 @@ class Turn {
     const { claims, clock, delivery, records } = this.#deps;
     const active = this.#record.tasks.filter(isActive);
     if (active.length === 0) return;
+    const nowMs = clock.now();
     const moves = await records.moves(active.map((task) => task.moveIds.at(-1) ?? ''));
     let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
     for (const [index, task] of active.entries()) {
@@ -236,7 +236,7 @@ class Turn {
           await this.#forgetMove(task, job.moveId);
           continue;
         }
-        await records.createMove(this.#newMove(task, job.moveId, destination, clock.now()));
+        await records.createMove(newMove(this.#record.id, task, { id: job.moveId, destination, nowMs }));
       }
       if (move === null || !(await delivery.hasMove(job))) await delivery.addMove(job);
     }
@@ -251,13 +251,7 @@ class Turn {
     });
   }
 
-  async #parkOrFinish(now: {
-    view: FleetView;
-    control: Control;
-    planned: Planned | null;
-    overdue: Reason | null;
-    found: 'found' | 'later';
-  }): Promise<OperationTurn> {
+  async #parkOrFinish(now: Standing & { readonly overdue: Reason | null }): Promise<OperationTurn> {
     const { control, planned, overdue } = now;
     const { tasks } = this.#record;
     const active = tasks.filter(isActive).length > 0;
@@ -268,48 +262,14 @@ class Turn {
       return { ended: true };
     }
     const state = control.pause && !stopping ? 'paused' : tasks.length > 0 ? 'running' : 'planning';
-    const waitingFor = this.#waitingFor(now);
+    const waitingFor = waits(this.#record, now);
     const movedOn = active || (planned?.assigned.length ?? 0) > 0;
     await this.#saveStanding({
       state,
       waitingFor,
       waitingSinceMs: movedOn || control.pause ? null : (this.#record.waitingSinceMs ?? this.#deps.clock.now()),
     });
-    return { ended: false, againInRealMs: this.#soon(now) ? SOON_MS : LOOK_AGAIN_MS };
-  }
-
-  /** True when all that is missing is an inventory that a living worker is about to publish. */
-  #soon({ view, planned, found }: { view: FleetView; planned: Planned | null; found: 'found' | 'later' }): boolean {
-    if ((planned?.outdated.length ?? 0) > 0) return true;
-    const source = this.#host === null ? undefined : view.hosts.get(this.#host);
-    return found === 'later' && source?.served === true && source.unusable === null;
-  }
-
-  #waitingFor({
-    view,
-    control,
-    planned,
-    found,
-  }: {
-    view: FleetView;
-    control: Control;
-    planned: Planned | null;
-    found: 'found' | 'later';
-  }): string[] {
-    const lines: string[] = [];
-    if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
-    const source = this.#host === null ? undefined : view.hosts.get(this.#host);
-    if (found === 'later' && source?.unusable != null) lines.push(source.unusable);
-    if (found === 'later' && this.#host === null) {
-      for (const host of view.hosts.values()) if (host.unusable !== null) lines.push(host.unusable);
-    }
-    for (const one of planned?.waiting ?? []) lines.push(one.why);
-    for (const task of this.#record.tasks.filter(isActive)) {
-      const host = view.hosts.get(task.source);
-      if (host !== undefined && !host.served)
-        lines.push(`hostUnreachable: ${host.unusable ?? `no worker serves ${host.host}`}`);
-    }
-    return [...new Set(lines)];
+    return { ended: false, againInRealMs: isSoon(this.#record, now) ? SOON_MS : LOOK_AGAIN_MS };
   }
 
   #outOfPatience(): boolean {
@@ -335,18 +295,8 @@ class Turn {
       await this.#deps.claims.cordon(this.#host, 'operator');
     await this.#deps.claims.releaseOperation(this.#record.id, this.#deps.clock.now());
     // Told before it is saved: who sees the end in the record will find the last event there too.
-    await this.#event(`operation.${state}`, this.#closing(reason));
+    await this.#event(`operation.${state}`, closing(this.#record, reason));
     await this.#save({ state, reason, endedAtMs: this.#deps.clock.now(), waitingFor: [], waitingSinceMs: null });
-  }
-
-  #closing(reason: Reason | null): string {
-    const { tasks } = this.#record;
-    const moved = tasks.filter((task) => task.state === 'done').length;
-    const what =
-      this.#host === null
-        ? `${moved} of ${tasks.length} VMs moved`
-        : `${moved} of ${tasks.length} VMs moved away from ${this.#host}`;
-    return reason === null ? what : `${what}; ${reason.message}`;
   }
 
   /** Saves only what changed, and tells watchers when what is waited for changed. */
@@ -362,32 +312,6 @@ class Turn {
 
   #jobOf(task: VmTask): MoveJob {
     return { moveId: task.moveIds.at(-1) ?? '', operationId: this.#record.id, source: task.source };
-  }
-
-  #newMove(task: VmTask, id: string, destination: string, nowMs: number): MoveRecord {
-    return {
-      id,
-      operationId: this.#record.id,
-      vm: task.vm,
-      uuid: null,
-      source: task.source,
-      destination,
-      attempt: task.moveIds.length,
-      state: 'queued',
-      step: 'reconciling',
-      reason: null,
-      queuedAtMs: nowMs,
-      // Moves of one plan are queued within an instant; the number at the end of the id is their place in it.
-      order: nowMs + Number(id.split('-').at(-1)) / 1_000,
-      startedAtMs: null,
-      endedAtMs: null,
-      token: 0,
-      migrateSent: false,
-      progress: null,
-      account: null,
-      figures: NO_FIGURES,
-      relaxed: [],
-    };
   }
 
   async #save(change: Partial<OperationRecord>): Promise<void> {

@@ -1,7 +1,7 @@
 /** The producer: checks and keeps requests, reads what became of them, sets flags. Carries nothing out itself. */
 import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { RealClock } from '../clock/real-clock.ts';
+import { AdoptedClock } from '../clock/adopted-clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import {
@@ -16,12 +16,11 @@ import { readFleet } from '../operations/fleet-view.ts';
 import { balance, evacuation, type Intake, type KnownNames, sentence, unknownName } from '../operations/intake.ts';
 import { preview } from '../operations/preview.ts';
 import { operationResult } from '../operations/result.ts';
-import { openRedis, type RedisTarget, redisTarget } from '../runtime/redis-connection.ts';
-import { fleetPrefix, type PublishedFleet, publishedFleetCell, Stores } from '../runtime/stores.ts';
+import { openRedis, redisTarget } from '../runtime/redis-connection.ts';
+import { fleetPrefix, type PublishedFleet, Stores } from '../runtime/stores.ts';
 import { isCordoned } from '../store/claims.ts';
 import type { StoredEvent } from '../store/event-log.ts';
 import { operationTopic } from '../store/records.ts';
-import { RedisCellStore } from '../store/redis-store.ts';
 import type {
   Acceptance,
   ControlOutcome,
@@ -44,16 +43,11 @@ export async function createProducer(options: ProducerOptions): Promise<Producer
   const redis = await openRedis(target, 'producer');
   try {
     const prefix = fleetPrefix(options.fleet?.name ?? options.fleetName ?? 'default');
-    const published = await publishedFleetCell(new RedisCellStore(redis, prefix)).read();
-    // Without the fleet's clock, times are left for the first worker to set.
-    const clock = published === null ? null : new RealClock({ speed: published.speed, originMs: published.originMs });
-    const stores = new Stores({
-      redis,
-      prefix,
-      clock: clock ?? new RealClock(),
-      openSubscriber: () => openRedis(target, 'subscriber'),
-    });
-    return new RedisProducer({ redis, target, stores, fleet: options.fleet ?? null, published });
+    const clock = new AdoptedClock();
+    const stores = new Stores({ redis, prefix, clock, openSubscriber: () => openRedis(target, 'subscriber') });
+    const producer = new RedisProducer({ redis, clock, stores, fleet: options.fleet ?? null });
+    await producer.learnFleet();
+    return producer;
   } catch (error) {
     redis.disconnect();
     throw error;
@@ -64,19 +58,23 @@ class RedisProducer implements Producer {
   readonly #redis: Redis;
   readonly #stores: Stores;
   readonly #fleet: Fleet | null;
-  readonly #published: PublishedFleet | null;
+  readonly #clock: AdoptedClock;
+  #published: PublishedFleet | null = null;
 
-  constructor(given: {
-    redis: Redis;
-    target: RedisTarget;
-    stores: Stores;
-    fleet: Fleet | null;
-    published: PublishedFleet | null;
-  }) {
+  constructor(given: { redis: Redis; clock: AdoptedClock; stores: Stores; fleet: Fleet | null }) {
     this.#redis = given.redis;
+    this.#clock = given.clock;
     this.#stores = given.stores;
     this.#fleet = given.fleet;
-    this.#published = given.published;
+  }
+
+  /** The fleet's names and time, once a worker has published them. Until then times are left for that worker to set. */
+  async learnFleet(): Promise<PublishedFleet | null> {
+    if (this.#published === null) {
+      this.#published = await this.#stores.publishedFleet.read();
+      if (this.#published !== null) this.#clock.adopt(this.#published);
+    }
+    return this.#published;
   }
 
   async evacuateNode(input: EvacuateNodeInput): Promise<OperationHandle> {
@@ -92,7 +90,7 @@ class RedisProducer implements Producer {
     const began = performance.now();
     for (;;) {
       const id = newId(kind);
-      const createdAtMs = this.#published === null ? 0 : this.#stores.clock.now();
+      const createdAtMs = (await this.learnFleet()) === null ? 0 : this.#clock.now();
       const creation = await this.#stores.records.create({ id, request, createdAtMs, idempotencyKey });
       if (creation.acceptance === 'joined' && (await this.#stores.records.control(creation.id)).cancel) {
         // It is on its way out; joining it would cancel this request too.
@@ -143,6 +141,7 @@ class RedisProducer implements Producer {
     const fleet = this.#fleet;
     if (fleet === null)
       throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
+    await this.learnFleet();
     const [view, claims, use] = await Promise.all([
       readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence }),
       this.#stores.claims.read(),
@@ -190,6 +189,7 @@ class RedisProducer implements Producer {
   }
 
   async now(): Promise<number> {
+    await this.learnFleet();
     return this.#stores.clock.now();
   }
 
@@ -204,7 +204,8 @@ class RedisProducer implements Producer {
   }
 
   async #names(): Promise<KnownNames> {
-    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? this.#published?.hosts ?? null;
+    const published = await this.learnFleet();
+    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
     if (hosts === null) return { hosts, vms: null };
     const inventories = await this.#stores.presence.inventories(hosts);
     const complete = inventories.every((inventory) => inventory !== null);

@@ -3,21 +3,23 @@
 import type { Logger } from 'pino';
 import { HostevacError } from '../domain/errors.ts';
 import { HEARTBEAT_EXPIRES_MS, type WorkerPresence } from '../store/presence.ts';
-import type { Stores } from './stores.ts';
+import type { PublishedFleet, Stores } from './stores.ts';
 
 const BEAT_MS = HEARTBEAT_EXPIRES_MS / 4;
 
 export class Heartbeat {
   readonly #stores: Stores;
   readonly #log: Logger;
+  readonly #fleet: PublishedFleet;
   readonly #stop = new AbortController();
   #presence: WorkerPresence;
   #beating: Promise<void> | null = null;
 
-  constructor(stores: Stores, log: Logger, self: { readonly id: string; readonly fleetHash: string }) {
+  constructor(stores: Stores, log: Logger, self: { readonly id: string; readonly fleet: PublishedFleet }) {
+    this.#fleet = self.fleet;
     this.#stores = stores;
     this.#log = log;
-    this.#presence = { id: self.id, pid: process.pid, hosts: [], operations: false, fleetHash: self.fleetHash };
+    this.#presence = { id: self.id, pid: process.pid, hosts: [], operations: false, fleetHash: self.fleet.hash };
   }
 
   /** Adds to what this process serves. Throws `fleetMismatch` when live workers have another fleet file. */
@@ -36,6 +38,7 @@ export class Heartbeat {
       operations: this.#presence.operations || (change.operations ?? false),
     };
     await this.#stores.presence.beat(this.#presence);
+    await this.#publishFleet();
     this.#beating ??= this.#beat();
   }
 
@@ -43,6 +46,15 @@ export class Heartbeat {
     this.#stop.abort();
     await this.#beating;
     await this.#stores.presence.leave(this.#presence.id);
+  }
+
+  /** For producers that have no fleet file. */
+  async #publishFleet(): Promise<void> {
+    await this.#stores.publishedFleet.update((known) =>
+      JSON.stringify(known) === JSON.stringify(this.#fleet)
+        ? { unchanged: true, result: undefined }
+        : { value: this.#fleet, result: undefined },
+    );
   }
 
   async #beat(): Promise<void> {

@@ -72,24 +72,17 @@ async function build(
 ): Promise<Site> {
   const prefix = fleetPrefix(fleet.name);
   const { speed } = fleet.simulation;
-  const originMs =
-    fleet.hosts.some((host) => host.driver === 'simulated') && speed !== 1 ? await simulationOrigin(redis, prefix) : 0;
+  const originMs = fleet.hosts.some((host) => host.driver === 'simulated') ? await simulationOrigin(redis, prefix) : 0;
   const clock = new RealClock({ speed, originMs });
   const stores = new Stores({ redis, prefix, clock, openSubscriber });
   const hash = fleetHash(fleet);
   const simulated = new SimulatedFleet({ fleet, log: new RedisSimulationLog({ redis, prefix, fleet }) });
   const hypervisor = new SimulatedHypervisor(simulated);
   const throttle = new SimulatedThrottle(simulated, clock);
-  const heartbeat = new Heartbeat(stores, log, { id: thisProcess().id, fleetHash: hash });
+  const hosts = fleet.hosts.map((host) => host.name);
+  const heartbeat = new Heartbeat(stores, log, { id: thisProcess().id, fleet: { hash, speed, originMs, hosts } });
   // Refuses, before anything is served, to work on a simulation that another fleet file began.
   await simulated.view();
-  const hosts = fleet.hosts.map((host) => host.name);
-  await stores.publishedFleet.update((known) => {
-    const value = { hash, speed, originMs, hosts };
-    return JSON.stringify(known) === JSON.stringify(value)
-      ? { unchanged: true, result: undefined }
-      : { value, result: undefined };
-  });
   const served = (host: string): void => {
     if (hostOf(fleet, host) === undefined)
       throw new HostevacError('unknownHost', `The fleet file has no host ${JSON.stringify(host)}`);

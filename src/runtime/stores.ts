@@ -59,7 +59,7 @@ export class Stores {
     this.events = new RedisEventLog(redis, this.wakeups, prefix, real);
     this.leases = new RedisLeases({ redis, prefix, owner: thisProcess(), isDead: isDeadHere, clock: real });
     this.delivery = new BullMqDelivery({ prefix, redis });
-    this.publishedFleet = publishedFleetCell(this.cells);
+    this.publishedFleet = new Cell(this.cells, 'fleet', publishedFleetSchema.nullable(), null);
   }
 
   budget(fleet: Fleet): CellBudget {
@@ -70,8 +70,4 @@ export class Stores {
     await this.delivery.close();
     await this.wakeups.close();
   }
-}
-
-export function publishedFleetCell(cells: RedisCellStore): Cell<PublishedFleet | null> {
-  return new Cell(cells, 'fleet', publishedFleetSchema.nullable(), null);
 }

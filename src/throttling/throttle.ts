@@ -2,8 +2,9 @@
  * The port to CPU throttling, from outside the guest. A share is of what the guest *demands*. A throttle that is not
  * renewed within `validForMs` (real time) lifts itself, whatever became of the worker.
  */
-import type { Fence } from '../store/lease.ts';
+
 import type { Reason } from '../domain/errors.ts';
+import type { Fence } from '../store/lease.ts';
 
 export interface ThrottleTarget {
   readonly host: string;

@@ -1,0 +1,26 @@
+/** The public library: ask for evacuations and rebalances, follow them, and see what they came to. */
+export { ERROR_CATALOGUE, type ErrorCode, HostevacError, type Problem, type Reason } from './domain/errors.ts';
+export type { Fleet } from './domain/fleet.ts';
+export { parseFleet } from './domain/fleet-file.ts';
+export type {
+  MoveRecord,
+  MoveResult,
+  MoveState,
+  OperationEvent,
+  OperationRecord,
+  OperationResult,
+  OperationState,
+} from './domain/operation.ts';
+export { POLICY_PRESETS, type Policy, type PolicyInput } from './domain/policy.ts';
+export type { EvacuateNodeInput, LoadBalanceInput } from './domain/request.ts';
+export { createProducer } from './queue/create-producer.ts';
+export type {
+  Acceptance,
+  ControlOutcome,
+  HostStatus,
+  OperationHandle,
+  PlanPreview,
+  Producer,
+  ProducerOptions,
+} from './queue/producer.ts';
+export type { StoredEvent } from './store/event-log.ts';

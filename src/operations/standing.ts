@@ -1,0 +1,86 @@
+/**
+ * Where an operation stands between two turns: what it waits for, whether that comes at once, how it is summed up, what a
+ * move looks like before anybody has begun it. Pure; the turn (turn.ts) decides what to do.
+ */
+import type { Reason } from '../domain/errors.ts';
+import { type Control, type MoveRecord, NO_FIGURES, type OperationRecord, type VmTask } from '../domain/operation.ts';
+import { isActive } from './collect.ts';
+import type { FleetView } from './fleet-view.ts';
+import type { Planned } from './plan.ts';
+
+/** What a turn has learned. */
+export interface Standing {
+  readonly view: FleetView;
+  readonly control: Control;
+  /** null: nothing was to be planned, or nothing may be. */
+  readonly planned: Planned | null;
+  /** `later`: what there is to do cannot be seen yet. */
+  readonly found: 'found' | 'later';
+}
+
+/** What is waited for, one line each. */
+export function waits(record: OperationRecord, { view, control, planned, found }: Standing): string[] {
+  const lines: string[] = [];
+  if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
+  if (found === 'later') lines.push(...unseen(record, view));
+  for (const one of planned?.waiting ?? []) lines.push(one.why);
+  for (const task of record.tasks.filter(isActive)) {
+    const host = view.hosts.get(task.source);
+    if (host !== undefined && !host.served) {
+      lines.push(`hostUnreachable: ${host.unusable ?? `no worker serves ${host.host}`}`);
+    }
+  }
+  return [...new Set(lines)];
+}
+
+function unseen({ request }: OperationRecord, view: FleetView): string[] {
+  const hosts = [...view.hosts.values()].filter(({ host }) => request.kind === 'loadBalance' || host === request.host);
+  return hosts.flatMap(({ unusable }) => unusable ?? []);
+}
+
+/** True when all that is missing is an inventory that a living worker is about to publish. */
+export function isSoon({ request }: OperationRecord, { view, planned, found }: Standing): boolean {
+  if ((planned?.outdated.length ?? 0) > 0) return true;
+  const source = request.kind === 'evacuateNode' ? view.hosts.get(request.host) : undefined;
+  return found === 'later' && source?.served === true && source.unusable === null;
+}
+
+/** The operation's last words. */
+export function closing({ tasks, request }: OperationRecord, reason: Reason | null): string {
+  const moved = tasks.filter((task) => task.state === 'done').length;
+  const away = request.kind === 'evacuateNode' ? ` away from ${request.host}` : '';
+  const what = `${moved} of ${tasks.length} VMs moved${away}`;
+  return reason === null ? what : `${what}; ${reason.message}`;
+}
+
+/** A move that nobody has begun. */
+export function newMove(
+  operationId: string,
+  task: VmTask,
+  move: { readonly id: string; readonly destination: string; readonly nowMs: number },
+): MoveRecord {
+  const { id, destination, nowMs } = move;
+  return {
+    id,
+    operationId,
+    vm: task.vm,
+    uuid: null,
+    source: task.source,
+    destination,
+    attempt: task.moveIds.length,
+    state: 'queued',
+    step: 'reconciling',
+    reason: null,
+    queuedAtMs: nowMs,
+    // Moves of one plan are queued within an instant; the number at the end of the id is their place in it.
+    order: nowMs + Number(id.split('-').at(-1)) / 1_000,
+    startedAtMs: null,
+    endedAtMs: null,
+    token: 0,
+    migrateSent: false,
+    progress: null,
+    account: null,
+    figures: NO_FIGURES,
+    relaxed: [],
+  };
+}
