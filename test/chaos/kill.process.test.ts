@@ -1,0 +1,94 @@
+/**
+ * `up` and all it started die at a random moment in the middle of an evacuation; started again, it ends as if nothing
+ * had been. HOSTEVAC_KILL_ROUNDS says how often (default 5), HOSTEVAC_KILL_SEED repeats the moments of a run.
+ */
+import { expect, it } from 'vitest';
+import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
+import { until } from '../support/condition.ts';
+import { expectCleanEnd } from './aftermath.ts';
+import { fleetText, Place } from './place.ts';
+
+const ROUNDS = Number(process.env['HOSTEVAC_KILL_ROUNDS'] ?? 5);
+const SEED = Number(process.env['HOSTEVAC_KILL_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const AT_ONCE = 2;
+/** About how long the evacuation takes when it is left alone (real ms), from the request on. */
+const EVACUATION_MS = 9_000;
+
+const VMS = Array.from({ length: 12 }, (_, index) => `vm-${index + 1}`);
+// 12 x 6 GiB at 1 GiB/s: 72 s of the fleet's time in which bytes flow.
+const FLEET = fleetText({
+  speed: 10,
+  bandwidth: '1GiB/s',
+  memory: '80GiB',
+  hosts: {
+    'node-a': VMS.map((name) => ({ name, memory: '6GiB' })),
+    'node-b': [],
+    'node-c': [{ name: 'other', memory: '4GiB' }],
+    'node-d': [],
+  },
+});
+
+/** Numbers in [0, 1) that depend on the seed only (mulberry32). */
+function numbersFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+async function round(killAfterMs: number): Promise<'in the middle' | 'too late'> {
+  const place = new Place(FLEET);
+  try {
+    const killed = await place.startUp();
+    const id = await place.evacuate('node-a');
+    await abortableSleep(killAfterMs);
+    const before = await place.eyes();
+    const early = await before.operation(id);
+    await before.close();
+    killed.signalGroup('SIGKILL');
+    await killed.ended;
+    await until(() => place.running().length === 0, 5_000, 'all that was killed is gone');
+
+    const up = await place.startUp();
+    const ended = await place.run('watch', id, '--timeout', '60s');
+    expect(ended.code, ended.stdout + ended.stderr).toBe(0);
+    const eyes = await place.eyes();
+    expect((await eyes.operation(id)).tasks.map(({ vm }) => vm).sort()).toEqual([...VMS].sort());
+    await expectCleanEnd(eyes, id);
+    const state = await eyes.view();
+    expect(VMS.filter((vm) => state.starts[vm] !== 1)).toEqual([]);
+    expect(Object.keys(state.hosts['node-a']?.copies ?? {})).toEqual([]);
+    await eyes.close();
+
+    up.child.kill('SIGTERM');
+    expect((await up.ended).code).toBe(0);
+    await until(() => place.running().length === 0, 5_000, 'nothing of ours is left');
+    return early.endedAtMs === null ? 'in the middle' : 'too late';
+  } catch (error) {
+    const what = error instanceof Error ? error.message : error;
+    throw new Error(`killed after ${killAfterMs} ms, seed ${SEED}: ${what}\n${place.said()}`, { cause: error });
+  } finally {
+    await place.close();
+  }
+}
+
+it(
+  `up is killed with all its processes ${ROUNDS} times, and every VM ends exactly once at its destination`,
+  async () => {
+    console.log(`HOSTEVAC_KILL_SEED=${SEED}`);
+    const random = numbersFrom(SEED);
+    const moments = Array.from({ length: ROUNDS }, () => Math.round(random() * EVACUATION_MS * 0.85));
+    const outcomes: string[] = [];
+    const left = [...moments];
+    const lane = async (): Promise<void> => {
+      for (let moment = left.shift(); moment !== undefined; moment = left.shift()) outcomes.push(await round(moment));
+    };
+    const lanes = await Promise.allSettled(Array.from({ length: AT_ONCE }, lane));
+    for (const one of lanes) if (one.status === 'rejected') throw one.reason;
+    expect(outcomes).toEqual(moments.map(() => 'in the middle'));
+  },
+  60_000 + ROUNDS * 40_000,
+);
