@@ -26,9 +26,11 @@ export class Eyes {
   readonly stores: Stores;
   readonly budget: CellBudget;
   readonly #redis: Redis;
+  readonly #prefix: string;
 
-  private constructor(redis: Redis, stores: Stores, fleet: SimulatedFleet, budget: CellBudget) {
+  private constructor(redis: Redis, prefix: string, stores: Stores, fleet: SimulatedFleet, budget: CellBudget) {
     this.#redis = redis;
+    this.#prefix = prefix;
     this.stores = stores;
     this.fleet = fleet;
     this.budget = budget;
@@ -42,7 +44,13 @@ export class Eyes {
     const openSubscriber = (): Promise<Redis> => openRedis(target, 'subscriber');
     const stores = new Stores({ redis, prefix, clock: new RealClock(), openSubscriber });
     const fleet = new SimulatedFleet({ fleet: spec, log: new RedisSimulationLog({ redis, prefix, fleet: spec }) });
-    return new Eyes(redis, stores, fleet, stores.budget(spec));
+    return new Eyes(redis, prefix, stores, fleet, stores.budget(spec));
+  }
+
+  /** Pid of the process that holds the VM's lease, without asking for it ourselves; null: nobody does. */
+  async driverOf(vm: string): Promise<number | null> {
+    const owner = await this.#redis.hget(`${this.#prefix}:lease:vm:${vm}`, 'owner');
+    return owner === null ? null : z.object({ pid: z.number() }).parse(JSON.parse(owner)).pid;
   }
 
   view(): Promise<State> {

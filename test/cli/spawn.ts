@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { until } from '../support/condition.ts';
 
 /** `npm run build` makes it; HOSTEVAC_TEST_CLI names another one (an installed package). */
-const PROGRAM =
+export const PROGRAM =
   process.env['HOSTEVAC_TEST_CLI'] ?? fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
 
 export interface Ended {
