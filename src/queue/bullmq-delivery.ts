@@ -81,7 +81,7 @@ export class BullMqDelivery implements Delivery {
 
   async removeMove(job: MoveJob): Promise<boolean> {
     const found = await Job.fromId(this.#queue(moveQueueName(job.source)), job.moveId);
-    if (found === undefined || (await found.isActive())) return false;
+    if (found === undefined || !UNBEGUN_STATES.has(await found.getState())) return false;
     return found.remove().then(
       () => true,
       // A worker took it between the two calls: it is locked now.
@@ -129,6 +129,7 @@ export class BullMqDelivery implements Delivery {
   }
 }
 
+const UNBEGUN_STATES: ReadonlySet<string> = new Set(['waiting', 'delayed', 'prioritized']);
 const PENDING_STATES: ReadonlySet<string> = new Set([
   'waiting',
   'active',
