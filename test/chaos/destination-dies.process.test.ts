@@ -5,13 +5,13 @@ import { expectCleanEnd } from './aftermath.ts';
 import { fleetText, Place } from './place.ts';
 
 const VMS = ['vm-1', 'vm-2', 'vm-3', 'vm-4'];
-// Two lanes of 128 MiB/s: each VM copies for 32 s of the fleet's time, 8 s of ours.
+// Two lanes of 128 MiB/s: each VM copies for 24 s of the fleet's time, 6 s of ours.
 const FLEET = fleetText({
   speed: 4,
   bandwidth: '256MiB/s',
   memory: '64GiB',
   hosts: {
-    'node-a': VMS.map((name) => ({ name, memory: '4GiB' })),
+    'node-a': VMS.map((name) => ({ name, memory: '3GiB' })),
     'node-b': [],
     'node-c': [],
     'node-d': [],
