@@ -6,6 +6,7 @@
  */
 import { DelayedError, Job, Queue, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { settledWithin } from '../clock/abortable-sleep.ts';
 import { encodeName } from '../domain/names.ts';
 import type {
   Consumer,
@@ -28,6 +29,10 @@ const KEEP_ENDED = { age: 86_400, count: 1_000 };
 const CONCURRENCY = 250;
 /** A processor that threw is given its job again after this (real ms). */
 const AFTER_FAULT_MS = 2_000;
+/** Long enough that a closing worker does not fetch again what it has just handed on (real ms). */
+const HANDED_ON_MS = 500;
+/** BullMQ's own closing may wait for a connection that is gone. */
+const FORCED_CLOSE_MS = 2_000;
 
 export interface QueueTimes {
   /** A worker that has not renewed for this long has lost its job. */
@@ -202,7 +207,8 @@ export class BullMqConsumers implements DeliveryConsumers {
       async (job, token) => {
         let park: { readonly parkMs: number } | null;
         try {
-          park = await work(job, stopping.signal);
+          // A closing worker may still be handed a job (BullMQ fetches once more when its wait is cut): it goes to the next.
+          park = stopping.signal.aborted ? { parkMs: HANDED_ON_MS } : await work(job, stopping.signal);
         } catch (error) {
           if (error instanceof UnrecoverableError) throw error;
           onError(error, String(job.id));
@@ -216,19 +222,22 @@ export class BullMqConsumers implements DeliveryConsumers {
     );
     worker.on('error', (error) => onError(error, null));
     await worker.waitUntilReady();
+    let closing: Promise<void> | null = null;
+    const close = async (graceRealMs: number): Promise<void> => {
+      // Takes no new jobs from here on; what runs is told to stop.
+      const closed = worker.pause(true).then(() => worker.close());
+      stopping.abort();
+      if ((await settledWithin(closed, graceRealMs)) === undefined) {
+        // Left active: its lock runs out and the queue delivers it again.
+        closed.catch((error: unknown) => onError(error, null));
+        await settledWithin(worker.close(true), FORCED_CLOSE_MS);
+      }
+      redis.disconnect();
+    };
     return {
-      close: async (graceRealMs) => {
-        const paused = worker.pause(true);
-        stopping.abort();
-        await paused;
-        const closed = worker.close().then(() => true);
-        let timer: NodeJS.Timeout | undefined;
-        const late = new Promise<false>((resolve) => {
-          timer = setTimeout(() => resolve(false), graceRealMs);
-        });
-        if (!(await Promise.race([closed, late]))) await worker.close(true);
-        clearTimeout(timer);
-        redis.disconnect();
+      close: (graceRealMs) => {
+        closing ??= close(graceRealMs);
+        return closing;
       },
     };
   }
