@@ -1,5 +1,6 @@
 /** What the plan of a request would be now: the same planner on the same facts, nothing claimed. */
 
+import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import type { VmTask } from '../domain/operation.ts';
 import type { OperationRequest } from '../domain/request.ts';
@@ -17,6 +18,7 @@ export interface Preview {
   readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
 }
 
+/** Throws `hostUnreachable` when what is on the host to empty cannot be seen: an unseen host is not an empty one. */
 export function preview(fleet: Fleet, view: FleetView, claims: ClaimsState, request: OperationRequest): Preview {
   const tasks = previewTasks(view, request);
   const seen = withoutChanges(claims);
@@ -37,8 +39,12 @@ export function preview(fleet: Fleet, view: FleetView, claims: ClaimsState, requ
 
 function previewTasks(view: FleetView, request: OperationRequest): VmTask[] {
   if (request.kind === 'loadBalance') return tasksOfMoves(request, view);
-  const inventory = view.hosts.get(request.host)?.inventory;
-  return inventory == null ? [] : withFound([], inventory);
+  const host = view.hosts.get(request.host);
+  if (host?.inventory == null || host.unusable !== null) {
+    const why = host?.unusable ?? `the fleet file has no host ${request.host}`;
+    throw new HostevacError('hostUnreachable', `Nobody can see what is on ${request.host} now: ${why}`);
+  }
+  return withFound([], host.inventory);
 }
 
 /** A preview need not wait for inventories younger than the last change: it promises nothing. */

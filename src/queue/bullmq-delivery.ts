@@ -29,6 +29,8 @@ const KEEP_ENDED = { age: 86_400, count: 1_000 };
 const CONCURRENCY = 250;
 /** A processor that threw is given its job again after this (real ms). */
 const AFTER_FAULT_MS = 2_000;
+/** Between two looks at whether the jobs of an ended operation's moves have ended too (real ms). */
+const CHILDREN_END_MS = 500;
 /** Long enough that a closing worker does not fetch again what it has just handed on (real ms). */
 const HANDED_ON_MS = 500;
 /** BullMQ's own closing may wait for a connection that is gone. */
@@ -171,7 +173,10 @@ export class BullMqConsumers implements DeliveryConsumers {
   async consumeOperations(handler: OperationHandler): Promise<Consumer> {
     return this.#consume(OPERATIONS, async (job, signal) => {
       const turn: OperationTurn = await handler(String(job.id), signal);
-      return turn.ended ? null : { parkMs: turn.againInRealMs };
+      if (!turn.ended) return { parkMs: turn.againInRealMs };
+      // A move is recorded as ended a moment before its job is; BullMQ fails a parent that completes in between.
+      const { unprocessed = 0 } = await job.getDependenciesCount({ unprocessed: true });
+      return unprocessed > 0 ? { parkMs: CHILDREN_END_MS } : null;
     });
   }
 
