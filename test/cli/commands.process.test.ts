@@ -181,6 +181,31 @@ describe('the small commands', () => {
   });
 });
 
+describe('what cannot be done', () => {
+  it('a destination that is too small is told with figures, and nothing moves', async () => {
+    const small = smallFleet().replace(/(- name: node-b[^-]*?memory: )64GiB/, '$14GiB');
+    await writeFile(join(home, 'fleet.yaml'), small);
+    await startUp();
+    const ended = await run('balance', '--move', 'db-1=node-b', '--wait');
+    expect(ended.code).toBe(4);
+    expect(ended.stdout + ended.stderr).toMatch(/db-1.*8GiB.*node-b/);
+    const { hosts } = z
+      .object({ hosts: z.array(z.object({ host: z.string(), runningVms: z.number() })) })
+      .parse(JSON.parse((await run('status', '-o', 'json')).stdout));
+    expect(hosts.map(({ host, runningVms }) => [host, runningVms])).toEqual([
+      ['node-a', 3],
+      ['node-b', 0],
+      ['node-c', 1],
+    ]);
+  });
+
+  it('a dry run of a host that nobody serves says so: an unseen host is not an empty one', async () => {
+    const ended = await run('evacuate', 'node-a', '--dry-run');
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(/Nobody can see what is on node-a now.*hostevac worker --hosts node-a/);
+  });
+});
+
 describe('up', () => {
   it('is healthy, ends when asked, and leaves no process behind', async () => {
     const { up, url } = await startUp();
