@@ -2,6 +2,7 @@
  * The port to the shared bandwidth budget. Bytes count against a host's egress and another's ingress from the moment
  * they are granted until the hypervisor is known to use less: a grant counts as `max(granted, in force)`.
  */
+import type { Fence } from '../store/lease.ts';
 
 export type Tier = 'evacuation' | 'rebalance';
 
@@ -33,13 +34,14 @@ export interface HostUse {
   readonly ingress: { readonly capacity: number; readonly counted: number };
 }
 
+/** With a `fence`, a write is made only while the lease is held: a process that comes back late changes nothing. */
 export interface Budget {
   /** Enters the demand, or renews it, and says what it may use now. Once started, never below what is in force without an ack. */
-  request(demand: Demand): Promise<Grant>;
+  request(demand: Demand, fence?: Fence): Promise<Grant>;
   /** The hypervisor now uses at most this; only then may what was freed go to others. */
-  inForce(migrationId: string, bytesPerSec: number): Promise<void>;
+  inForce(migrationId: string, bytesPerSec: number, fence?: Fence): Promise<void>;
   /** The migration is known to have ended (or never to have begun). Harmless twice. */
-  release(migrationId: string): Promise<void>;
+  release(migrationId: string, fence?: Fence): Promise<void>;
   use(): Promise<readonly HostUse[]>;
 }
 

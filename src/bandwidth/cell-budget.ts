@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
+import type { Fence } from '../store/lease.ts';
 import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
 import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse } from './budget.ts';
 import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
@@ -56,7 +57,7 @@ export class CellBudget implements Budget {
   }
 
   /** Throws `unknownHost` when an end is not in the fleet. Nothing is written when nothing changes. */
-  async request(demand: Demand): Promise<Grant> {
+  async request(demand: Demand, fence?: Fence): Promise<Grant> {
     for (const host of [demand.source, demand.destination]) {
       if (!Object.hasOwn(this.#network.capacities, host)) {
         const message = `${demand.vm}: the fleet has no host ${host}; there is no bandwidth to grant`;
@@ -64,6 +65,7 @@ export class CellBudget implements Budget {
       }
     }
     return this.#cell.update((state) => {
+      fence?.assertHeld();
       const { migrationId } = demand;
       const entry = renewed(state.entries[migrationId], demand, this.#carried(demand));
       const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
@@ -80,8 +82,9 @@ export class CellBudget implements Budget {
    * Callers say this after each change of the hypervisor's limit, in the order in which they made them: what is said
    * replaces what was known.
    */
-  async inForce(migrationId: string, bytesPerSec: number): Promise<void> {
+  async inForce(migrationId: string, bytesPerSec: number, fence?: Fence): Promise<void> {
     await this.#cell.update((state) => {
+      fence?.assertHeld();
       const entry = state.entries[migrationId];
       if (entry === undefined) return { unchanged: true, result: undefined };
       const inForce = Math.min(Math.max(0, Math.ceil(bytesPerSec)), MOST_BYTES_PER_SEC);
@@ -90,8 +93,9 @@ export class CellBudget implements Budget {
     });
   }
 
-  async release(migrationId: string): Promise<void> {
+  async release(migrationId: string, fence?: Fence): Promise<void> {
     await this.#cell.update((state) => {
+      fence?.assertHeld();
       const { [migrationId]: gone, ...entries } = state.entries;
       if (gone === undefined) return { unchanged: true, result: undefined };
       return changeTo(state, this.#settled({ ...state, entries }), undefined);

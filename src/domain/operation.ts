@@ -166,8 +166,9 @@ export const operationRecordSchema = z.object({
   reason: reasonSchema.nullable(),
   /** What it waits for now, one line each. */
   waitingFor: z.array(z.string()),
-  /** Since when nothing at all has moved on (fleet time); null: something did in the last round. */
+  /** Since when hosts that must be seen could not be (fleet time), and when that was last so; null: they can. */
   waitingSinceMs: z.number().nullable(),
+  waitingSeenMs: z.number().nullable(),
   /** The last lease token that wrote this. */
   token: z.number(),
 });

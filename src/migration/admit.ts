@@ -56,11 +56,11 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
     if (ctx.overdue())
       return refused('deadlineExceeded', `${vm}: the operation's deadline passed before its turn came`);
     if (control.pause) {
-      await ctx.deps.budget.release(ctx.budgetId);
+      await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       await waitFor(ctx, 'paused; `hostevac resume` lets it go on');
       continue;
     }
-    const grant = await ctx.deps.budget.request(demand);
+    const grant = await ctx.deps.budget.request(demand, ctx.lease);
     if (grant.bytesPerSec > 0) {
       await ctx.save({ reason: null });
       return { cause: 'granted' };
@@ -82,7 +82,7 @@ function refused(code: 'sourceDied' | 'hypervisorRefused' | 'deadlineExceeded', 
 export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   const { id, vm, source, destination } = ctx.record;
   const target = { vm, source, destination, migrationId: id };
-  const grant = await ctx.deps.budget.request(demandOf(ctx, 0));
+  const grant = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   try {
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
@@ -93,7 +93,7 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
       bandwidthBytesPerSec: grant.bytesPerSec,
       downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
     });
-    await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec);
+    await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec, ctx.lease);
     return { cause: 'started' };
   } catch (error) {
     if (error instanceof HostevacError && BREAKS.has(error.code)) return { cause: 'broken', reason: error.toReason() };

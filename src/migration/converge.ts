@@ -145,12 +145,12 @@ interface Applied {
 /** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
 async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<void> {
   const { source, vm } = ctx.record;
-  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0));
+  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   if (bytesPerSec === applied.grant || bytesPerSec <= 0) return;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
-  await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec);
+  await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
 }
 

@@ -162,7 +162,7 @@ async function enter(
   if (to === 'halted') await freeIfNothingMoves(ctx);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
-  if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId);
+  if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const shown = SHOWN_AS[to];
   const over = FINAL_STEPS.has(to);
   await ctx.save({
@@ -181,7 +181,7 @@ async function enter(
  */
 async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause): Promise<void> {
   if (cause !== 'shutdown' || !ctx.lease.held()) return;
-  if (from === 'admitting') await ctx.deps.budget.release(ctx.budgetId);
+  if (from === 'admitting') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const { source, vm } = ctx.record;
   if (ctx.record.figures.minShare < 1) await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
   await ctx.event(
@@ -194,7 +194,7 @@ async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause)
 async function freeIfNothingMoves(ctx: MigrationContext): Promise<void> {
   const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm).catch(() => undefined);
   if (sample === null || (sample !== undefined && ['completed', 'failed', 'cancelled'].includes(sample.status))) {
-    await ctx.deps.budget.release(ctx.budgetId);
+    await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   }
 }
 

@@ -41,7 +41,9 @@ async function look(ctx: MigrationContext): Promise<Looked> {
     seen(ctx.sourceHypervisor.look(source, vm)),
     seen(ctx.destinationHypervisor.look(destination, vm)),
   ]);
-  return { ...assess(ctx.record, atSource, atDestination), source: atSource, destination: atDestination };
+  // At the first look nobody has noted the uuid yet; then the source's copy says which VM is meant.
+  const uuid = ctx.record.uuid ?? (atSource?.present ? atSource.uuid : null);
+  return { ...assess({ ...ctx.record, uuid }, atSource, atDestination), source: atSource, destination: atDestination };
 }
 
 /** How long a verdict must last before it is believed, fleet ms; 0 for one that is not named. */
@@ -76,7 +78,7 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
       return { cause: 'unreachable', reason };
     case 'refused':
       // The truth has been seen: what an earlier attempt of ours held is free, unless something foreign is using it.
-      if (reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId);
+      if (reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       return { cause: 'refused', reason };
     case 'contradiction':
       return { cause: 'contradiction', reason };
@@ -84,7 +86,7 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
       ctx.ending = (await ctx.control()).cancel ? 'cancel' : 'start';
       return { cause: 'leftovers', reason };
     case 'neverStarted': {
-      await ctx.deps.budget.release(ctx.budgetId);
+      await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       const control = await ctx.control();
       return control.cancel
         ? { cause: 'cancel', reason: because('cancelled', `${ctx.record.vm}: cancelled before it began`) }
@@ -106,7 +108,7 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
   if (looked.source?.present) await ctx.sourceHypervisor.retire(ctx.lease, source, vm);
-  await ctx.deps.budget.release(ctx.budgetId);
+  await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   await ctx.save({
     figures: closeAccount(ctx.record.account, figures, {
       totalMs: startedAtMs === null ? 0 : endedAtMs - startedAtMs,
@@ -133,6 +135,12 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     if (before.verdict === 'refused' && before.reason.code === 'sourceDied') {
       return { cause: 'contradiction', reason: before.reason };
     }
+    if (before.verdict === 'refused' && before.reason.code !== 'destinationDied') {
+      // What is there now is not ours (another's migration, another VM of that name): it is left alone.
+      await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+      if (before.reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
+      return { cause: 'cleanAfterFailure', reason: before.reason };
+    }
     await ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm);
     await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
     // Looked at again: the migration may have finished while the order to end it was on its way.
@@ -140,7 +148,7 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     const after = await look(ctx);
     // `refused` here is a destination that does not answer: nothing can be left on it that we could see or remove.
     if (after.verdict === 'neverStarted' || (after.verdict === 'refused' && after.reason.code === 'destinationDied')) {
-      await ctx.deps.budget.release(ctx.budgetId);
+      await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       await ctx.deps.hostsChanged([source, destination]);
       return { cause: CLEANED[ctx.ending], ...(ctx.record.reason === null ? {} : { reason: ctx.record.reason }) };
     }

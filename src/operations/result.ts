@@ -1,4 +1,5 @@
 /** What an operation came to: the result that users and tools read. Pure. */
+import type { Reason } from '../domain/errors.ts';
 import {
   type MoveRecord,
   type MoveResult,
@@ -12,10 +13,32 @@ import {
 /** How an operation whose tasks have all ended is called. */
 export function endState(tasks: readonly VmTask[]): OperationState {
   const moved = tasks.filter((task) => task.state === 'done').length;
-  const left = tasks.filter((task) => task.state === 'failed' || task.state === 'blocked');
+  // Anything that is neither where it should be nor called off is left, also what nobody has come to yet.
+  const left = tasks.filter((task) => task.state !== 'done' && task.state !== 'cancelled');
   if (left.length === 0) return 'done';
   if (moved > 0) return 'partial';
   return left.every((task) => task.state === 'blocked') ? 'blocked' : 'failed';
+}
+
+/**
+ * State and reason of an operation that ends now. `overdue`: its deadline passed; `unseen`: what is (still) to be moved could not
+ * be seen, so nothing may be called done.
+ */
+export function outcome(
+  { tasks }: Pick<OperationRecord, 'tasks'>,
+  why: { readonly cancelled: boolean; readonly overdue: Reason | null; readonly unseen: Reason | null },
+): { readonly state: OperationState; readonly reason: Reason | null } {
+  const loudest = tasks.find((task) => task.reason?.code === 'vmDoubled' || task.reason?.code === 'vmMissing')?.reason;
+  const unfinished = tasks.length === 0 || tasks.some((task) => task.state !== 'done');
+  if (why.cancelled && unfinished) {
+    return { state: 'cancelled', reason: loudest ?? { code: 'cancelled', message: 'cancelled' } };
+  }
+  const ended = endState(tasks);
+  if (ended === 'done' && why.unseen !== null) {
+    const moved = tasks.some((task) => task.state === 'done');
+    return { state: moved ? 'partial' : 'failed', reason: why.overdue ?? why.unseen };
+  }
+  return { state: ended, reason: loudest ?? (ended === 'done' ? null : (why.overdue ?? why.unseen)) };
 }
 
 /** The last migration of a task is its story; earlier attempts count in `attempts`. */

@@ -21,7 +21,7 @@ import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
-import { endState } from './result.ts';
+import { outcome } from './result.ts';
 import { closing, isSoon, newMove, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
@@ -30,13 +30,21 @@ const LOOK_AGAIN_MS = 1_000;
 const SOON_MS = 50;
 /** Hosts that nobody can see are waited for this long (real ms) before the VMs that need them are given up. */
 const PATIENCE_REAL_MS = 30_000;
+/** A turn this long ago (real ms) was another process's, or before a long sleep: waiting starts anew. */
+const LOOKED_WITHIN_REAL_MS = 5_000;
+const UNSEEN: Reason = { code: 'hostUnreachable', message: 'what there is to move could not be seen' };
 
 export async function operationTurn(deps: OperationDeps, id: string): Promise<OperationTurn> {
   const lease = await deps.leases.acquire(`operation:${id}`);
   if (!isLease(lease)) return { ended: false, againInRealMs: LOOK_AGAIN_MS };
   try {
     const record = await deps.records.operation(id);
-    if (record === null || ENDED_OPERATION_STATES.has(record.state)) return { ended: true };
+    if (record !== null && ENDED_OPERATION_STATES.has(record.state)) {
+      // A process that died between the record's last write and this one left it among the active ones.
+      await deps.records.retire(id);
+      return { ended: true };
+    }
+    if (record === null) return { ended: true };
     return await new Turn(deps, lease, record).take();
   } finally {
     await lease.release();
@@ -63,11 +71,10 @@ class Turn {
     const control = await this.#deps.records.control(this.#record.id);
     await this.#collect();
     const overdue = this.#overdue();
-    if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
     const view = await readFleet(this.#deps);
     const found = await this.#find(view, control);
-    const planned =
-      found === 'later' || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
+    if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
+    const planned = control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
     await this.#dispatch();
     return this.#parkOrFinish({ view, control, planned, overdue, found });
   }
@@ -254,56 +261,75 @@ class Turn {
   async #parkOrFinish(now: Standing & { readonly overdue: Reason | null }): Promise<OperationTurn> {
     const { control, planned, overdue } = now;
     const { tasks } = this.#record;
-    const active = tasks.filter(isActive).length > 0;
+    const active = tasks.some(isActive);
     const stopping = control.cancel || overdue !== null;
-    const open = active || (!stopping && (tasks.some(isPending) || now.found === 'later'));
-    if (!open) {
-      await this.#finish(control, overdue);
+    const unseen = now.found === 'later' ? this.#unreachable(now.view) : null;
+    const hopeful = now.found === 'later' && (unseen === null || !this.#outOfPatience());
+    if (!active && (stopping || !(tasks.some(isPending) || hopeful))) {
+      await this.#finish(control, { overdue, unseen: now.found === 'later' ? (unseen ?? UNSEEN) : null });
       return { ended: true };
     }
-    const state = control.pause && !stopping ? 'paused' : tasks.length > 0 ? 'running' : 'planning';
-    const waitingFor = waits(this.#record, now);
-    const movedOn = active || (planned?.assigned.length ?? 0) > 0;
+    const onInventory = now.found === 'later' || (planned?.waiting.some((one) => one.onInventory) ?? false);
     await this.#saveStanding({
-      state,
-      waitingFor,
-      waitingSinceMs: movedOn || control.pause ? null : (this.#record.waitingSinceMs ?? this.#deps.clock.now()),
+      state: control.pause && !stopping ? 'paused' : tasks.length > 0 ? 'running' : 'planning',
+      waitingFor: waits(this.#record, now),
+      ...this.#patience(onInventory && !active && !control.pause),
     });
     return { ended: false, againInRealMs: isSoon(this.#record, now) ? SOON_MS : LOOK_AGAIN_MS };
   }
 
-  #outOfPatience(): boolean {
-    const since = this.#record.waitingSinceMs;
-    return since !== null && this.#deps.clock.now() - since >= this.#deps.clock.fleetMs(PATIENCE_REAL_MS);
+  /** Why the evacuated host itself does not answer its worker; null: it does, or nobody asks it (then a worker is awaited). */
+  #unreachable(view: FleetView): Reason | null {
+    const message = this.#host === null ? null : (view.hosts.get(this.#host)?.inventory?.unreachable ?? null);
+    return message === null ? null : { code: 'hostUnreachable', message };
   }
 
-  async #finish(control: Control, overdue: Reason | null): Promise<void> {
-    const { tasks } = this.#record;
-    const unfinished = tasks.some((task) => task.state !== 'done');
-    const loudest = tasks.find((task) => task.reason?.code === 'vmDoubled' || task.reason?.code === 'vmMissing');
-    const ended = endState(tasks);
-    const state = control.cancel && (unfinished || tasks.length === 0) ? 'cancelled' : ended;
-    const reason =
-      loudest?.reason ??
-      (control.cancel && unfinished
-        ? { code: 'cancelled' as const, message: 'cancelled' }
-        : state === 'done'
-          ? null
-          : overdue);
+  /** Patience is for time in which we looked and could not see: not for other waits, nor while no turn was taken. */
+  #patience(blind: boolean): Pick<OperationRecord, 'waitingSinceMs' | 'waitingSeenMs'> {
+    if (!blind) return { waitingSinceMs: null, waitingSeenMs: null };
+    const now = this.#deps.clock.now();
+    const { waitingSinceMs, waitingSeenMs } = this.#record;
+    const looked = waitingSeenMs !== null && now - waitingSeenMs < this.#deps.clock.fleetMs(LOOKED_WITHIN_REAL_MS);
+    return { waitingSinceMs: looked ? (waitingSinceMs ?? now) : now, waitingSeenMs: now };
+  }
+
+  #outOfPatience(): boolean {
+    const { waitingSinceMs, waitingSeenMs } = this.#record;
+    const { clock } = this.#deps;
+    if (waitingSinceMs === null || waitingSeenMs === null) return false;
+    const looked = clock.now() - waitingSeenMs < clock.fleetMs(LOOKED_WITHIN_REAL_MS);
+    return looked && waitingSeenMs - waitingSinceMs >= clock.fleetMs(PATIENCE_REAL_MS);
+  }
+
+  async #finish(
+    control: Control,
+    why: { readonly overdue: Reason | null; readonly unseen: Reason | null },
+  ): Promise<void> {
+    const { state, reason } = outcome(this.#record, { cancelled: control.cancel, ...why });
     // A drained host stays cordoned, or it would fill again before its maintenance; an evacuation that moved nothing gives it back.
-    if (this.#host !== null && (state === 'done' || state === 'partial'))
+    if (this.#host !== null && (state === 'done' || state === 'partial')) {
       await this.#deps.claims.cordon(this.#host, 'operator');
+    }
     await this.#deps.claims.releaseOperation(this.#record.id, this.#deps.clock.now());
     // Told before it is saved: who sees the end in the record will find the last event there too.
     await this.#event(`operation.${state}`, closing(this.#record, reason));
-    await this.#save({ state, reason, endedAtMs: this.#deps.clock.now(), waitingFor: [], waitingSinceMs: null });
+    await this.#save({
+      state,
+      reason,
+      endedAtMs: this.#deps.clock.now(),
+      waitingFor: [],
+      waitingSinceMs: null,
+      waitingSeenMs: null,
+    });
   }
 
   /** Saves only what changed, and tells watchers when what is waited for changed. */
-  async #saveStanding(standing: Pick<OperationRecord, 'state' | 'waitingFor' | 'waitingSinceMs'>): Promise<void> {
-    const { state, waitingFor, waitingSinceMs } = this.#record;
+  async #saveStanding(
+    standing: Pick<OperationRecord, 'state' | 'waitingFor' | 'waitingSinceMs' | 'waitingSeenMs'>,
+  ): Promise<void> {
+    const { state, waitingFor, waitingSeenMs } = this.#record;
     const waits = JSON.stringify(waitingFor) !== JSON.stringify(standing.waitingFor);
-    if (!waits && state === standing.state && waitingSinceMs === standing.waitingSinceMs) return;
+    if (!waits && state === standing.state && waitingSeenMs === standing.waitingSeenMs) return;
     await this.#save(standing);
     if (state !== standing.state)
       await this.#event(`operation.${standing.state}`, standing.waitingFor[0] ?? standing.state);
@@ -332,5 +358,5 @@ class Turn {
 }
 
 function toReason(why: string | undefined): Reason | undefined {
-  return why === undefined ? undefined : { code: 'noDestination', message: why };
+  return why === undefined ? undefined : { code: 'hostUnreachable', message: why };
 }

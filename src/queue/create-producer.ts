@@ -92,6 +92,14 @@ class RedisProducer implements Producer {
       const id = newId(kind);
       const createdAtMs = (await this.learnFleet()) === null ? 0 : this.#clock.now();
       const creation = await this.#stores.records.create({ id, request, createdAtMs, idempotencyKey });
+      if (creation.acceptance === 'joined') {
+        const joined = await this.#stores.records.operation(creation.id);
+        if (joined !== null && ENDED_OPERATION_STATES.has(joined.state)) {
+          // It ended this instant, or its process died at its very end: this request is a new one.
+          await this.#stores.records.retire(creation.id);
+          continue;
+        }
+      }
       if (creation.acceptance === 'joined' && (await this.#stores.records.control(creation.id)).cancel) {
         // It is on its way out; joining it would cancel this request too.
         if (performance.now() - began > ENDING_PATIENCE_MS) {
@@ -208,7 +216,7 @@ class RedisProducer implements Producer {
     const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
     if (hosts === null) return { hosts, vms: null };
     const inventories = await this.#stores.presence.inventories(hosts);
-    const complete = inventories.every((inventory) => inventory !== null);
+    const complete = inventories.every((inventory) => inventory !== null && inventory.unreachable === null);
     return {
       hosts,
       vms: complete ? inventories.flatMap((inventory) => inventory?.vms.map((vm) => vm.name) ?? []) : null,

@@ -27,6 +27,12 @@ export class InventoryPublisher {
     const { signal } = this.#stop;
     const listener = await stores.wakeups.listen(INVENTORY_TOPIC);
     const last = new Map<string, PublishedInventory['vms']>();
+    try {
+      // What a predecessor saw is the last that is known of a host that does not answer.
+      for (const known of await stores.presence.inventories(hosts)) if (known !== null) last.set(known.host, known.vms);
+    } catch (error) {
+      log.warn({ err: error }, 'earlier inventories not read');
+    }
     while (!signal.aborted) {
       for (const host of hosts) {
         try {

@@ -116,7 +116,7 @@ export class Records {
       refuseStale(fence, current, record.id);
       return { value: { ...record, token: fence.token }, result: undefined };
     });
-    if (ENDED_OPERATION_STATES.has(record.state)) await this.#retire(record.id);
+    if (ENDED_OPERATION_STATES.has(record.state)) await this.retire(record.id);
   }
 
   async moves(ids: readonly string[]): Promise<(MoveRecord | null)[]> {
@@ -167,12 +167,14 @@ export class Records {
     });
   }
 
-  async #retire(id: string): Promise<void> {
+  /** Takes an ended operation out of the active ones and lets its flags expire. Harmless twice. */
+  async retire(id: string): Promise<void> {
     await this.#index.update((index) => {
       if (index.active[id] === undefined) return { unchanged: true, result: undefined };
       const { [id]: _ended, ...active } = index.active;
       return { value: { ...index, active, ended: [...index.ended, id].slice(-KEEP_ENDED_COUNT) }, result: undefined };
     });
+    await this.#controlCell(id, true).update((value) => ({ value, result: undefined }));
   }
 
   #operationCell(id: string): Cell<OperationRecord | null> {
@@ -189,10 +191,11 @@ export class Records {
     });
   }
 
-  #controlCell(operationId: string): Cell<Control> {
+  #controlCell(operationId: string, ended = false): Cell<Control> {
     return new Cell(this.#store, `control:${operationId}`, controlSchema, NO_CONTROL, {
       topic: operationTopic(operationId),
-      expireMs: () => 2 * KEEP_ENDED_MS,
+      // While it is active its flags stay: a paused operation must not go on by itself.
+      expireMs: () => (ended ? KEEP_ENDED_MS : undefined),
     });
   }
 }
@@ -210,6 +213,7 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     reason: null,
     waitingFor: [],
     waitingSinceMs: null,
+    waitingSeenMs: null,
     token: 0,
   };
 }

@@ -34,6 +34,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     reason: null,
     waitingFor: [],
     waitingSinceMs: null,
+    waitingSeenMs: null,
     token: 1,
     ...over,
   };

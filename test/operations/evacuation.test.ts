@@ -186,6 +186,42 @@ describe('an evacuation', () => {
   });
 });
 
+describe('an evacuation whose host cannot be seen', () => {
+  it('ends at its deadline as failed, never as done, when no worker came in time', async () => {
+    const world = new World({ hosts: [host('a', [vm('v1')]), host('b')] });
+    const id = await world.request(evacuate('a', {}, 60_000));
+    await world.clock.advance(120_000);
+    await world.crew();
+    const record = await world.ended(id);
+    expect(record).toMatchObject({ state: 'failed', reason: { code: 'deadlineExceeded' } });
+    expect((await world.claims.read()).cordons).toEqual({});
+    expect(await world.copies('v1')).toEqual(['a:running']);
+  });
+
+  it('ends with that as the reason when the host itself stays silent, and claims nothing about its VMs', async () => {
+    const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b')] });
+    await world.crew();
+    const id = await world.request(evacuate('a'));
+    await world.reaches(id, 'v1', 'precopy');
+    await world.simulated.inject({ kind: 'hostDies', host: 'a' });
+    const record = await world.ended(id, 1_200_000);
+    expect(record.state).toBe('failed');
+    expect(record.tasks[0]?.reason?.code).toBe('hostUnreachable');
+  });
+
+  it('does not lose patience over a time in which nobody looked', async () => {
+    const world = new World({ hosts: [host('a', [vm('v1')]), host('b')] });
+    const first = await world.crew({ hosts: [] });
+    const id = await world.request(evacuate('a'));
+    await world.clock.advance(5_000);
+    first.kill();
+    await world.clock.advance(600_000);
+    await world.crew();
+    world.delivery.deliverAgain('operations', id);
+    expect(await world.ended(id)).toMatchObject({ state: 'done' });
+  });
+});
+
 describe('two evacuations at once', () => {
   it('never overcommit a destination that fits only one of a pair; the other says why it is blocked', async () => {
     const world = new World({
