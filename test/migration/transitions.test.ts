@@ -294,6 +294,21 @@ describe('what contradicts itself', () => {
     expect((await told.world.hypervisor.sample('a', 'v1'))?.status).toBe('active');
   });
 
+  it("nor is somebody else's migration ended that began while our own attempt was cleaned up", async () => {
+    const told = await story((world) => ({
+      onEvent: async ({ kind, moveId }) => {
+        const move = await world().records.move(moveId ?? '');
+        const to = move?.destination === 'b' ? 'c' : 'b';
+        if (kind === 'move.cleaning') await inject(world(), { kind: 'foreignMigration', vm: 'v1', to });
+      },
+    }));
+    await told.world.reaches(told.id, 'v1', 'precopy');
+    await inject(told.world, { kind: 'hypervisorError', vm: 'v1' });
+    await told.world.clock.runUntil(() => causes(told.world).includes('cleaning cleanAfterFailure'), 60_000);
+    expect((await told.world.hypervisor.sample('a', 'v1'))?.status).toBe('active');
+    expect((await told.world.move(told.id, 'v1'))?.reason?.code).toBe('foreignMigration');
+  });
+
   it('a copy that vanished after the switchover is reported as missing', async () => {
     const told = await story((world) => ({
       onEvent: async ({ kind, moveId }) => {
