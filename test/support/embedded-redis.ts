@@ -1,6 +1,15 @@
 /** Real processes of the built program around one embedded Redis, each test with a state directory of its own. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -152,7 +161,9 @@ export function serversIn(dataDir: string): number[] {
 
 /** A server on this data without an owner. */
 export function startByHand(stateDir: string, socket: string): ChildProcess {
-  const server = ['redis-server', join(stateDir, 'redis.conf'), '--unixsocket', socket];
+  // Where only Debian's redis-tools are installed the program has another name; the state directory's link finds it.
+  const linked = join(stateDir, 'bin', 'redis-server');
+  const server = [existsSync(linked) ? linked : 'redis-server', join(stateDir, 'redis.conf'), '--unixsocket', socket];
   return spawn('flock', ['--nonblock', '--no-fork', join(stateDir, 'redis', 'lock'), ...server], { stdio: 'ignore' });
 }
 
