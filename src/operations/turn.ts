@@ -74,7 +74,9 @@ class Turn {
     const view = await readFleet(this.#deps);
     const found = await this.#find(view, control);
     if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
-    const planned = control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
+    // A host that no worker serves is waited for; one that does not answer its worker is planned on, to run out of patience.
+    const unserved = found === 'later' && this.#unreachable(view) === null;
+    const planned = unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
     await this.#dispatch();
     return this.#parkOrFinish({ view, control, planned, overdue, found });
   }
@@ -207,8 +209,7 @@ class Turn {
     const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
     if (changed) await this.#save({ tasks, ...(planned.assigned.length > 0 ? { round } : {}) });
     for (const task of tasks) {
-      const before = this.#record.tasks.find((one) => one.vm === task.vm);
-      if (blocked.has(task.vm) && before !== undefined && !isPending(before)) {
+      if (blocked.has(task.vm) && !isPending(task)) {
         await this.#event('move.blocked', `${task.vm}: ${task.reason?.message ?? 'blocked'}`, {
           vm: task.vm,
           id: null,
