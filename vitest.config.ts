@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
-// Two projects: "unit" needs nothing installed and runs in `npm run check`; "real" needs a Redis (one throwaway
-// instance per run, started by its global setup) and starts real processes of the built command line.
+// Three projects: "unit" needs nothing installed and runs in `npm run check`; "real" needs a Redis (one throwaway
+// instance per run, started by its global setup) and starts real processes of the built command line; "lab" runs real
+// QEMU guests and changes real cgroups, one file at a time, and says loudly what it had to skip.
 export default defineConfig({
   test: {
     projects: [
@@ -9,17 +10,27 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/**/*.redis.test.ts', 'test/**/*.process.test.ts'],
+          exclude: ['test/**/*.{redis,process,qemu,cgroup}.test.ts'],
           testTimeout: 20_000,
         },
       },
       {
         test: {
           name: 'real',
-          include: ['test/**/*.redis.test.ts', 'test/**/*.process.test.ts'],
+          include: ['test/**/*.{redis,process}.test.ts'],
           globalSetup: ['test/support/redis-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'lab',
+          include: ['test/**/*.{qemu,cgroup}.test.ts'],
+          globalSetup: ['test/support/redis-setup.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
           fileParallelism: false,
         },
       },

@@ -26,11 +26,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   const directory = mkdtempSync(join(tmpdir(), 'hostevac-test-'));
   const socketPath = join(directory, 'redis.sock');
+  // A run that is interrupted exits without its teardown.
+  const remove = (): void => rmSync(directory, { recursive: true, force: true });
+  process.once('exit', remove);
   let stop: () => Promise<void>;
   try {
     stop = await start(directory, socketPath);
   } catch (error) {
-    rmSync(directory, { recursive: true, force: true });
+    remove();
     // A build that silently tests less than it claims is worse than one that fails.
     if (process.env['CI'] !== undefined && process.env['CI'] !== '') throw error;
     const why = error instanceof Error ? error.message : String(error);
@@ -45,7 +48,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('testRedis', socketPath);
   return async () => {
     await stop();
-    rmSync(directory, { recursive: true, force: true });
+    remove();
   };
 }
 

@@ -27,7 +27,7 @@ import { operationTurn } from '../../src/operations/turn.ts';
 import type { Consumer } from '../../src/queue/delivery.ts';
 import { MemoryDelivery } from '../../src/queue/memory-delivery.ts';
 import { Claims } from '../../src/store/claims.ts';
-import type { LeaseOwner } from '../../src/store/lease.ts';
+import { isLease, type LeaseOwner, type Leases } from '../../src/store/lease.ts';
 import { MemoryLeases, MemoryLeaseTable } from '../../src/store/memory-leases.ts';
 import { MemoryCellStore, MemoryEventLog, MemoryWakeups } from '../../src/store/memory-store.ts';
 import { INVENTORY_TOPIC, Presence } from '../../src/store/presence.ts';
@@ -35,18 +35,15 @@ import { Records } from '../../src/store/records.ts';
 import type { Throttle } from '../../src/throttling/throttle.ts';
 
 export type FleetInput = z.input<typeof fleetSchema>;
-type VmInput = NonNullable<FleetInput['hosts'][number]['simulated']>['vms'][number];
+type HostInput = Extract<FleetInput['hosts'][number], { driver: 'simulated' }>;
+type VmInput = HostInput['simulated']['vms'][number];
 
 /** A quiet guest; override what the story is about. */
 export function vm(name: string, over: Partial<VmInput> = {}): VmInput {
   return { name, memory: '4GiB', cpus: 2, dirtyRate: '5MiB/s', workingSet: '64MiB', cpuUse: 0.3, ...over };
 }
 
-export function host(
-  name: string,
-  vms: VmInput[] = [],
-  over: Partial<FleetInput['hosts'][number]> = {},
-): FleetInput['hosts'][number] {
+export function host(name: string, vms: VmInput[] = [], over: Partial<HostInput> = {}): HostInput {
   return {
     name,
     driver: 'simulated',
@@ -84,6 +81,8 @@ export interface Crew {
   close(): Promise<void>;
   /** As kill -9 would: what it was doing never goes on, and others may know that it is dead. */
   kill(): void;
+  /** As SIGSTOP would: it does nothing any more, and nobody can know that. */
+  freeze(): void;
 }
 
 const PUBLISH_MS = 2_000;
@@ -103,7 +102,10 @@ export class World {
   readonly hypervisor: SimulatedHypervisor;
   readonly budget: CellBudget;
   readonly transitions: Transition[] = [];
+  /** Processes that a successor has ended. */
+  readonly endedProcesses: string[] = [];
   readonly #dead = new Set<string>();
+  readonly #frozen = new Set<string>();
   #processes = 0;
   #operations = 0;
 
@@ -125,10 +127,18 @@ export class World {
     const stopping = new AbortController();
     const hosts = options.hosts ?? this.fleet.hosts.map((one) => one.name);
     // A killed process never goes on: whatever it awaits stays pending for ever.
-    const mortal = <T extends object>(port: T): T => whileAlive(port, () => !this.#dead.has(owner.id));
-    const leases = mortal(
-      new MemoryLeases(this.clock, owner, { table: this.leaseTable, isDead: (other) => this.#dead.has(other.id) }),
-    );
+    const mortal = <T extends object>(port: T): T =>
+      whileAlive(port, () => !this.#dead.has(owner.id) && !this.#frozen.has(owner.id));
+    const held = new MemoryLeases(this.clock, owner, {
+      table: this.leaseTable,
+      isDead: (other) => this.#dead.has(other.id),
+    });
+    const leases = mortal<Leases>({
+      acquire: async (name) => {
+        const lease = await held.acquire(name);
+        return isLease(lease) ? mortal(lease) : lease;
+      },
+    });
     const hypervisor = mortal(options.hypervisor?.(this.hypervisor) ?? this.hypervisor);
     const simulatedThrottle: Throttle = new SimulatedThrottle(this.simulated, this.clock);
     const throttle = mortal(options.throttle?.(simulatedThrottle) ?? simulatedThrottle);
@@ -152,6 +162,11 @@ export class World {
       throttleOf: () => throttle,
       budget: this.budget,
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
+      endProcess: async (other) => {
+        this.endedProcesses.push(other.id);
+        this.#dead.add(other.id);
+        return true;
+      },
       wakeOperation: (id) => this.delivery.wakeOperation(id),
       hostsChanged: () => this.wakeups.wake(INVENTORY_TOPIC),
       onTransition: (transition) => {
@@ -187,6 +202,11 @@ export class World {
         await Promise.all(consumers.map((consumer) => consumer.close(5_000)));
         stopping.abort();
         await this.presence.leave(owner.id);
+      },
+      freeze: () => {
+        this.#frozen.add(owner.id);
+        stopping.abort();
+        for (const consumer of consumers) void consumer.close(0);
       },
       kill: () => {
         this.#dead.add(owner.id);
