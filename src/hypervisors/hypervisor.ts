@@ -36,6 +36,8 @@ export interface HostInventory {
 export type OutgoingStatus =
   | 'setup'
   | 'active'
+  /** The guest stands still and the hypervisor waits for `finishMigration`; every ms of it is downtime. */
+  | 'preSwitchover'
   /** The guest stands still, the last bytes are being sent. */
   | 'switchover'
   | 'completed'
@@ -46,7 +48,7 @@ export interface OutgoingMigration {
   readonly status: OutgoingStatus;
   /** Where to, when the hypervisor can tell. */
   readonly destination: string | null;
-  /** Our id for it, when the hypervisor can carry one. */
+  /** Our id for it; null: none of ours started it. Where the hypervisor cannot carry it the adapter keeps it beside the VM. */
   readonly migrationId: string | null;
 }
 
@@ -87,12 +89,24 @@ export interface MigrationTarget {
   readonly migrationId: string;
 }
 
+/**
+ * How a driver keeps a process out that no longer holds the VM's lease. `token`: what takes the write refuses a stale
+ * token. `process`: it cannot (a monitor socket takes no token), so an expired predecessor is ended before anybody acts.
+ */
+export type Fencing = 'token' | 'process';
+
 export interface Hypervisor {
   readonly driver: DriverName;
+  readonly fencing: Fencing;
   inventory(host: string): Promise<HostInventory>;
   look(host: string, vm: string): Promise<Sighting>;
   /** The outgoing migration's counters; null when the source knows of none. */
   sample(source: string, vm: string): Promise<MigrationSample | null>;
+  /**
+   * Resolves as soon as the hypervisor has said, since the last `sample` of this VM by this process, that its outgoing
+   * migration changed its status; and when `signal` aborts. Never rejects. Where there are no such events, only on abort.
+   */
+  statusChange(source: string, vm: string, signal: AbortSignal): Promise<void>;
   /** Starts the waiting copy at the destination. Doing it twice is harmless. */
   prepareDestination(fence: Fence, target: MigrationTarget): Promise<void>;
   /** Starts sending. Refused when the VM is already being migrated. */
@@ -102,10 +116,17 @@ export interface Hypervisor {
   ): Promise<void>;
   setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void>;
   setDowntimeLimit(fence: Fence, source: string, vm: string, ms: number): Promise<void>;
+  /** The last word: a migration that waits in `preSwitchover` goes on. Harmless when it does not wait. */
+  finishMigration(fence: Fence, source: string, vm: string): Promise<void>;
   /** Ends the outgoing migration; the VM goes on at its source. Harmless when there is none or it has completed. */
   cancelMigration(fence: Fence, source: string, vm: string): Promise<void>;
   /** Ends a copy whose CPUs never ran. Refuses (`hypervisorRefused`) any other; harmless when there is none. */
   discardIncoming(fence: Fence, destination: string, vm: string): Promise<void>;
+  /**
+   * The copy that runs here is the VM from now on: its definition stays when it stops. Comes before `retire`, so that
+   * there is a definition at every moment. Refuses a copy that is still `incoming`; harmless when done already.
+   */
+  keepDefinition(fence: Fence, destination: string, vm: string): Promise<void>;
   /** Removes what is left at the source of a VM that has moved. Refuses any copy but a `postMigrate` one. */
   retire(fence: Fence, source: string, vm: string): Promise<void>;
 }

@@ -7,7 +7,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
-import type { Hypervisor, MigrationSample, Sighting } from '../../src/hypervisors/hypervisor.ts';
+import type { Hypervisor, MigrationSample, Sighting, VmOnHost } from '../../src/hypervisors/hypervisor.ts';
 import type { Fence } from '../../src/store/lease.ts';
 
 export interface HypervisorHarness {
@@ -72,7 +72,8 @@ export function hypervisorBehaviour(name: string, open: () => Promise<Hypervisor
         expect(vm.demandCores).toBeLessThanOrEqual(vm.cpus);
       }
       expect(new Set(inventory.vms.map((vm) => vm.uuid)).size).toBe(3);
-      expect((await other.inventory('a')).vms).toEqual(inventory.vms);
+      const told = ({ name, uuid, memoryBytes }: VmOnHost) => [name, uuid, memoryBytes];
+      expect((await other.inventory('a')).vms.map(told)).toEqual(inventory.vms.map(told));
       expect((await one.inventory('b')).vms).toEqual([]);
     });
 
@@ -129,9 +130,9 @@ export function hypervisorBehaviour(name: string, open: () => Promise<Hypervisor
         expect(sample.pass).toBeGreaterThanOrEqual(last.pass);
         expect(sample.transferredBytes).toBeGreaterThanOrEqual(last.transferredBytes);
         last = sample;
-        return sample.pass >= 3;
+        // QEMU works its dirty rate out once a second, however many passes that is.
+        return sample.pass >= 3 && sample.dirtyRateBytesPerSec > 0;
       }, 60_000);
-      expect(last.dirtyRateBytesPerSec).toBeGreaterThan(0);
       expect(last.rateBytesPerSec).toBeLessThanOrEqual(limits.bandwidthBytesPerSec * 1.02);
     });
 

@@ -9,6 +9,7 @@ type WithoutToken<C> = C extends unknown ? Omit<C, 'token'> : never;
 
 export class SimulatedHypervisor implements Hypervisor {
   readonly driver = 'simulated';
+  readonly fencing = 'token';
   readonly #fleet: SimulatedFleet;
 
   constructor(fleet: SimulatedFleet) {
@@ -25,6 +26,14 @@ export class SimulatedHypervisor implements Hypervisor {
 
   async sample(source: string, vm: string): Promise<MigrationSample | null> {
     return sampleOf(await this.#fleet.view(), source, vm);
+  }
+
+  /** The simulated fleet sends no events; who drives a migration looks at it every tick. */
+  statusChange(_source: string, _vm: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
   }
 
   async prepareDestination(fence: Fence, { vm, source, destination, migrationId }: MigrationTarget): Promise<void> {
@@ -55,12 +64,22 @@ export class SimulatedHypervisor implements Hypervisor {
     return this.#write(fence, { kind: 'setDowntimeLimit', source, vm, downtimeLimitMs: ms });
   }
 
+  /** A simulated migration never waits before its switchover. */
+  async finishMigration(fence: Fence, _source: string, _vm: string): Promise<void> {
+    fence.assertHeld();
+  }
+
   async cancelMigration(fence: Fence, source: string, vm: string): Promise<void> {
     return this.#write(fence, { kind: 'cancelMigration', source, vm });
   }
 
   async discardIncoming(fence: Fence, destination: string, vm: string): Promise<void> {
     return this.#write(fence, { kind: 'discardIncoming', destination, vm });
+  }
+
+  /** A simulated VM's definition goes with it. */
+  async keepDefinition(fence: Fence, _destination: string, _vm: string): Promise<void> {
+    fence.assertHeld();
   }
 
   async retire(fence: Fence, source: string, vm: string): Promise<void> {

@@ -4,24 +4,17 @@
  *   precopy, pass by pass --(what is left fits the downtime limit)--> switchover --(all bytes sent)--> handover
  *      --> completed; from any stage: failed, cancelled
  *
- * Whether a command is allowed is `commands.ts`; what breaks is `faults.ts`. Pure.
+ * When a pass ends and what is left then is `passes.ts`; whether a command is allowed is `commands.ts`; what breaks is
+ * `faults.ts`. Pure.
  */
 import type { Reason } from '../../domain/errors.ts';
-import { demandMs, handoverMs, passJitter, phaseAt, uniqueDirtied } from './guest.ts';
+import { demandMs, handoverMs, passJitter, phaseAt } from './guest.ts';
 import type { Copy, EndedMigration, Migration, State } from './model.ts';
-import { LINK_TIMEOUT_MS, MAX_PASSES, OVERBOOKED_LENGTH, PAGE_BYTES } from './model.ts';
+import { LINK_TIMEOUT_MS, MAX_PASSES, OVERBOOKED_LENGTH } from './model.ts';
 import { fairRates, isCut, overbookedBy } from './network.ts';
+import { countedLeftBytes, countersAt, fittingBytes, newlyDirtyBytes, stageEndMs } from './passes.ts';
 import type { Draft } from './records.ts';
 import { copyOf, dropCopy, dropMigration, guestNamed, migrationFrom, own, putCopy, putMigration } from './records.ts';
-
-/** Bytes sent in this pass and unique bytes dirtied in it, at a time. */
-export function countersAt(migration: Migration, atMs: number): { sentBytes: number; dirtiedBytes: number } {
-  const ms = atMs - migration.atMs;
-  return {
-    sentBytes: Math.min(migration.passBytes, migration.sentBytes + (migration.rateBytesPerSec * ms) / 1_000),
-    dirtiedBytes: uniqueDirtied(migration.dirtiedBytes, migration.dirtySlopeBytesPerSec, migration.workingSetBytes, ms),
-  };
-}
 
 /** CPU time the copy's vCPUs have got by then, ms. */
 export function gotCpuMsAt(state: State, vm: string, copy: Copy, atMs: number): number {
@@ -52,23 +45,12 @@ function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migratio
   const { phase, endsAtMs } = phaseAt(guest, now);
   const runs = copy?.state === 'running' && !copy.still;
   const jitter = passJitter(draft.seed, migration.vm, migration.number, migration.pass);
-  const { sentBytes, dirtiedBytes } = countersAt(migration, now);
-  const leftBytes = migration.passBytes - sentBytes;
-  let stageEndsAtMs = migration.stageEndsAtMs;
-  if (isLost(migration)) stageEndsAtMs = null;
-  else if (migration.stage !== 'handover') {
-    if (leftBytes <= 0) stageEndsAtMs = now;
-    else stageEndsAtMs = rateBytesPerSec > 0 ? now + (leftBytes / rateBytesPerSec) * 1_000 : null;
-  }
+  const anchor = { ...migration, ...countersAt(migration, now), atMs: now, rateBytesPerSec };
   return {
-    ...migration,
-    atMs: now,
-    sentBytes,
-    dirtiedBytes,
-    rateBytesPerSec,
+    ...anchor,
+    stageEndsAtMs: isLost(migration) ? null : stageEndMs(anchor, guest),
     dirtySlopeBytesPerSec: runs ? phase.dirtyRateBytesPerSec * (copy?.share ?? 0) * jitter : 0,
     workingSetBytes: phase.workingSetBytes,
-    stageEndsAtMs,
     phaseEndsAtMs: runs ? endsAtMs : null,
   };
 }
@@ -163,7 +145,7 @@ export function changeBandwidth(draft: Draft, migration: Migration, bandwidthByt
 }
 
 export function changeDowntimeLimit(draft: Draft, migration: Migration, downtimeLimitMs: number): void {
-  putMigration(draft, { ...migration, downtimeLimitMs });
+  putMigration(draft, anchored(draft, { ...migration, downtimeLimitMs }));
 }
 
 function noteOverbooking(draft: Draft, migration: Migration): void {
@@ -196,39 +178,41 @@ function endStage(draft: Draft, migration: Migration): void {
   else endPass(draft, migration);
 }
 
-function passSent(draft: Draft, migration: Migration): Migration {
-  const { dirtiedBytes } = countersAt(migration, draft.nowMs);
-  return { ...migration, sentBytes: migration.passBytes, dirtiedBytes, atMs: draft.nowMs };
+/** Its counters as they are now. */
+function counted(draft: Draft, migration: Migration): Migration {
+  return { ...migration, ...countersAt(migration, draft.nowMs), atMs: draft.nowMs };
 }
 
 function beginHandover(draft: Draft, migration: Migration): void {
   const stageEndsAtMs = draft.nowMs + handoverMs(draft.seed, migration.vm, migration.number);
-  putMigration(draft, { ...passSent(draft, migration), stage: 'handover', stageEndsAtMs });
+  putMigration(draft, { ...counted(draft, migration), stage: 'handover', stageEndsAtMs });
   reshare(draft);
 }
 
-/** All of this pass is sent: what was dirtied meanwhile is the next pass, or fits the downtime limit and is the last. */
+/** What is left of this pass and what was dirtied meanwhile is the next pass, or fits the downtime limit and is the last. */
 function endPass(draft: Draft, ended: Migration): void {
   const now = draft.nowMs;
-  const migration = passSent(draft, ended);
+  const migration = counted(draft, ended);
   const passMs = now - migration.passStartedAtMs;
-  // Less than a page is not dirty.
-  const passBytes = migration.dirtiedBytes < PAGE_BYTES ? 0 : migration.dirtiedBytes;
+  const guest = guestNamed(draft, migration.vm);
+  const dirtyBytes = newlyDirtyBytes(migration, guest);
+  const passBytes = migration.passBytes - migration.sentBytes + dirtyBytes;
   const next: Migration = {
     ...migration,
     pass: migration.pass + 1,
     passStartedAtMs: now,
     passBytes,
-    sentBeforeBytes: migration.sentBeforeBytes + migration.passBytes,
-    lastDirtyRateBytesPerSec: passMs > 0 ? (migration.dirtiedBytes / passMs) * 1_000 : 0,
+    sentBeforeBytes: migration.sentBeforeBytes + migration.sentBytes,
+    lastDirtyRateBytesPerSec: passMs > 0 ? (dirtyBytes / passMs) * 1_000 : 0,
     sentBytes: 0,
     dirtiedBytes: 0,
   };
-  const rate = migration.rateBytesPerSec;
-  const fits = passBytes === 0 || (rate > 0 && (passBytes / rate) * 1_000 <= migration.downtimeLimitMs);
-  if (fits) {
+  // Rounding must not cost a pass.
+  if (countedLeftBytes(migration, guest) + dirtyBytes <= fittingBytes(migration) * (1 + 1e-9)) {
     putMigration(draft, { ...next, stage: 'switchover', switchoverAtMs: now });
     changeCopy(draft, migration.source, migration.vm, { still: true });
+    // The limit is off.
+    reshare(draft);
   } else if (next.pass <= MAX_PASSES) {
     putMigration(draft, anchored(draft, next));
   } else {

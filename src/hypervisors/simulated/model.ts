@@ -14,7 +14,7 @@ import { reasonSchema } from '../../domain/operation.ts';
 import { share } from '../../domain/units.ts';
 
 /** Raise it when the meaning of a stored state or command changes: a simulation kept by another version is refused. */
-export const MODEL_VERSION = 1;
+export const MODEL_VERSION = 2;
 
 /** The parts of a fleet file that a simulated fleet is made of. */
 export type SimulatedFleetSpec = Pick<Fleet, 'hosts' | 'links' | 'simulation'>;
@@ -23,8 +23,10 @@ export type SimulatedFleetSpec = Pick<Fleet, 'hosts' | 'links' | 'simulation'>;
 export const LINK_TIMEOUT_MS = 10_000;
 /** A source notices the death of its destination within this. */
 export const DEATH_NOTICED_MS = 1_000;
-/** Bounds the work of catching up with a migration that nobody ever ended; at 300 ms a pass it is 100 minutes. */
+/** Bounds the work of catching up with a migration that nobody ever ended; with the shortest passes it is 33 minutes. */
 export const MAX_PASSES = 20_000;
+/** QEMU's BUFFER_DELAY: what so much time may carry it sends at once, and then looks how it stands. */
+export const BURST_MS = 100;
 export const PAGE_BYTES = 4_096;
 /** Commands kept in `history`; tests read it, and it must not grow with the fleet's age. */
 export const HISTORY_LENGTH = 200;

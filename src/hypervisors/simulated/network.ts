@@ -45,7 +45,9 @@ export function fairRates(state: State, sending: readonly Migration[]): number[]
       left.set(name, capacity);
       users.set(name, (users.get(name) ?? 0) + 1);
     }
-    return { index, limit: limitOf(migration), path: path.map(({ name }) => name) };
+    // QEMU lifts its limit for the switchover (migration_completion_precopy).
+    const limit = migration.stage === 'switchover' ? Number.MAX_SAFE_INTEGER : limitOf(migration);
+    return { index, limit, path: path.map(({ name }) => name) };
   });
   while (open.length > 0) {
     const levels = open.map(({ path }) => Math.min(...path.map(level)));

@@ -4,8 +4,9 @@ import type { GuestCpu } from '../../throttling/throttle.ts';
 import type { HostInventory, MigrationSample, OutgoingStatus, Sighting, VmOnHost } from '../hypervisor.ts';
 import { reachable } from './commands.ts';
 import { phaseAt } from './guest.ts';
-import { countersAt, gotCpuMsAt } from './migrations.ts';
+import { gotCpuMsAt } from './migrations.ts';
 import type { Copy, Migration, State } from './model.ts';
+import { countersAt } from './passes.ts';
 import { guestNamed, migrationFrom, own } from './records.ts';
 
 /** Throws `unknownHost`, `hostUnreachable`. */

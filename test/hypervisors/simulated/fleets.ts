@@ -8,7 +8,7 @@ import { advance, apply, initialState } from '../../../src/hypervisors/simulated
 export const MIB = 2 ** 20;
 
 type FleetInput = z.input<typeof fleetSchema>;
-type HostInput = FleetInput['hosts'][number];
+type HostInput = Extract<FleetInput['hosts'][number], { driver: 'simulated' }>;
 export type VmInput = HostInput['simulated']['vms'][number];
 
 /** The guest of the measurements: 256 MiB, of which it writes 64 MiB over and over, 164 MiB/s, one vCPU that never idles. */

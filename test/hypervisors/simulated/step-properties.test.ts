@@ -1,9 +1,9 @@
 /** Laws of the simulation, over random fleets, commands and faults. A failure prints its seed and the shrunk sequence. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { countersAt } from '../../../src/hypervisors/simulated/migrations.ts';
 import type { Command, State } from '../../../src/hypervisors/simulated/model.ts';
 import { stateSchema } from '../../../src/hypervisors/simulated/model.ts';
+import { countersAt } from '../../../src/hypervisors/simulated/passes.ts';
 import { advance, apply, initialState } from '../../../src/hypervisors/simulated/step.ts';
 import { guestCpuOf } from '../../../src/hypervisors/simulated/views.ts';
 import { fleetOf, frozen, host, MIB, type VmInput } from './fleets.ts';

@@ -1,0 +1,112 @@
+/** Starts a migration: what must hold at both ends, the settings, our record of it, and then the one word `migrate`. */
+import { HostevacError } from '../../domain/errors.ts';
+import type { Fence } from '../../store/lease.ts';
+import { anyAnswer } from './answers.ts';
+import type { Answered } from './examine.ts';
+import type { QemuHost } from './host.ts';
+import { mismatch } from './identity.ts';
+import { noteEnd, readMigration, writeMigration } from './migration-file.ts';
+import { migrateParameters, type OutgoingParts, outgoingOf, type Parameters } from './outgoing.ts';
+import { find, type VmEntry } from './run-dir.ts';
+import { assertMayDrive } from './token-file.ts';
+import { isInFlight, migrationUri, runStateOf } from './translate.ts';
+
+/** What somebody may have switched on by hand and what would change how this migration behaves. */
+const OFF = ['auto-converge', 'postcopy-ram', 'multifd'];
+
+export interface Start extends Required<Parameters> {
+  readonly source: QemuHost;
+  readonly destination: QemuHost;
+  readonly migrationId: string;
+}
+
+export async function start(
+  parts: OutgoingParts,
+  fence: Fence,
+  entry: VmEntry,
+  { source, destination, migrationId, ...parameters }: Start,
+): Promise<void> {
+  const { monitors, clock, watches, gates } = parts;
+  const { dir, definition } = entry;
+  const vm = definition.name;
+  const qemu = await mayStart(parts, entry, source);
+  const port = await waitingPort(parts, vm, destination, migrationId);
+  const uri = migrationUri(destination.migrationAddress, port);
+
+  fence.assertHeld();
+  const gated = qemu.features.has.pauseBeforeSwitchover && (await gates.open(source.name, entry));
+  if (!gated) await watches.listen(dir);
+  try {
+    await monitors.drive(fence, dir, vm, async (send) => {
+      await send('migrate-set-capabilities', anyAnswer, { capabilities: capabilitiesFor(qemu, gated) });
+      await send('migrate-set-parameters', anyAnswer, migrateParameters(qemu, parameters));
+      assertMayDrive(fence, dir, vm);
+      writeMigration(dir, {
+        migrationId,
+        destination: destination.name,
+        uri,
+        token: fence.token,
+        ...qemu.process,
+        startedAtMonotonicMs: clock.monotonic(),
+        gated,
+        status: 'started',
+      });
+      await send('migrate', anyAnswer, { uri });
+    });
+  } catch (error) {
+    // QEMU said no. Where it said nothing the migration may be running, and it is ours.
+    if (error instanceof HostevacError && error.code === 'hypervisorRefused') {
+      const record = readMigration(dir);
+      if (record?.migrationId === migrationId) noteEnd(dir, record, 'failed');
+      await gates.close(source.name, vm, dir);
+    } else if (gated) await gates.reopen(source.name, entry);
+    throw error;
+  }
+  // Abandoned before there was a migration: whoever looked has seen none, and looks no more.
+  if (gated) await gates.reopen(source.name, entry);
+}
+
+async function mayStart({ examiner, clock }: OutgoingParts, entry: VmEntry, source: QemuHost): Promise<Answered> {
+  const { dir, definition } = entry;
+  const vm = definition.name;
+  const qemu = await examiner.answered(dir, vm);
+  if (qemu === null) throw refused(`${vm} does not run at ${source.name}`);
+  const wrong = mismatch(entry, qemu) ?? qemu.features.refusal;
+  if (wrong !== null) throw refused(`${vm}: ${wrong}`);
+  if (isInFlight(outgoingOf(clock, dir, qemu)?.status ?? null)) throw refused(`${vm} is being migrated already`);
+  const state = runStateOf(qemu.runState);
+  if (state !== 'running' && state !== 'paused') throw refused(`${vm} is ${qemu.runState} at ${source.name}`);
+  return qemu;
+}
+
+/** Nothing is sent to where no copy waits for this very migration. */
+async function waitingPort(
+  { examiner }: OutgoingParts,
+  vm: string,
+  destination: QemuHost,
+  migrationId: string,
+): Promise<number> {
+  const copy = find(destination.runDir, vm);
+  const incoming = copy?.kind === 'vm' && !copy.kept ? copy.definition.incoming : null;
+  const qemu = copy === undefined || incoming === null ? null : await examiner.answered(copy.dir, vm);
+  if (qemu?.runState !== 'inmigrate' || incoming?.migrationId !== migrationId || incoming.port === null) {
+    throw refused(`no copy of ${vm} waits at ${destination.name} for migration ${migrationId}; prepare it first`);
+  }
+  return incoming.port;
+}
+
+function capabilitiesFor(
+  { features, capabilities }: Answered,
+  gated: boolean,
+): { capability: string; state: boolean }[] {
+  return [
+    { capability: 'events', state: features.has.events },
+    { capability: 'return-path', state: features.has.returnPath },
+    { capability: 'pause-before-switchover', state: gated },
+    ...OFF.map((capability) => ({ capability, state: false })),
+  ].filter(({ capability }) => capabilities.has(capability));
+}
+
+function refused(message: string): HostevacError {
+  return new HostevacError('hypervisorRefused', message);
+}

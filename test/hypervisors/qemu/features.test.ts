@@ -1,0 +1,57 @@
+/** What each QEMU is refused for, and what is done without what it lacks: as a table. */
+import { describe, expect, test } from 'vitest';
+import { featuresOf } from '../../../src/hypervisors/qemu/features.ts';
+
+const ALL = ['events', 'return-path', 'pause-before-switchover', 'auto-converge'];
+
+function qemu(version: string, kvm: boolean, capabilities: readonly string[] = ALL) {
+  const [major = 0, minor = 0, micro = 0] = version.split('.').map(Number);
+  return featuresOf({ version: { major, minor, micro }, kvm, capabilities: new Set(capabilities) });
+}
+
+describe('refused', () => {
+  test.each([
+    ['10.0.2', false, null],
+    ['9.0.0', false, null],
+    ['8.2.9', false, /QEMU 8\.2\.9 without KVM .* loses dirty pages.*9\.0 or later/],
+    ['7.2.0', false, /loses dirty pages/],
+    ['7.2.0', true, null],
+    ['2.12.0', true, null],
+    ['2.11.2', true, /QEMU 2\.11\.2 is older than 2\.12/],
+    ['1.5.3', true, /older than 2\.12/],
+  ])('%s with KVM %s: %s', (version, kvm, refusal) => {
+    const { refusal: said } = qemu(version, kvm);
+    if (refusal === null) expect(said).toBeNull();
+    else expect(said).toMatch(refusal);
+  });
+});
+
+describe('done without', () => {
+  test.each([
+    ['10.0.2', ALL, []],
+    ['6.0.0', ALL, []],
+    ['5.2.0', ALL, ['listing what blocks']],
+    ['3.1.0', ALL, ['telling the port', 'listing what blocks']],
+    ['2.12.0', ALL, ['max-postcopy-bandwidth', 'telling the port', 'listing what blocks']],
+    ['10.0.2', ['events'], ['return path', 'pause before switchover']],
+    ['10.0.2', [], ['migration events', 'return path', 'pause before switchover']],
+  ])('%s with %j: %j', (version, capabilities, missing) => {
+    const { degradations } = qemu(version, true, capabilities);
+    expect(degradations).toHaveLength(missing.length);
+    missing.forEach((name, index) => {
+      expect(degradations[index]).toContain(`has no ${name}`);
+    });
+  });
+
+  test('what is there is used, what is not is not asked for', () => {
+    expect(qemu('10.0.2', true).has).toEqual({
+      events: true,
+      returnPath: true,
+      pauseBeforeSwitchover: true,
+      postcopyBandwidth: true,
+      portSearch: true,
+      blockedReasons: true,
+    });
+    expect(qemu('3.1.0', true, ['events']).has).toMatchObject({ portSearch: false, pauseBeforeSwitchover: false });
+  });
+});
