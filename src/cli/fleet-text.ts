@@ -1,4 +1,4 @@
-/** A fleet file as a small table: what runs where before anything happens. Pure. */
+/** A simulated fleet's file as a small table: what runs where before anything happens. Pure. */
 import type { Fleet } from '../domain/fleet.ts';
 import { formatRate, formatSize } from '../domain/units.ts';
 import { tableLines } from './table.ts';
@@ -6,7 +6,8 @@ import { counted, type Paint, printable } from './text.ts';
 
 export function fleetLines(fleet: Fleet, columns: number, paint: Paint): string[] {
   const rows = fleet.hosts.map((host) => {
-    const { vms } = host.simulated;
+    // Other drivers' VMs are not in the file; their hosts are asked.
+    const vms = host.driver === 'simulated' ? host.simulated.vms : [];
     // A guest that dirties half of what its host's link carries takes long to follow: that one is worth watching.
     const fastest = (vm: (typeof vms)[number]): number =>
       Math.max(vm.dirtyRate, ...(vm.phases ?? []).map((phase) => phase.dirtyRate));

@@ -11,11 +11,13 @@ const MEANING: Readonly<Record<number, string>> = {
   [EXIT.partial]: 'some VMs moved, not all',
   [EXIT.none]: 'no VM could be moved',
   [EXIT.deadline]: "the deadline of the operation or the wait's timeout passed",
-  [EXIT.interrupted]: 'interrupted (Ctrl-C): the operation goes on',
+  [EXIT.interrupted]: 'interrupted (Ctrl-C): an operation goes on',
 };
 
 /** For commands that do not wait for an operation. */
 export const SIMPLE_CODES: readonly number[] = [EXIT.done, EXIT.failed, EXIT.usage];
+/** For those of them that take a while. */
+export const INTERRUPTIBLE_CODES: readonly number[] = [...SIMPLE_CODES, EXIT.interrupted];
 /** For commands that may wait for one. */
 export const WAITING_CODES: readonly number[] = [
   EXIT.done,

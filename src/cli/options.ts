@@ -23,6 +23,7 @@ export interface RequestOptions {
   readonly maxStall?: string;
   readonly maxTime?: string;
   readonly maxBandwidth?: string;
+  readonly throttling?: string;
   readonly deadline?: string;
   readonly idempotencyKey?: string;
   readonly dryRun?: boolean;

@@ -5,6 +5,8 @@ import { addBalance } from './commands/balance.ts';
 import { addControls } from './commands/control.ts';
 import { addDemo } from './commands/demo.ts';
 import { addEvacuate } from './commands/evacuate.ts';
+import { addLab } from './commands/lab.ts';
+import { addRelease } from './commands/release.ts';
 import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 import { addWatch } from './commands/watch.ts';
@@ -54,6 +56,8 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
   addStatus(program, bound);
   addWatch(program, bound);
   addControls(program, bound);
+  addRelease(program, bound);
   addDemo(program, bound);
+  addLab(program, bound);
   return program;
 }

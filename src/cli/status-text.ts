@@ -149,6 +149,7 @@ export function policyText(policy: Policy): string {
     `max stall ${formatDuration(policy.maxStallMs)}`,
     `max time ${formatDuration(policy.maxTimeMs)} per VM, then ${policy.atDeadline}`,
     ...(cap === null ? [] : [`max bandwidth ${formatRate(cap)}`]),
+    ...(policy.throttling === 'optional' ? ['without throttling where it cannot be had'] : []),
   ].join(', ');
 }
 

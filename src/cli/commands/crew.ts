@@ -18,11 +18,12 @@ export async function startCrew(options: {
   readonly fleet: Fleet;
   readonly connection: ProducerOptions['connection'];
   readonly log: Logger;
+  readonly stateDir: string;
   readonly hosts: readonly string[];
   readonly operations: boolean;
 }): Promise<Crew> {
-  const { fleet, connection, log, hosts, operations } = options;
-  const site = await openSite({ fleet, connection, log });
+  const { fleet, connection, log, stateDir, hosts, operations } = options;
+  const site = await openSite({ fleet, connection, log, stateDir });
   const workers: { close(graceMs: number): Promise<void> }[] = [];
   const close = async (graceMs: number): Promise<void> => {
     await Promise.allSettled(workers.map((worker) => worker.close(graceMs)));

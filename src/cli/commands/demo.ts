@@ -62,7 +62,7 @@ async function demo(cli: Cli): Promise<number> {
     interruption.signal.throwIfAborted();
     const hosts = fleet.hosts.map((entry) => entry.name);
     const connection = source.target.options;
-    const crew = await startCrew({ fleet, connection, log: log.logger, hosts, operations: true });
+    const crew = await startCrew({ fleet, connection, log: log.logger, stateDir: place, hosts, operations: true });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const producer = await createProducer({ connection, fleet });
     closers.push(() => producer.close());

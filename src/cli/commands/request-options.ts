@@ -1,6 +1,6 @@
 /** The options that `evacuate` and `balance` share, with the words of their help. */
 import type { Command } from 'commander';
-import { policyNames } from '../../domain/policy.ts';
+import { policyNames, throttlingNames } from '../../domain/policy.ts';
 
 export function addRequestOptions(command: Command): Command {
   return command
@@ -15,6 +15,10 @@ export function addRequestOptions(command: Command): Command {
     .option(
       '--max-bandwidth <rate>',
       'cap for one migration, such as 40MiB/s or 1Gbit/s (default: what the hosts have)',
+    )
+    .option(
+      `--throttling <${throttlingNames.join('|')}>`,
+      'where guests cannot be throttled (rights, cgroups): move nothing, or go on without (default: required)',
     )
     .option('--deadline <duration>', 'for the whole operation, such as 30m; then no move starts and running ones abort')
     .option('--dry-run', 'show the plan and change nothing')

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { EXIT, HostevacError } from '../../domain/errors.ts';
 import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
+import { stateDir } from '../../runtime/state-dir.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
 import { type Health, serveHealth } from '../health.ts';
@@ -58,7 +59,15 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
     const hosts = fleet.hosts.map((host) => host.name);
-    const crew = await startCrew({ fleet, connection: source.target.options, log: logger, hosts, operations: true });
+    const connection = source.target.options;
+    const crew = await startCrew({
+      fleet,
+      connection,
+      log: logger,
+      stateDir: stateDir(cli.env),
+      hosts,
+      operations: true,
+    });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const opened = await createProducer({ connection: source.target.options, fleet });
     producer = opened;

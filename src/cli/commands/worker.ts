@@ -1,6 +1,7 @@
 /** `hostevac worker`: a part of what `up` runs, for fleets whose hosts have a worker each. */
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
+import { stateDir } from '../../runtime/state-dir.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
@@ -49,7 +50,8 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
-    const crew = await startCrew({ fleet, connection: source.target.options, log: logger, hosts, operations });
+    const connection = source.target.options;
+    const crew = await startCrew({ fleet, connection, log: logger, stateDir: stateDir(cli.env), hosts, operations });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const serves = [...(operations ? ['operations'] : []), ...hosts.map(printable)].join(', ');
     cli.output.lines([`serving ${serves}`]);

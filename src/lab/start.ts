@@ -1,0 +1,177 @@
+/**
+ * `lab up`: everything in order, each thing written down before it is made, so that whatever ends it half way (a fault, a
+ * Ctrl-C, a kill) leaves nothing that `stop.ts` does not find.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { HostevacError } from '../domain/errors.ts';
+import { badInput, printValue } from '../domain/problems.ts';
+import { formatSize } from '../domain/units.ts';
+import { isDeadHere, thisProcess } from '../runtime/process-identity.ts';
+import { fleetFileFault, marked, writeFleetFile } from './fleet-file.ts';
+import {
+  type Accel,
+  bootedInTime,
+  type Machine,
+  probeMachine,
+  qemuVersion,
+  startGuest,
+  writeImages,
+} from './guests.ts';
+import { createManifest, type LabManifest, makePlace, readManifest, sha256, writeManifest } from './manifest.ts';
+import { makeNetwork, networkFault } from './network.ts';
+import { fleetText, type LabGuest, type LabOptions, planLab } from './plan.ts';
+import { profileNamed } from './profiles.ts';
+import { startUp, upIsReady } from './serve.ts';
+import { tearDown } from './stop.ts';
+
+export interface StartOptions extends LabOptions {
+  readonly stateDir: string;
+  /** Absolute. */
+  readonly fleetFile: string;
+  readonly accel: Accel | 'auto';
+  /** Null: no `hostevac up` is started. */
+  readonly serveWith: { readonly env: NodeJS.ProcessEnv; readonly program: string } | null;
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+  /** What is being done, one line each. */
+  readonly progress: (line: string) => void;
+}
+
+export interface StartedLab {
+  readonly manifest: LabManifest;
+  readonly machine: Machine;
+}
+
+/** Throws `labUnfit` or `badInput` (nothing has been left behind then), and what aborted the signal. */
+export async function startLab(options: StartOptions): Promise<StartedLab> {
+  const { stateDir, signal, progress } = options;
+  const version = await fitMachine(options);
+  refuseFleetFile(options.fleetFile);
+  const id = randomBytes(2).toString('hex');
+  const place = makePlace(stateDir);
+  const { hosts, guests } = planLab(options, place, id);
+  let manifest: LabManifest = {
+    id,
+    place,
+    state: 'starting',
+    starter: { machine: thisProcess().machine, pid: process.pid, startTicks: thisProcess().startTicks },
+    hosts: [...hosts],
+    guests: [...guests],
+    fleetFile: null,
+    up: null,
+  };
+  if (!createManifest(stateDir, manifest)) {
+    if (place.startsWith('/tmp/hevlab-')) rmSync(place, { recursive: true });
+    refuseSecondLab(stateDir);
+    throw new HostevacError('labUnfit', 'another lab was started and ended at the same moment; try again');
+  }
+  const note = (change: Partial<LabManifest>): void => {
+    manifest = { ...manifest, ...change };
+    writeManifest(stateDir, manifest);
+  };
+  try {
+    progress(`${place}: looking how fast guests run here`);
+    const machine = await probeMachine(options.accel, version, join(place, 'probe'), signal);
+    for (const host of hosts) mkdirSync(host.runDir, { recursive: true, mode: 0o700 });
+    if (options.network) await makeNetwork({ id, hosts }, options.egressBytesPerSec);
+    await startGuests(options, manifest, machine);
+    const text = marked(fleetText({ id, hosts, guests }, options.egressBytesPerSec));
+    // Again: somebody may have made or changed it while the guests booted.
+    refuseFleetFile(options.fleetFile);
+    note({ fleetFile: { path: options.fleetFile, sha256: sha256(text) } });
+    writeFleetFile(options.fleetFile, text);
+    if (options.serveWith !== null) {
+      const up = startUp({ place, fleetFile: options.fleetFile, ...options.serveWith });
+      const process = { machine: thisProcess().machine, ...up };
+      note({ up: { process, url: null } });
+      progress('starting hostevac up in the background');
+      const url = await upIsReady(up, place, signal);
+      note({ up: { process, url } });
+    }
+    signal.throwIfAborted();
+    note({ state: 'up' });
+    return { manifest, machine };
+  } catch (error) {
+    progress('undoing what was started');
+    await tearDown(stateDir, manifest);
+    throw error;
+  }
+}
+
+/** Everything that can be known before anything is made. */
+async function fitMachine(options: StartOptions): Promise<{ major: number; text: string }> {
+  const { stateDir, env, network } = options;
+  refuseSecondLab(stateDir);
+  const available = availableBytes(readFileSync('/proc/meminfo', 'utf8'));
+  if (available === null) options.progress('/proc/meminfo does not say what memory is available: not checked');
+  else refuseTooMuch(planLab(options, stateDir, '0000').guests, available);
+  const version = await qemuVersion(env['PATH']);
+  const fault = network ? await networkFault() : null;
+  if (fault !== null) throw new HostevacError('labUnfit', `--network is not possible: ${fault}`);
+  return version;
+}
+
+function refuseSecondLab(stateDir: string): void {
+  const manifest = readManifest(stateDir);
+  if (manifest === null) return;
+  const { starter, state, place } = manifest;
+  if (state === 'up') {
+    throw new HostevacError(
+      'labUnfit',
+      `a lab is up already, in ${place}: hostevac lab status shows it, lab down ends it`,
+    );
+  }
+  if (!isDeadHere(starter)) {
+    throw new HostevacError('labUnfit', `process ${starter.pid} is starting a lab in ${place} right now`);
+  }
+  throw new HostevacError(
+    'labUnfit',
+    `a lab up that was killed has left things in ${place}: hostevac lab down removes them`,
+  );
+}
+
+/** Of QEMU itself, for each guest. */
+const QEMU_BYTES = 80 * 2 ** 20;
+
+/** From /proc/meminfo; null: it does not say (a kernel before 3.14, or a container that shows its own). */
+export function availableBytes(meminfo: string): number | null {
+  const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1];
+  return kib === undefined ? null : 1_024 * Number(kib);
+}
+
+/** A guest that migrates is there twice; a machine that runs out of memory ends processes that are not the lab's, too. */
+export function refuseTooMuch(guests: readonly LabGuest[], available: number): void {
+  const needed = guests.reduce((sum, { profile }) => sum + 2 * (profileNamed(profile).touchedBytes + QEMU_BYTES), 0);
+  if (needed <= available) return;
+  throw new HostevacError(
+    'labUnfit',
+    `these ${guests.length} guests need up to ${formatSize(needed)} while they migrate, and ${formatSize(available)} are available; start fewer (--guests) or smaller ones (--profile)`,
+  );
+}
+
+function refuseFleetFile(path: string): void {
+  const fault = fleetFileFault(path);
+  if (fault !== null) throw badInput([{ path: '--fleet-file', value: printValue(path), ...fault }], { what: 'lab up' });
+}
+
+async function startGuests(options: StartOptions, manifest: LabManifest, machine: Machine): Promise<void> {
+  const { signal, progress } = options;
+  const { hosts, guests, place } = manifest;
+  const images = join(place, 'images');
+  writeImages(guests, images, machine);
+  let ready = 0;
+  const outcomes = await Promise.allSettled(
+    guests.map(async (guest) => {
+      const host = hosts.find(({ name }) => name === guest.host);
+      if (host === undefined) throw new HostevacError('internal', `${guest.name} has no host ${guest.host}`);
+      signal.throwIfAborted();
+      await bootedInTime(await startGuest(guest, host, images, machine.accel), signal);
+      ready += 1;
+      progress(`${guest.name} runs on ${host.name} (${ready} of ${guests.length})`);
+    }),
+  );
+  const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
