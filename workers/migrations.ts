@@ -3,6 +3,7 @@ import { hostOf } from '../src/domain/fleet.ts';
 import type { MigrationDeps } from '../src/migration/context.ts';
 import { afterFault, migrate } from '../src/migration/migrate.ts';
 import { HostQueues } from '../src/queue/host-queues.ts';
+import { endProcess } from '../src/runtime/end-process.ts';
 import { InventoryPublisher } from '../src/runtime/inventory-publisher.ts';
 import type { Site } from '../src/runtime/site.ts';
 import { INVENTORY_TOPIC } from '../src/store/presence.ts';
@@ -56,6 +57,7 @@ function migrationDeps({ clock, fleet, stores, budget, hypervisorOf, throttleOf,
     records: stores.records,
     events: stores.events,
     wakeups: stores.wakeups,
+    endProcess,
     wakeOperation: (id) => stores.delivery.wakeOperation(id),
     hostsChanged: () => stores.wakeups.wake(INVENTORY_TOPIC),
     onTransition: ({ moveId, vm, from, cause, to, reason }) => {

@@ -59,6 +59,10 @@ export const ERROR_CATALOGUE = {
   vmDoubled: { exit: EXIT.failed, when: 'two running copies of one VM were seen; everything is left as it is' },
   vmMissing: { exit: EXIT.failed, when: 'no running copy of a VM was seen at either end; everything is left as it is' },
   throttleUnavailable: { exit: EXIT.failed, when: 'the guest cannot be throttled here (rights or cgroups)' },
+  labUnfit: {
+    exit: EXIT.failed,
+    when: 'the lab cannot be started or ended: one is up already, QEMU, tools or rights are missing, a guest does not boot',
+  },
   internal: { exit: EXIT.failed, when: 'a fault of ours; please report it with the message' },
 } as const;
 

@@ -54,8 +54,42 @@ const hostCommon = {
     .describe('Shared links (a rack uplink) that its migrations cross; defined under links.'),
 };
 
+/** `49152-49215`: the ports that libvirt uses too, so that one firewall rule serves both. */
+const portRange = z
+  .string()
+  .regex(/^\d{1,5}-\d{1,5}$/, { error: 'expected two ports, such as 49152-49215' })
+  .transform((text, context) => {
+    const [first = 0, last = 0] = text.split('-').map(Number);
+    if (first >= 1 && last <= 65_535 && first <= last) return { first, last };
+    context.addIssue({ code: 'custom', message: 'expected two ports of 1 to 65535, the smaller one first' });
+    return z.NEVER;
+  });
+
+const absolutePath = z
+  .string()
+  .regex(/^\/[^\0]*$/, { error: 'expected an absolute path' })
+  // A socket's path ends at 107 bytes, and a VM's directory and the socket's own name come after this one.
+  .max(60, { error: 'expected at most 60 characters: paths of sockets in it must stay below 108 bytes' });
+
 export const hostSchema = z
   .discriminatedUnion('driver', [
+    z.strictObject({
+      driver: z.literal('qemu').describe('What runs the VMs: bare QEMU on this machine, one directory per VM.'),
+      ...hostCommon,
+      qemu: z
+        .strictObject({
+          runDir: absolutePath.describe('Holds one directory per VM, with vm.json, qmp.sock and qemu.pid.'),
+          ports: portRange
+            .default({ first: 49_152, last: 49_215 })
+            .describe('Ports on which the host takes migrations, first and last: 49152-49215.'),
+          networkNamespace: z
+            .string()
+            .regex(/^[A-Za-z0-9_.-]{1,64}$/, { error: 'expected the name of a network namespace' })
+            .optional()
+            .describe('Network namespace (`ip netns`) in which its QEMU processes run. Default: that of the worker.'),
+        })
+        .describe('Where its VMs are.'),
+    }),
     z.strictObject({
       driver: z.literal('simulated').describe('What runs the VMs: a simulation.'),
       ...hostCommon,

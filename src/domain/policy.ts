@@ -8,6 +8,8 @@ import { durationText, rateText, share } from './units.ts';
 /** What a migration does when its max time is over. */
 export const deadlineActions = ['abort'] as const;
 export const controllerNames = ['rfc2011'] as const;
+/** Where guests cannot be throttled (rights, cgroups): `required` moves nothing from there, `optional` goes on without. */
+export const throttlingNames = ['required', 'optional'] as const;
 
 export const policySchema = z.strictObject({
   name: z.string(),
@@ -23,6 +25,7 @@ export const policySchema = z.strictObject({
   maxBandwidthBytesPerSec: z.number().positive().nullable(),
   atDeadline: z.enum(deadlineActions),
   controller: z.enum(controllerNames),
+  throttling: z.enum(throttlingNames),
   /** How many destinations or tries one VM gets within an operation. */
   maxAttempts: z.int().min(1).max(20),
 });
@@ -34,6 +37,7 @@ const base = {
   maxBandwidthBytesPerSec: null,
   atDeadline: 'abort',
   controller: 'rfc2011',
+  throttling: 'required',
   maxAttempts: 3,
 } as const;
 
@@ -54,6 +58,7 @@ export const policyInputSchema = z.strictObject({
   maxStall: durationText.optional(),
   maxTime: durationText.optional(),
   maxBandwidth: rateText.optional(),
+  throttling: z.enum(throttlingNames, { error: `expected ${throttlingNames.join(' or ')}` }).optional(),
 });
 export type PolicyInput = z.input<typeof policyInputSchema>;
 
@@ -67,5 +72,6 @@ export function resolvePolicy(fallback: PolicyName, input: z.output<typeof polic
     maxStallMs: input.maxStall ?? preset.maxStallMs,
     maxTimeMs: input.maxTime ?? preset.maxTimeMs,
     maxBandwidthBytesPerSec: input.maxBandwidth ?? preset.maxBandwidthBytesPerSec,
+    throttling: input.throttling ?? preset.throttling,
   };
 }

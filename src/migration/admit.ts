@@ -47,7 +47,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   if (found.notMigratable !== null)
     return refused('hypervisorRefused', `${vm} cannot be migrated: ${found.notMigratable}`);
   const throttle = await ctx.deps.throttleOf(source).unavailable(source);
-  if (throttle !== null) return { cause: 'refused', reason: throttle };
+  if (throttle !== null && ctx.policy.throttling === 'required') return { cause: 'refused', reason: throttle };
 
   const demand = demandOf(ctx, found.touchedBytes);
   for (;;) {
@@ -86,13 +86,15 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   try {
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
-    await ctx.destinationHypervisor.prepareDestination(ctx.lease, target);
+    await ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, target));
     await ctx.check();
-    await ctx.sourceHypervisor.startMigration(ctx.lease, {
-      ...target,
-      bandwidthBytesPerSec: grant.bytesPerSec,
-      downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
-    });
+    await ctx.during(
+      ctx.sourceHypervisor.startMigration(ctx.lease, {
+        ...target,
+        bandwidthBytesPerSec: grant.bytesPerSec,
+        downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
+      }),
+    );
     await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec, ctx.lease);
     return { cause: 'started' };
   } catch (error) {

@@ -29,6 +29,8 @@ export interface AssessedMove {
   readonly source: string;
   readonly destination: string;
   readonly migrateSent: boolean;
+  /** Ids of earlier moves of this VM: what carries one of them was started by one of us, and nobody drives it now. */
+  readonly earlierIds: ReadonlySet<string>;
 }
 
 /** A copy whose CPUs run or could be told to by its guest's owner: what there must be exactly one of. */
@@ -37,13 +39,11 @@ function live(sighting: Sighting): boolean {
 }
 
 function inFlight(outgoing: OutgoingMigration | null): boolean {
-  return outgoing !== null && ['setup', 'active', 'switchover'].includes(outgoing.status);
+  return outgoing !== null && ['setup', 'active', 'preSwitchover', 'switchover'].includes(outgoing.status);
 }
 
-/** Ours: the hypervisor carries our id, or cannot carry one and we recorded that we sent `migrate` to this place. */
-function ours(outgoing: OutgoingMigration, move: AssessedMove): boolean {
-  if (outgoing.migrationId !== null) return outgoing.migrationId === move.id;
-  return move.migrateSent && (outgoing.destination === null || outgoing.destination === move.destination);
+function ours({ migrationId }: OutgoingMigration, move: AssessedMove): boolean {
+  return migrationId !== null && (migrationId === move.id || move.earlierIds.has(migrationId));
 }
 
 export function describe(host: string, seen: Seen): string {
@@ -83,6 +83,10 @@ export function assess(move: AssessedMove, source: Seen, destination: Seen): Ass
           'a migration that was not started for this move is running; it is left alone',
         );
       }
+      if (source.outgoing.destination !== null && source.outgoing.destination !== move.destination) {
+        const elsewhere = `an earlier migration of ours to ${source.outgoing.destination} is still running`;
+        return say('leftovers', 'internal', `${elsewhere}; it is ended first`);
+      }
       return source.outgoing.status === 'switchover'
         ? say('switchingOver', 'internal', 'its migration is switching over')
         : say('runningOurs', 'internal', 'its migration is running');
@@ -103,7 +107,13 @@ export function assess(move: AssessedMove, source: Seen, destination: Seen): Ass
   if (source.present && inFlight(source.outgoing))
     return say('switchingOver', 'internal', 'its migration is switching over');
   if (source.present && source.state === 'shutOff') {
-    return say('refused', 'sourceDied', 'it has been shut off at its source; there is nothing to migrate');
+    return move.migrateSent
+      ? say(
+          'refused',
+          'sourceDied',
+          'it died or was shut off at its source while it was being moved; nothing was claimed',
+        )
+      : say('refused', 'sourceDied', 'it has been shut off at its source; there is nothing to migrate');
   }
   if (!source.present && !move.migrateSent) {
     return say('refused', 'sourceDied', `it is no longer at ${move.source}; nothing was done`);

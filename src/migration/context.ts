@@ -5,12 +5,12 @@
 import type { Budget } from '../bandwidth/budget.ts';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError, type Reason } from '../domain/errors.ts';
-import type { Control, MoveRecord } from '../domain/operation.ts';
+import { type Control, type MoveRecord, NO_CONTROL } from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
 import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
 import type { WakeupListener, Wakeups } from '../store/cell.ts';
 import type { EventLog } from '../store/event-log.ts';
-import type { Lease, Leases } from '../store/lease.ts';
+import type { Lease, LeaseOwner, Leases } from '../store/lease.ts';
 import type { Records } from '../store/records.ts';
 import type { Throttle } from '../throttling/throttle.ts';
 import type { Cause, MigrationStep } from './states.ts';
@@ -28,6 +28,11 @@ export interface MigrationDeps {
   readonly wakeups: Wakeups;
   /** The operation should look again: a move of it has ended. */
   readonly wakeOperation: (operationId: string) => Promise<void>;
+  /**
+   * Ends a process that may still act on a lease it has lost, and returns when it can do no harm. False: it may run on
+   * this machine where we cannot see or end it. Only asked for where a driver's fencing is `process`.
+   */
+  readonly endProcess: (owner: LeaseOwner) => Promise<boolean>;
   /** Hosts whose VMs have just changed: fresh inventories are wanted. */
   readonly hostsChanged: (hosts: readonly string[]) => Promise<void>;
   /** Sees every transition taken; for logs and tests. */
@@ -59,6 +64,8 @@ export class ShuttingDown extends Error {
 
 /** Longest wait between two looks at lease and flags, real ms; a third of the shortest lease we use is well above. */
 const LONGEST_WAIT_REAL_MS = 1_000;
+/** While something takes long the lease is looked at this often, real ms; it is renewed when a third of it is used. */
+const KEEP_EVERY_MS = 500;
 
 export class MigrationContext {
   readonly deps: MigrationDeps;
@@ -71,6 +78,8 @@ export class MigrationContext {
   record: MoveRecord;
   /** What `cleaning` cleans up after. */
   ending: Ending = 'failure';
+  /** The flags as they were last read: for moments that cannot wait for the store. */
+  lastControl: Control = NO_CONTROL;
   /** What waits listen to beside time: the budget or the operation's flags changed. */
   readonly listener: WakeupListener;
 
@@ -121,8 +130,25 @@ export class MigrationContext {
     await this.deps.events.append({ atMs: this.now(), operationId, kind, vm, moveId: id, message });
   }
 
-  control(): Promise<Control> {
-    return this.deps.records.control(this.record.operationId);
+  async control(): Promise<Control> {
+    this.lastControl = await this.deps.records.control(this.record.operationId);
+    return this.lastControl;
+  }
+
+  /** Waits for work that may take longer than the lease lasts, and keeps the lease meanwhile. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    const over = new AbortController();
+    const keeping = this.#keepLease(over.signal);
+    try {
+      return await work;
+    } finally {
+      over.abort();
+      await keeping;
+    }
+  }
+
+  async #keepLease(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && (await this.lease.keep())) await this.deps.clock.sleepReal(KEEP_EVERY_MS, signal);
   }
 
   /** True once the operation's deadline has passed. */
@@ -133,6 +159,19 @@ export class MigrationContext {
   /** Waits `fleetMs` (at most about a second of real time), then `check`s. */
   async pace(fleetMs: number): Promise<void> {
     await this.deps.clock.sleep(Math.min(fleetMs, this.deps.clock.fleetMs(LONGEST_WAIT_REAL_MS)), this.signal);
+    await this.check();
+  }
+
+  /** Like `pace`, but over as soon as the source says that the migration's status has changed. */
+  async paceOrChange(fleetMs: number): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.signal, over.signal]);
+    const waitMs = Math.min(fleetMs, this.deps.clock.fleetMs(LONGEST_WAIT_REAL_MS));
+    await Promise.race([
+      this.deps.clock.sleep(waitMs, signal),
+      this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal),
+    ]);
+    over.abort();
     await this.check();
   }
 

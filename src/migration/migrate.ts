@@ -18,6 +18,7 @@ import {
   type StepOutcome,
 } from './context.ts';
 import { precopy, switchover } from './converge.ts';
+import { succeedAlone } from './predecessors.ts';
 import { cleaning, reconciling, verifying } from './reconcile.ts';
 import { type Cause, FINAL_STEPS, follow, type MigrationStep, SHOWN_AS } from './states.ts';
 
@@ -51,6 +52,13 @@ export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSi
     };
   }
   try {
+    if (
+      deps.hypervisorOf(record.source).fencing === 'process' &&
+      !(await succeedAlone(deps, lease, record.operationId))
+    ) {
+      const reason = `${record.vm}: an earlier process may still be driving it and cannot be ended from here (another container?); end it, or wait an hour`;
+      return { kind: 'again', afterRealMs: AFTER_FAULT_MS, reason };
+    }
     return await drive(deps, lease, record, operation, signal);
   } finally {
     await lease.release();

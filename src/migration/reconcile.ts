@@ -43,7 +43,23 @@ async function look(ctx: MigrationContext): Promise<Looked> {
   ]);
   // At the first look nobody has noted the uuid yet; then the source's copy says which VM is meant.
   const uuid = ctx.record.uuid ?? (atSource?.present ? atSource.uuid : null);
-  return { ...assess({ ...ctx.record, uuid }, atSource, atDestination), source: atSource, destination: atDestination };
+  const earlierIds = await earlierIdsOf(ctx, atSource);
+  return {
+    ...assess({ ...ctx.record, uuid, earlierIds }, atSource, atDestination),
+    source: atSource,
+    destination: atDestination,
+  };
+}
+
+/**
+ * The id that the source's migration carries, if it is that of an earlier move of this VM from there. A move that was
+ * given up unseen (its host did not answer) may have left a migration running; whoever holds the VM's lease goes on with it.
+ */
+async function earlierIdsOf(ctx: MigrationContext, atSource: Seen): Promise<ReadonlySet<string>> {
+  const id = atSource?.present ? (atSource.outgoing?.migrationId ?? null) : null;
+  if (id === null || id === ctx.record.id) return new Set();
+  const earlier = await ctx.deps.records.move(id);
+  return new Set(earlier?.vm === ctx.record.vm && earlier.source === ctx.record.source ? [id] : []);
 }
 
 /** How long a verdict must last before it is believed, fleet ms; 0 for one that is not named. */
@@ -58,12 +74,21 @@ const DOUBTS_AFTER_THE_END: Doubts = {
   leftovers: SETTLE_MS,
 };
 
+/**
+ * A source that died right after its last byte leaves a destination that is about to run with all of the guest: nothing
+ * is concluded, and above all nothing ended, before that could be seen.
+ */
+function doubt(ctx: MigrationContext, looked: Looked, doubts: Doubts): number {
+  const died = looked.verdict === 'refused' && looked.reason.code === 'sourceDied' && ctx.record.migrateSent;
+  return Math.max(doubts[looked.verdict] ?? 0, died && looked.destination?.present ? SETTLE_MS : 0);
+}
+
 /** Looks until the verdict is one that may be acted on. */
 async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
   const began = ctx.now();
   for (;;) {
     const looked = await look(ctx);
-    if (ctx.now() - began >= (doubts[looked.verdict] ?? 0)) return looked;
+    if (ctx.now() - began >= doubt(ctx, looked, doubts)) return looked;
     if (ctx.record.reason?.message !== looked.reason.message) await ctx.save({ reason: looked.reason });
     await ctx.pace(LOOK_AGAIN_MS);
   }
@@ -79,6 +104,8 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
     case 'refused':
       // The truth has been seen: what an earlier attempt of ours held is free, unless something foreign is using it.
       if (reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
+      // What waited for a VM that has died waits for nothing; the copy may have died with it and left its traces.
+      if (reason.code === 'sourceDied') await discard(ctx);
       return { cause: 'refused', reason };
     case 'contradiction':
       return { cause: 'contradiction', reason };
@@ -107,7 +134,9 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   if (looked.verdict !== 'finished') return { cause: 'notFinished', reason: looked.reason };
   const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
-  if (looked.source?.present) await ctx.sourceHypervisor.retire(ctx.lease, source, vm);
+  await ctx.during(ctx.destinationHypervisor.keepDefinition(ctx.lease, destination, vm));
+  await unthrottle(ctx);
+  if (looked.source?.present) await ctx.during(ctx.sourceHypervisor.retire(ctx.lease, source, vm));
   await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   await ctx.save({
     figures: closeAccount(ctx.record.account, figures, {
@@ -127,6 +156,7 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
 export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source, destination } = ctx.record;
   const began = ctx.now();
+  await unthrottleEarly(ctx);
   for (;;) {
     const before = await lookUntilSure(ctx);
     if (before.verdict === 'finished') return { cause: 'finished' };
@@ -137,14 +167,15 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     }
     if (before.verdict === 'refused' && before.reason.code !== 'destinationDied') {
       // What is there now is not ours (another's migration, another VM of that name): it is left alone.
-      await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+      await unthrottle(ctx);
       if (before.reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       return { cause: 'cleanAfterFailure', reason: before.reason };
     }
-    await ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm);
-    await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+    await ctx.during(ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm));
+    await unthrottle(ctx);
     // Looked at again: the migration may have finished while the order to end it was on its way.
-    if ((await look(ctx)).verdict === 'leftovers') await discard(ctx);
+    // A copy that has died is present no more, and may have left its traces.
+    if (['leftovers', 'neverStarted'].includes((await look(ctx)).verdict)) await discard(ctx);
     const after = await look(ctx);
     // `refused` here is a destination that does not answer: nothing can be left on it that we could see or remove.
     if (after.verdict === 'neverStarted' || (after.verdict === 'refused' && after.reason.code === 'destinationDied')) {
@@ -157,11 +188,38 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
   }
 }
 
-/** A copy that is no longer a waiting one is refused; the next look says what it is. */
+/**
+ * Where guests cannot be throttled there is nothing to lift, unless this migration has throttled: then nobody may say that
+ * it is lifted before it is.
+ */
+async function unthrottle(ctx: MigrationContext): Promise<void> {
+  const { vm, source, figures } = ctx.record;
+  try {
+    await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
+  } catch (error) {
+    const nothingToLift = figures.minShare === 1;
+    if (!nothingToLift || !(error instanceof HostevacError) || error.code !== 'throttleUnavailable') throw error;
+  }
+}
+
+/**
+ * Ending a migration takes a while, and its guest need not wait for its CPU meanwhile. What goes wrong here is done, and
+ * told, when the throttle is lifted for certain.
+ */
+async function unthrottleEarly(ctx: MigrationContext): Promise<void> {
+  if (ctx.record.figures.minShare === 1) return;
+  try {
+    await unthrottle(ctx);
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code === 'leaseLost') throw error;
+  }
+}
+
+/** Harmless where there is nothing. A copy that is no longer a waiting one is refused; the next look says what it is. */
 async function discard(ctx: MigrationContext): Promise<void> {
   const { vm, destination } = ctx.record;
   try {
-    await ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm);
+    await ctx.during(ctx.destinationHypervisor.discardIncoming(ctx.lease, destination, vm));
   } catch (error) {
     if (!(error instanceof HostevacError) || !['hypervisorRefused', 'hostUnreachable'].includes(error.code))
       throw error;

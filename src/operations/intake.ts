@@ -32,15 +32,14 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
   const parsed = parseInput(evacuateNodeInputSchema, input, { what: 'evacuation' });
   const fault = unknownName('host', parsed.host, 'host', known.hosts);
   if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
-  const { policy: _p, aggression: _a, minCpu: _c, maxStall: _s, maxTime: _t, maxBandwidth: _b, ...rest } = parsed;
   return {
     request: {
       kind: 'evacuateNode',
-      host: rest.host,
+      host: parsed.host,
       policy: resolvePolicy('maintenance', parsed),
-      deadlineMs: rest.deadline ?? null,
+      deadlineMs: parsed.deadline ?? null,
     },
-    idempotencyKey: rest.idempotencyKey ?? null,
+    idempotencyKey: parsed.idempotencyKey ?? null,
   };
 }
 

@@ -18,12 +18,14 @@ import { type FleetView, outdated, planningHosts } from './fleet-view.ts';
 type PublishedVm = PublishedInventory['vms'][number];
 
 /**
- * The tasks of an evacuation, with those added that its host's inventory calls for: VMs that appeared, and VMs that had
- * been moved away and are here again. The inventory must be younger than the last move's end.
+ * The tasks of an evacuation, with those added that its host's inventory calls for: VMs that appeared, VMs that had been
+ * moved away and are here again, and what is left of VMs that run elsewhere already: a move that was given up unseen
+ * (its destination did not answer) leaves its source to be tidied. The inventory must be younger than the last move's end.
  */
-export function withFound(tasks: readonly VmTask[], inventory: PublishedInventory): VmTask[] {
+export function withFound(tasks: readonly VmTask[], inventory: PublishedInventory, view: FleetView): VmTask[] {
   const { tasks: movable, blocked } = tasksForEvacuation(inventory);
-  const here = new Set([...movable, ...blocked].map(({ vm }) => vm));
+  const left = inventory.vms.filter((vm) => vm.state === 'postMigrate' && others(view, inventory.host, vm).length > 0);
+  const here = new Set([...[...movable, ...blocked].map(({ vm }) => vm), ...left.map(({ name }) => name)]);
   const kept = tasks
     // Gone before anything was done for it: it is not in the way any more.
     .filter((task) => here.has(task.vm) || !(task.needsMove && task.moveIds.length === 0))
@@ -110,6 +112,8 @@ function withoutOrphans({ tasks, operationId }: PlanInput, claims: ClaimsState):
 
 interface SortedOut {
   readonly found: readonly { readonly task: VmTask; readonly vm: PublishedVm }[];
+  /** VMs that have left already and run at `at`: a move there finds that, and tidies the source. */
+  readonly arrived: readonly { readonly vm: PublishedVm; readonly placed: Placed }[];
   readonly blocked: { vm: string; reason: Reason }[];
   readonly waiting: Waiting[];
 }
@@ -117,6 +121,7 @@ interface SortedOut {
 /** Which pending tasks can be planned at all now. */
 function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): SortedOut {
   const found: { task: VmTask; vm: PublishedVm }[] = [];
+  const arrived: { vm: PublishedVm; placed: Placed }[] = [];
   const blocked: SortedOut['blocked'] = [];
   const waiting: Waiting[] = [];
   for (const task of tasks.filter(isPending)) {
@@ -135,12 +140,14 @@ function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): 
         why: source?.unusable ?? `no host ${task.source} in the fleet file`,
         onInventory: true,
       });
+    } else if (vm?.state === 'postMigrate' && others(view, task.source, vm).length === 1) {
+      const [destination = ''] = others(view, task.source, vm);
+      const why = `it runs on ${destination} already; what is left of it on ${task.source} is removed`;
+      arrived.push({ vm, placed: { vm: task.vm, source: task.source, destination, why } });
     } else if (vm === undefined || (vm.state !== 'running' && vm.state !== 'paused')) {
       const what = vm === undefined ? `not at ${task.source} any more` : vm.state;
-      blocked.push({
-        vm: task.vm,
-        reason: { code: 'sourceDied', message: `${task.vm} is ${what}; there is nothing to move` },
-      });
+      const message = `${task.vm} is ${what}; there is nothing to move`;
+      blocked.push({ vm: task.vm, reason: { code: 'sourceDied', message } });
     } else if (others(view, task.source, vm).length > 0) {
       const places = [task.source, ...others(view, task.source, vm)].join(' and ');
       const message = `${task.vm} RUNS TWICE, on ${places}; nothing was touched: decide which copy is right and end the other`;
@@ -151,7 +158,7 @@ function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): 
       else blocked.push({ vm: task.vm, reason: refused });
     }
   }
-  return { found, blocked, waiting };
+  return { found, arrived, blocked, waiting };
 }
 
 /** Other hosts on which a copy of the very same VM runs. */
@@ -166,11 +173,13 @@ function others(view: FleetView, source: string, vm: PublishedVm): string[] {
 function carryOut(
   input: PlanInput,
   claims: ClaimsState,
-  { found, blocked, waiting }: SortedOut,
+  { found, arrived, blocked, waiting }: SortedOut,
   placement: Placement,
 ): CellChange<ClaimsState, Planned> {
   const byVm = new Map(found.map((one) => [one.task.vm, one]));
-  const going: { vm: string; touchedBytes: number; placed: Placed; size: PublishedVm }[] = [];
+  const going: { vm: string; touchedBytes: number; placed: Placed; size: PublishedVm }[] = arrived.map(
+    ({ vm, placed }) => ({ vm: vm.name, touchedBytes: 0, placed, size: vm }),
+  );
   for (const placed of placement.placed) {
     const one = byVm.get(placed.vm);
     if (one === undefined) continue;

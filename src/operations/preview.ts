@@ -44,7 +44,7 @@ function previewTasks(view: FleetView, request: OperationRequest): VmTask[] {
     const why = host?.unusable ?? `the fleet file has no host ${request.host}`;
     throw new HostevacError('hostUnreachable', `Nobody can see what is on ${request.host} now: ${why}`);
   }
-  return withFound([], host.inventory);
+  return withFound([], host.inventory, view);
 }
 
 /** A preview need not wait for inventories younger than the last change: it promises nothing. */

@@ -172,7 +172,7 @@ class Turn {
       return 'later';
     }
     if (!control.cancel) {
-      const found = withFound(tasks, host.inventory);
+      const found = withFound(tasks, host.inventory, view);
       if (found.length !== tasks.length || found.some((task, index) => task !== tasks[index]))
         await this.#save({ tasks: found });
     }

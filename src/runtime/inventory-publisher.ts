@@ -34,15 +34,18 @@ export class InventoryPublisher {
       log.warn({ err: error }, 'earlier inventories not read');
     }
     while (!signal.aborted) {
-      for (const host of hosts) {
-        try {
-          const inventory = await takeInventory(stores, hypervisorOf, host, last.get(host) ?? []);
-          last.set(host, inventory.vms);
-          await stores.presence.publish(inventory);
-        } catch (error) {
-          log.warn({ err: error, host }, 'inventory not published');
-        }
-      }
+      // Together: a host that is slow to answer must not make the others look silent.
+      await Promise.all(
+        hosts.map(async (host) => {
+          try {
+            const inventory = await takeInventory(stores, hypervisorOf, host, last.get(host) ?? []);
+            last.set(host, inventory.vms);
+            await stores.presence.publish(inventory);
+          } catch (error) {
+            log.warn({ err: error, host }, 'inventory not published');
+          }
+        }),
+      );
       await listener.next(PUBLISH_MS, signal);
       await stores.clock.sleepReal(GATHER_MS, signal);
     }

@@ -52,6 +52,13 @@ export function isDeadHere(owner: Pick<LeaseOwner, 'machine' | 'pid' | 'startTic
   return (stat.state === 'Z' || stat.state === 'X') && !hasOtherThreads(owner.pid);
 }
 
+/** True only when both are known: the process ran, or runs, under another kernel than this one. */
+export function isOfAnotherBoot(machine: string): boolean {
+  const [theirs = '', ours = ''] = [machine, thisProcess().machine].map((id) => id.split('/')[0]);
+  const known = /^[0-9a-f-]{36}$/;
+  return known.test(theirs) && known.test(ours) && theirs !== ours;
+}
+
 /**
  * Boot id with the namespaces in which pids and start times are counted. Where `/proc` is missing or shows another
  * namespace's processes, an id that nobody else has: then nothing is ever called dead.

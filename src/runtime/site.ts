@@ -7,15 +7,12 @@ import type { Logger } from 'pino';
 import type { CellBudget } from '../bandwidth/cell-budget.ts';
 import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
-import { HostevacError } from '../domain/errors.ts';
-import { type Fleet, hostOf } from '../domain/fleet.ts';
+import type { Fleet } from '../domain/fleet.ts';
 import type { HypervisorOf } from '../hypervisors/hypervisor.ts';
-import { SimulatedHypervisor } from '../hypervisors/simulated/hypervisor.ts';
-import { RedisSimulationLog, simulationOrigin } from '../hypervisors/simulated/redis-log.ts';
-import { SimulatedFleet } from '../hypervisors/simulated/simulated-fleet.ts';
-import { SimulatedThrottle } from '../hypervisors/simulated/throttle.ts';
+import { simulationOrigin } from '../hypervisors/simulated/redis-log.ts';
 import { BullMqConsumers, QUEUE_TIMES } from '../queue/bullmq-delivery.ts';
 import type { Throttle } from '../throttling/throttle.ts';
+import { openDrivers } from './drivers.ts';
 import { fleetHash } from './fleet-source.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { thisProcess } from './process-identity.ts';
@@ -27,6 +24,8 @@ export interface SiteOptions {
   /** A Redis URL, a unix socket path, or ioredis options. */
   readonly connection: string | RedisOptions;
   readonly log: Logger;
+  /** The user's state directory (state-dir.ts). */
+  readonly stateDir: string;
   /** How long a worker may be silent before its jobs are given to another (real ms). */
   readonly lockMs?: number;
 }
@@ -65,7 +64,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
 }
 
 async function build(
-  { fleet, log, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
+  { fleet, log, stateDir, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
   redis: Redis,
   openSubscriber: () => Promise<Redis>,
   openWorker: () => Promise<Redis>,
@@ -76,31 +75,17 @@ async function build(
   const clock = new RealClock({ speed, originMs });
   const stores = new Stores({ redis, prefix, clock, openSubscriber });
   const hash = fleetHash(fleet);
-  const simulated = new SimulatedFleet({ fleet, log: new RedisSimulationLog({ redis, prefix, fleet }) });
-  const hypervisor = new SimulatedHypervisor(simulated);
-  const throttle = new SimulatedThrottle(simulated, clock);
+  const drivers = await openDrivers({ fleet, clock, redis, prefix, stateDir, log });
   const hosts = fleet.hosts.map((host) => host.name);
   const heartbeat = new Heartbeat(stores, log, { id: thisProcess().id, fleet: { hash, speed, originMs, hosts } });
-  // Refuses, before anything is served, to work on a simulation that another fleet file began.
-  await simulated.view();
-  const served = (host: string): void => {
-    if (hostOf(fleet, host) === undefined)
-      throw new HostevacError('unknownHost', `The fleet file has no host ${JSON.stringify(host)}`);
-  };
   return {
     fleet,
     clock,
     log,
     stores,
     budget: stores.budget(fleet),
-    hypervisorOf: (host) => {
-      served(host);
-      return hypervisor;
-    },
-    throttleOf: (host) => {
-      served(host);
-      return throttle;
-    },
+    hypervisorOf: drivers.hypervisorOf,
+    throttleOf: drivers.throttleOf,
     consumers: new BullMqConsumers({
       prefix,
       openRedis: openWorker,
@@ -110,6 +95,7 @@ async function build(
     heartbeat,
     close: async () => {
       await heartbeat.close();
+      await drivers.close();
       await stores.close();
       redis.disconnect();
     },

@@ -11,7 +11,7 @@
 import { settledWithin } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, LeaseOwner } from './lease.ts';
 
 /** Real ms. Long enough to outlive a slow disk or a failover, short enough that a successor does not wait for long. */
 export const LEASE_TTL_MS = 5_000;
@@ -29,7 +29,10 @@ export interface HeldLeaseOptions {
   readonly clock: Clock;
   /** True: the store still has our token and now counts a full ttl. False: somebody else's, or nobody's. Throws: no answer. */
   readonly renew: () => Promise<boolean>;
+  /** Ours no more, and no longer acting, whether the store still has our token or not. */
   readonly release: () => Promise<void>;
+  readonly predecessors: () => Promise<readonly LeaseOwner[]>;
+  readonly forgetPredecessors: () => Promise<void>;
 }
 
 export class HeldLease implements Lease {
@@ -38,6 +41,7 @@ export class HeldLease implements Lease {
   readonly #options: HeldLeaseOptions;
   #confirmedAtMs: number;
   #lost = false;
+  #released = false;
   #renewal: Promise<void> | null = null;
 
   constructor(options: HeldLeaseOptions) {
@@ -45,6 +49,14 @@ export class HeldLease implements Lease {
     this.token = options.token;
     this.#options = options;
     this.#confirmedAtMs = options.sentAtMs;
+  }
+
+  predecessors(): Promise<readonly LeaseOwner[]> {
+    return this.#options.predecessors();
+  }
+
+  forgetPredecessors(): Promise<void> {
+    return this.#options.forgetPredecessors();
   }
 
   held(): boolean {
@@ -74,7 +86,8 @@ export class HeldLease implements Lease {
   }
 
   async release(): Promise<void> {
-    if (this.#lost) return;
+    if (this.#released) return;
+    this.#released = true;
     this.#lost = true;
     try {
       await settledWithin(this.#options.release(), ANSWER_MS);

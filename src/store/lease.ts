@@ -12,12 +12,20 @@ export interface Fence {
 
 export interface Lease extends Fence {
   readonly name: string;
+  /**
+   * Processes that held it before, have not given it back and are not known to be dead: one may run on without knowing
+   * that it lost the lease. Where the resource takes no token they must have ended before anything is written.
+   */
+  predecessors(): Promise<readonly LeaseOwner[]>;
+  /** The predecessors can do no harm any more: nobody need think of them again. */
+  forgetPredecessors(): Promise<void>;
   held(): boolean;
   /**
    * Renews when a third of its time is used; cheap to call every tick. False: lost (and it stays lost).
    * An unreachable store is not "lost" until the lease's own time has run out.
    */
   keep(): Promise<boolean>;
+  /** Also a holder that has lost it says so with this, once it has stopped acting: it is no danger to its successor. */
   release(): Promise<void>;
 }
 

@@ -16,6 +16,8 @@ interface Holder {
 /** What Redis would hold. */
 export class MemoryLeaseTable {
   readonly holders = new Map<string, Holder>();
+  /** Who took each lease and has not given it back. */
+  readonly past = new Map<string, readonly { readonly token: number; readonly owner: LeaseOwner }[]>();
   lastToken = 0;
   /** True: nobody reaches the table, as when Redis is away. */
   away = false;
@@ -54,9 +56,16 @@ export class MemoryLeases implements Leases {
     if (holder !== undefined && holder.untilMs > sentAtMs && !this.#isDead(holder.owner)) {
       return { heldBy: holder.owner, forMs: holder.untilMs - sentAtMs };
     }
+    // Who succeeds a dead holder knows that it is dead.
+    if (holder !== undefined && this.#isDead(holder.owner)) this.#forget(name, [holder.token]);
     this.#table.lastToken += 1;
     const token = this.#table.lastToken;
     this.#table.holders.set(name, { token, owner: this.#owner, untilMs: sentAtMs + this.#ttlMs });
+    this.#table.past.set(name, [...this.#past(name), { token, owner: this.#owner }]);
+    const predecessors = () =>
+      this.#past(name).filter(
+        (one) => one.token < token && one.owner.id !== this.#owner.id && !this.#isDead(one.owner),
+      );
     return new HeldLease({
       name,
       token,
@@ -65,9 +74,28 @@ export class MemoryLeases implements Leases {
       clock: this.#clock,
       renew: async () => this.#renew(name, token),
       release: async () => {
+        this.#table.assertReachable();
+        this.#forget(name, [token]);
         if (this.#stillHolds(name, token)) this.#table.holders.delete(name);
       },
+      predecessors: async () => predecessors().map(({ owner }) => owner),
+      forgetPredecessors: async () =>
+        this.#forget(
+          name,
+          predecessors().map((one) => one.token),
+        ),
     });
+  }
+
+  #past(name: string): readonly { readonly token: number; readonly owner: LeaseOwner }[] {
+    return this.#table.past.get(name) ?? [];
+  }
+
+  #forget(name: string, tokens: readonly number[]): void {
+    this.#table.past.set(
+      name,
+      this.#past(name).filter((one) => !tokens.includes(one.token)),
+    );
   }
 
   #renew(name: string, token: number): boolean {

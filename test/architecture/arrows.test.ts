@@ -27,7 +27,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/bandwidth/{allocate,resources,waiting-for}.ts', 'pure'],
   // The pure step of the simulation and all it is made of.
   ['src/hypervisors/simulated/{model,step}*.ts', 'pure'],
-  ['src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,records}.ts', 'pure'],
+  ['src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,passes,records}.ts', 'pure'],
   ['src/clock/clock.ts', 'ports'],
   ['src/store/{cell,lease,event-log}.ts', 'ports'],
   ['src/hypervisors/hypervisor.ts', 'ports'],
@@ -41,6 +41,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/bandwidth/cell-budget.ts', 'workflows'],
   ['src/{clock,store,bandwidth,throttling,queue,runtime}/**', 'adapters'],
   ['src/hypervisors/*/**', 'adapters'],
+  ['src/lab/**', 'adapters'],
   ['src/{cli,api}/**', 'entry'],
   ['src/index.ts', 'entry'],
   ['workers/**', 'entry'],

@@ -5,6 +5,7 @@
 import { expect, it } from 'vitest';
 import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
 import { until } from '../support/condition.ts';
+import { numbersFrom } from '../support/random.ts';
 import { expectCleanEnd } from './aftermath.ts';
 import { fleetText, Place } from './place.ts';
 
@@ -32,17 +33,6 @@ const FLEET = fleetText({
     'node-d': [],
   },
 });
-
-/** Numbers in [0, 1) that depend on the seed only (mulberry32). */
-function numbersFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 async function round(killAfterMs: number): Promise<'in the middle' | 'too late'> {
   const place = new Place(FLEET);

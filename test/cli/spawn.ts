@@ -21,9 +21,14 @@ export class Command {
   stderr = '';
   readonly ended: Promise<Ended>;
 
-  constructor(args: readonly string[], options: { readonly env: NodeJS.ProcessEnv; readonly cwd: string }) {
+  /** `within`: a program and its arguments that run it, such as `unshare --mount`. */
+  constructor(
+    args: readonly string[],
+    options: { readonly env: NodeJS.ProcessEnv; readonly cwd: string; readonly within?: readonly string[] },
+  ) {
     if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is not there: run npm run build first`);
-    const child = spawn(process.execPath, [PROGRAM, ...args], {
+    const [program = '', ...rest] = [...(options.within ?? []), process.execPath, PROGRAM, ...args];
+    const child = spawn(program, rest, {
       env: options.env,
       cwd: options.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],

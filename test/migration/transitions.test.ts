@@ -5,9 +5,10 @@
 import { describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
 import type { MoveRecord, OperationRecord } from '../../src/domain/operation.ts';
-import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
+import type { Hypervisor, Sighting } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
 import { FINAL_STEPS, follow, migrationSteps, TRANSITIONS } from '../../src/migration/states.ts';
+import type { Throttle } from '../../src/throttling/throttle.ts';
 import { type Crew, type CrewOptions, evacuate, host, TAKEN, vm, World } from '../support/world.ts';
 
 /** Changes single methods of a hypervisor; everything else is the real one. */
@@ -339,6 +340,72 @@ describe('what contradicts itself', () => {
   });
 });
 
+describe('a migration that waits before its switchover for the last word', () => {
+  /** A hypervisor that waits with every migration, and what it was told. */
+  function waiting(lookAtDestination: (real: Hypervisor, host: string, vmName: string) => Promise<Sighting>) {
+    const said: string[] = [];
+    let waits = true;
+    const hypervisor = but((real) => ({
+      sample: async (...args) => {
+        const sample = await real.sample(...args);
+        return waits && sample?.status === 'active' ? { ...sample, status: 'preSwitchover' } : sample;
+      },
+      look: async (name, vmName) => (name === 'a' ? real.look(name, vmName) : lookAtDestination(real, name, vmName)),
+      finishMigration: async () => {
+        said.push('finish');
+        waits = false;
+      },
+      cancelMigration: async (...args) => {
+        said.push('cancel');
+        waits = false;
+        await real.cancelMigration(...args);
+      },
+    }));
+    return { said, hypervisor };
+  }
+
+  it('gets it when its destination is as it should be', async () => {
+    const { said, hypervisor } = waiting((real, name, vmName) => real.look(name, vmName));
+    const told = await story({ hypervisor });
+    await expectMoved(told);
+    expect(said).toEqual(['finish']);
+  });
+
+  it('is called off when its destination says nothing, before the guest has stood still for long', async () => {
+    const hangs = once();
+    const { said, hypervisor } = waiting((real, name, vmName) =>
+      said.length === 0 && sampledOnce() && hangs() ? new Promise(() => undefined) : real.look(name, vmName),
+    );
+    let looks = 0;
+    // The first look at the destination is reconciliation's.
+    const sampledOnce = (): boolean => {
+      looks += 1;
+      return looks > 1;
+    };
+    const told = await story({ hypervisor });
+    await told.world.clock.runUntil(() => said.length > 0, 60_000);
+    expect(said).not.toContain('finish');
+    await expectMoved(told);
+    expect((await told.world.moves(told.id))[0]).toMatchObject({
+      state: 'failed',
+      reason: { code: 'destinationDied' },
+    });
+  });
+
+  it('is called off when a copy runs at its destination, and that is told as what it is', async () => {
+    const told = await story((world) => ({
+      ...waiting(async (real, name, vmName) => {
+        const seen = await real.look(name, vmName);
+        const home = await real.look('a', vmName);
+        // From when it was started on, somebody has a copy running there.
+        return home.present && causes(world()).includes('preparing started') ? { ...home, outgoing: null } : seen;
+      }),
+    }));
+    const record = await told.world.ended(told.id);
+    expect(record.reason).toMatchObject({ code: 'vmDoubled' });
+  });
+});
+
 describe('hosts that do not answer', () => {
   it('a source that stays silent ends the attempt and claims nothing about the VM', async () => {
     const told = await story({ hypervisor: but(() => ({ look: async (name) => unreachable(name) })) });
@@ -358,6 +425,106 @@ describe('hosts that do not answer', () => {
     await told.world.clock.runUntil(() => causes(told.world).includes('verifying unreachable'), 300_000);
     expect((await told.world.move(told.id, 'v1'))?.reason?.code).toBe('hostUnreachable');
     expect(await told.world.copies('v1')).toEqual(['a:postMigrate']);
+  });
+
+  it('a destination that was silent when its VM arrived: the next evacuation finds it there and tidies the source', async () => {
+    let silent = '';
+    const first = once();
+    const told = await story((world) => ({
+      hypervisor: but((real) => ({
+        look: (name, vmName) => (name === silent ? unreachable(name) : real.look(name, vmName)),
+      })),
+      onEvent: async ({ kind, moveId }) => {
+        if (kind === 'move.verifying' && first())
+          silent = (await world().records.move(moveId ?? ''))?.destination ?? '';
+      },
+    }));
+    const { world, id } = told;
+    await world.clock.runUntil(() => causes(world).includes('verifying unreachable'), 300_000);
+    await world.records.setControl(id, { cancel: true });
+    await world.delivery.wakeOperation(id);
+    await world.ended(id);
+    expect(await world.copies('v1')).toEqual(['a:postMigrate', `${silent}:running`]);
+    const place = silent;
+    silent = '';
+    const again = await world.request(evacuate('a'));
+    expect(await world.ended(again)).toMatchObject({ state: 'done', tasks: [{ vm: 'v1', state: 'done' }] });
+    expect(await world.copies('v1')).toEqual([`${place}:running`]);
+    expect((await world.move(again, 'v1'))?.startedAtMs).toBeNull();
+  });
+
+  it('a source that was silent for a while has a migration of an earlier move: it is ended or adopted, never foreign', async () => {
+    let silent = false;
+    const told = await story({
+      hypervisor: but((real) => ({
+        look: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        sample: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
+      })),
+    });
+    const { world, id } = told;
+    // So slow that it is still running when the host is seen again.
+    await world.reaches(id, 'v1', 'precopy');
+    await world.hypervisor.setBandwidth({ token: 1_000, assertHeld: () => undefined }, 'a', 'v1', 1024);
+    silent = true;
+    await world.clock.runUntil(() => causes(world).includes('reconciling unreachable'), 300_000);
+    silent = false;
+    await expectMoved(told);
+    const codes = (await world.moves(id)).map((move) => move.reason?.code ?? move.state);
+    expect(codes).toEqual(['hostUnreachable', 'done']);
+  });
+
+  it('a source whose guests cannot be throttled: nothing moves, or it moves unthrottled, as the policy says', async () => {
+    const reason = { code: 'throttleUnavailable', message: 'a: no cpu controller' } as const;
+    const refusing = new HostevacError(reason.code, reason.message);
+    const throttle = (real: Throttle): Throttle => ({
+      unavailable: async () => reason,
+      set: () => Promise.reject(refusing),
+      release: async () => undefined,
+      guestCpu: (target) => real.guestCpu(target),
+    });
+    const required = await story({ throttle });
+    expect(await required.world.ended(required.id)).toMatchObject({ state: 'failed', tasks: [{ reason }] });
+    expect(causes(required.world)).toEqual(['reconciling neverStarted', 'admitting refused']);
+    const optional = await story({ throttle }, evacuate('a', { throttling: 'optional' }));
+    await expectMoved(optional);
+    const move = await optional.world.move(optional.id, 'v1');
+    expect(move).toMatchObject({
+      relaxed: [{ requirement: 'throttling', why: reason.message }],
+      figures: { minShare: 1 },
+    });
+  });
+
+  it('a guard that fails on the way ends the attempt instead of hoping', async () => {
+    const request = evacuate('a', { aggression: 1 });
+    const hot = vm('v1', { memory: '16GiB', dirtyRate: '2GiB/s', workingSet: '8GiB', cpuUse: 1 });
+    const world = new World({ hosts: [host('a', [hot]), host('b')] });
+    await world.crew({
+      throttle: (real) => ({
+        unavailable: (name) => real.unavailable(name),
+        set: () => Promise.reject(new HostevacError('throttleUnavailable', 'the journal cannot be written')),
+        release: (...args) => real.release(...args),
+        guestCpu: (target) => real.guestCpu(target),
+      }),
+    });
+    const id = await world.request(request);
+    expect(await world.ended(id)).toMatchObject({
+      tasks: [{ state: 'failed', reason: { code: 'throttleUnavailable' } }],
+    });
+    expect(await world.copies('v1')).toEqual(['a:running']);
+  });
+
+  it('where the driver takes no token, a process that was stopped past its lease is ended before its successor acts', async () => {
+    const hypervisor = but(() => ({ fencing: 'process' as const }));
+    const told = await story({ hypervisor });
+    const { world, id, crew } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    crew.freeze();
+    await world.crew({ hypervisor });
+    await redeliver(told);
+    await world.ended(id);
+    expect(world.endedProcesses).toEqual([crew.owner.id]);
+    await expectMoved(told);
+    expect(causes(world).filter((cause) => cause === 'preparing started')).toHaveLength(1);
   });
 
   it('a source that falls silent while it is being cleaned keeps its grant counted', async () => {

@@ -88,7 +88,8 @@ describe('an evacuation', () => {
     await world.crew();
     const id = await world.request(evacuate('a'));
     await world.reaches(id, 'v1', 'precopy');
-    const spec = world.fleet.hosts[0]?.simulated.vms[0];
+    const [a] = world.fleet.hosts;
+    const spec = a?.driver === 'simulated' ? a.simulated.vms[0] : undefined;
     if (spec === undefined) throw new Error('no spec');
     await world.simulated.inject({
       kind: 'vmAppears',

@@ -167,6 +167,39 @@ export function leaseBehaviour(name: string, open: () => Promise<LeaseHarness>):
       expect(lease.held()).toBe(false);
     });
 
+    test('whoever let its lease run out without a word is a predecessor until it is dead, forgotten, or says so', async () => {
+      const a = at.process(owner('a', 11), { ttlMs: 300 });
+      const b = at.process(owner('b', 12), { ttlMs: 300 });
+      const successor = async (as: Leases): Promise<Lease> => {
+        let lease: Lease | undefined;
+        await at.until(async () => {
+          const answer = await as.acquire('vm');
+          if (isLease(answer)) lease = answer;
+          return lease !== undefined;
+        }, 10_000);
+        if (lease === undefined) throw new Error('nobody');
+        return lease;
+      };
+      const first = await taken(a);
+      expect(await first.predecessors()).toEqual([]);
+      const second = await successor(b);
+      expect(await second.predecessors()).toEqual([owner('a', 11)]);
+      const c = at.process(owner('c', 13), { ttlMs: LONG_MS, isDead: ({ pid }) => pid === 12 });
+      const third = await successor(c);
+      expect(await third.predecessors()).toEqual([owner('a', 11)]);
+      await first.release();
+      expect(await third.predecessors()).toEqual([]);
+      expect(third.held()).toBe(true);
+      await third.release();
+
+      await successor(a);
+      const fifth = await successor(at.process(owner('d', 14), { ttlMs: LONG_MS }));
+      // `b` was known to be dead when it was succeeded, so nobody need think of it again.
+      expect(await fifth.predecessors()).toEqual([owner('a', 11)]);
+      await fifth.forgetPredecessors();
+      expect(await fifth.predecessors()).toEqual([]);
+    });
+
     test('a store that cannot be reached is no loss until the time is out', async () => {
       const lease = await taken(at.process(owner('a'), { ttlMs: LONG_MS }));
       await at.away(true);
