@@ -39,22 +39,35 @@ export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarn
       return (to.gotCpuMs - from.gotCpuMs) / ((to.atMs - from.atMs) * from.demandCores);
     };
 
+    /**
+     * The guest gets `share` of its demand, never more. It may get less for a while, since a neighbour on the machine
+     * takes CPU from it as well; that passes, a quota does not.
+     */
+    const expectShare = async (share: number): Promise<void> => {
+      const seen: number[] = [];
+      for (let stretch = 0; stretch < 10 && (seen.at(-1) ?? 0) < share - 0.05; stretch += 1) {
+        seen.push(await gotShare());
+      }
+      expect(Math.max(...seen), `shares: ${seen.join(', ')}`).toBeLessThan(share + 0.05);
+      expect(seen.at(-1), `shares: ${seen.join(', ')}`).toBeGreaterThan(share - 0.05);
+    };
+
     test('an unthrottled guest gets what it demands', async () => {
       expect(await one.unavailable('a')).toBeNull();
       expect(await one.guestCpu(target)).toMatchObject({ share: 1 });
-      expect(await gotShare()).toBeCloseTo(1, 1);
+      await expectShare(1);
     });
 
     test('a throttle is in force for everybody, and slows the guest to its share of what it demands', async () => {
       await one.set(heldFence(), { ...target, share: 0.25, validForMs: LONG_MS });
       expect(await other.guestCpu(target)).toMatchObject({ share: 0.25 });
-      expect(await gotShare()).toBeCloseTo(0.25, 1);
+      await expectShare(0.25);
     });
 
     test('a throttle that nobody renews lifts itself', async () => {
       await one.set(heldFence(), { ...target, share: 0.25, validForMs: 300 });
       await harness.until(async () => (await other.guestCpu(target)).share === 1, 60_000);
-      expect(await gotShare()).toBeCloseTo(1, 1);
+      await expectShare(1);
     });
 
     test('a released guest has back what it had, and a second release is harmless', async () => {
@@ -62,13 +75,13 @@ export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarn
       await other.release(heldFence(), target);
       expect(await one.guestCpu(target)).toMatchObject({ share: 1 });
       await one.release(heldFence(), target);
-      expect(await gotShare()).toBeCloseTo(1, 1);
+      await expectShare(1);
     });
 
     test('a later share takes the place of an earlier one', async () => {
       await one.set(heldFence(), { ...target, share: 0.25, validForMs: LONG_MS });
       await one.set(heldFence(), { ...target, share: 0.75, validForMs: LONG_MS });
-      expect(await gotShare()).toBeCloseTo(0.75, 1);
+      await expectShare(0.75);
     });
 
     test('a stale token neither throttles nor lifts', async () => {
