@@ -1,8 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
 // Three projects: "unit" needs nothing installed and runs in `npm run check`; "real" needs a Redis (one throwaway
-// instance per run, started by its global setup) and starts real processes of the built command line; "lab" runs real
-// QEMU guests and changes real cgroups, one file at a time, and says loudly what it had to skip.
+// instance per run, started by its global setup) and starts real processes of the built command line, which mostly wait
+// for locks to run out, so several files run beside each other; "lab" runs real QEMU guests and changes real cgroups, one
+// file at a time and after all others, and says loudly what it had to skip.
 export default defineConfig({
   test: {
     projects: [
@@ -21,7 +22,8 @@ export default defineConfig({
           globalSetup: ['test/support/redis-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -32,6 +34,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
