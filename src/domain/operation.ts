@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
 import { entityName } from './names.ts';
+import { dirtyWindowSchema, type Prediction, predictionSchema } from './prediction.ts';
 import { requestSchema } from './request.ts';
 
 export const operationStates = [
@@ -77,6 +78,8 @@ export const progressSchema = z.object({
   grantBytesPerSec: z.number(),
   share: z.number(),
   etaMs: z.number().nullable(),
+  /** From now on; null: cannot tell. */
+  prediction: predictionSchema.nullable(),
   /** The controller's last reason, in words. */
   decision: z.string(),
 });
@@ -122,6 +125,10 @@ export const moveRecordSchema = z.object({
   /** True once `migrate` was sent: a successor knows that the migration it finds is ours. */
   migrateSent: z.boolean(),
   progress: progressSchema.nullable(),
+  /** Before the start; null: none could be made. */
+  predicted: predictionSchema.nullable(),
+  /** How the guest dirties, as far as it was seen: a successor goes on from there. */
+  evidence: z.array(dirtyWindowSchema),
   /** Where the accounting of harm stands, so that a successor goes on from there. */
   account: accountSchema.nullable(),
   figures: migrationFiguresSchema,
@@ -213,8 +220,18 @@ export interface MoveResult extends MigrationFigures {
   readonly destination: string;
   readonly state: MoveState;
   readonly attempts: number;
-  /** null: no prediction was made. */
-  readonly predicted: { readonly totalMs: number; readonly downtimeMs: number; readonly harmCpuMs: number } | null;
+  /** Medians, before the start, and the whole prediction with its intervals; null: none was made. */
+  readonly predicted:
+    | ({ readonly totalMs: number; readonly downtimeMs: number; readonly harmCpuMs: number } & {
+        readonly intervals: Prediction;
+      })
+    | null;
+  /** What it came to less what was predicted (medians); null: none was made, or it has not ended well. */
+  readonly predictionError: {
+    readonly totalMs: number;
+    readonly downtimeMs: number;
+    readonly harmCpuMs: number;
+  } | null;
   readonly relaxed: MoveRecord['relaxed'];
   readonly reason: string | null;
 }

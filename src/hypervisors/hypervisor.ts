@@ -40,6 +40,10 @@ export type OutgoingStatus =
   | 'preSwitchover'
   /** The guest stands still, the last bytes are being sent. */
   | 'switchover'
+  /** The guest runs at the destination, its memory is at both ends: ending this would lose it. */
+  | 'postCopy'
+  /** As `postCopy`, and the connection between the ends is broken: pages that are not there yet are waited for. */
+  | 'postCopyPaused'
   | 'completed'
   | 'failed'
   | 'cancelled';
@@ -82,11 +86,28 @@ export interface MigrationSample {
   readonly failure: Reason | null;
 }
 
+/** How much a guest dirtied in a look at it. */
+export interface DirtyingMeasured {
+  /** The look's real length: a hypervisor may know whole seconds only. */
+  readonly windowMs: number;
+  /** Different bytes dirtied in it. */
+  readonly bytes: number;
+  /** Standard error of `bytes`: sampling and rounding. */
+  readonly errorBytes: number;
+}
+
 export interface MigrationTarget {
   readonly vm: string;
   readonly source: string;
   readonly destination: string;
   readonly migrationId: string;
+}
+
+export interface MigrationTerms {
+  readonly bandwidthBytesPerSec: number;
+  readonly downtimeLimitMs: number;
+  /** It may be switched to post-copy later; both ends are made ready for that. */
+  readonly postCopy: boolean;
 }
 
 /**
@@ -103,22 +124,31 @@ export interface Hypervisor {
   /** The outgoing migration's counters; null when the source knows of none. */
   sample(source: string, vm: string): Promise<MigrationSample | null>;
   /**
+   * Looks for about `windowMs` (fleet time) at how much the guest dirties, before or while it is migrated, without slowing
+   * it. One look at a time for each VM. null: this hypervisor cannot tell, or not now.
+   */
+  measureDirtying(host: string, vm: string, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null>;
+  /**
    * Resolves as soon as the hypervisor has said, since the last `sample` of this VM by this process, that its outgoing
-   * migration changed its status; and when `signal` aborts. Never rejects. Where there are no such events, only on abort.
+   * migration changed its status or began a new pass; and when `signal` aborts. Never rejects. Where there are no such events, only on abort.
    */
   statusChange(source: string, vm: string, signal: AbortSignal): Promise<void>;
   /** Starts the waiting copy at the destination. Doing it twice is harmless. */
   prepareDestination(fence: Fence, target: MigrationTarget): Promise<void>;
   /** Starts sending. Refused when the VM is already being migrated. */
-  startMigration(
-    fence: Fence,
-    target: MigrationTarget & { readonly bandwidthBytesPerSec: number; readonly downtimeLimitMs: number },
-  ): Promise<void>;
+  startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void>;
   setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void>;
   setDowntimeLimit(fence: Fence, source: string, vm: string, ms: number): Promise<void>;
   /** The last word: a migration that waits in `preSwitchover` goes on. Harmless when it does not wait. */
   finishMigration(fence: Fence, source: string, vm: string): Promise<void>;
-  /** Ends the outgoing migration; the VM goes on at its source. Harmless when there is none or it has completed. */
+  /**
+   * The guest goes on at its destination now, and what is missing there follows. No way back. Refused where the migration
+   * was not started for it; harmless when it is in post-copy already.
+   */
+  beginPostCopy(fence: Fence, source: string, vm: string): Promise<void>;
+  /** Connects the two ends of a `postCopyPaused` migration anew. Harmless when it is not paused. */
+  recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void>;
+  /** Ends the outgoing migration; the VM goes on at its source. Refused in post-copy. Harmless when there is none or it has completed. */
   cancelMigration(fence: Fence, source: string, vm: string): Promise<void>;
   /** Ends a copy whose CPUs never ran. Refuses (`hypervisorRefused`) any other; harmless when there is none. */
   discardIncoming(fence: Fence, destination: string, vm: string): Promise<void>;

@@ -11,6 +11,13 @@ export interface ThrottleTarget {
   readonly vm: string;
 }
 
+export interface ThrottleTerms {
+  readonly share: number;
+  readonly validForMs: number;
+  /** No busy vCPU may wait longer than this for CPU because of the throttle (max stall), real ms. */
+  readonly longestStretchMs: number;
+}
+
 export interface GuestCpu {
   readonly atMs: number;
   /** CPU time that the vCPU threads have got, ms, since the VM started here. */
@@ -24,7 +31,8 @@ export interface GuestCpu {
 export interface Throttle {
   /** null: guests of this host can be throttled; else why not and what to grant. */
   unavailable(host: string): Promise<Reason | null>;
-  set(fence: Fence, target: ThrottleTarget & { readonly share: number; readonly validForMs: number }): Promise<void>;
+  /** A share that cannot be had without a longer stretch than that is raised until it can; `guestCpu` tells. */
+  set(fence: Fence, target: ThrottleTarget & ThrottleTerms): Promise<void>;
   /** Back to what it was. Harmless when there is nothing to lift. */
   release(fence: Fence, target: ThrottleTarget): Promise<void>;
   guestCpu(target: ThrottleTarget): Promise<GuestCpu>;
