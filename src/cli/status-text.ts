@@ -3,6 +3,7 @@ import { ENDED_OPERATION_STATES, type MoveRecord, type OperationRecord } from '.
 import type { Policy } from '../domain/policy.ts';
 import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
 import type { HostStatus, PlanPreview } from '../queue/producer.ts';
+import { endsIn } from './progress/estimate.ts';
 import { type VmRow, vmRows, wholeOf } from './progress/rows.ts';
 import { headLine, MOVE_COLOUR, OPERATION_COLOUR, titleOf } from './progress/screen.ts';
 import { type TableCell, tableLines } from './table.ts';
@@ -114,6 +115,7 @@ export function detailLines({ nowMs, record, moves, hosts, columns, paint }: Ope
 }
 
 function rowTable(rows: readonly VmRow[], columns: number, paint: Paint): string[] {
+  const running = rows.some((row) => row.progress !== null);
   return tableLines(
     [
       { title: 'VM', shrinkTo: 10 },
@@ -122,6 +124,7 @@ function rowTable(rows: readonly VmRow[], columns: number, paint: Paint): string
       { title: 'TRIES', align: 'right', dropFirst: 4 },
       { title: 'CLEAN', align: 'right', dropFirst: 3 },
       { title: 'SHARE', align: 'right', dropFirst: 2 },
+      ...(running ? [{ title: 'ENDS IN', dropFirst: 4 }] : []),
       { title: 'DOWNTIME', align: 'right', dropFirst: 1 },
       { title: 'WHY', shrinkTo: 16, dropFirst: 5 },
     ],
@@ -132,6 +135,7 @@ function rowTable(rows: readonly VmRow[], columns: number, paint: Paint): string
       { text: String(row.attempts) },
       { text: row.progress === null && row.state !== 'done' ? '-' : `${Math.floor(row.fraction * 100)}%` },
       { text: formatShare(row.progress?.share ?? row.figures.minShare) },
+      ...(running ? [{ text: row.progress === null ? '-' : endsIn(row.progress) }] : []),
       { text: row.state === 'done' ? formatDuration(row.figures.downtimeMs) : '-' },
       { text: printable(row.reason ?? row.progress?.decision ?? '') },
     ]),

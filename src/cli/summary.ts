@@ -5,6 +5,7 @@
 import type { ErrorCode } from '../domain/errors.ts';
 import type { MoveResult, OperationResult } from '../domain/operation.ts';
 import { formatDuration, formatShare } from '../domain/units.ts';
+import { intervalText } from './progress/estimate.ts';
 import { MOVE_COLOUR } from './progress/screen.ts';
 import { tableLines } from './table.ts';
 import { counted, type Paint, printable, shellWord } from './text.ts';
@@ -32,6 +33,7 @@ export function summaryLines(result: OperationResult, options: SummaryOptions): 
 }
 
 function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOptions): string[] {
+  const predicted = moves.some((move) => move.predicted !== null);
   const withReason = moves.some((move) => move.reason !== null);
   return tableLines(
     [
@@ -40,6 +42,7 @@ function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOpti
       { title: 'STATE' },
       { title: 'TRIES', align: 'right', dropFirst: 4 },
       { title: 'TOTAL', align: 'right' },
+      ...(predicted ? [{ title: 'PREDICTED', dropFirst: 4 }] : []),
       { title: 'DOWNTIME', align: 'right' },
       { title: 'SHARE MEAN', align: 'right', dropFirst: 3 },
       { title: 'MIN', align: 'right', dropFirst: 2 },
@@ -55,6 +58,7 @@ function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOpti
         { text: move.state, colour: MOVE_COLOUR[move.state] },
         { text: String(move.attempts) },
         figure(formatDuration(move.totalMs)),
+        ...(predicted ? [{ text: predictedText(move) }] : []),
         figure(move.state === 'done' ? formatDuration(move.downtimeMs) : '-'),
         figure(formatShare(move.meanShare)),
         figure(formatShare(move.minShare)),
@@ -65,6 +69,11 @@ function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOpti
     columns,
     paint,
   );
+}
+
+/** Of the total time. */
+function predictedText({ predicted }: MoveResult): string {
+  return predicted === null ? '-' : intervalText(predicted.intervals.totalMs, formatDuration);
 }
 
 /** `node-a is empty: 7 VMs moved in 41s; longest downtime 210ms; most throttled: db-1 to 10%`. */

@@ -41,6 +41,30 @@ export function outcome(
   return { state: ended, reason: loudest ?? (ended === 'done' ? null : (why.overdue ?? why.unseen)) };
 }
 
+/** What was predicted before the start, and by how much it came out otherwise: only an end that was predicted can tell. */
+function predictedOf(
+  task: VmTask,
+  { predicted, figures }: MoveRecord,
+): Pick<MoveResult, 'predicted' | 'predictionError'> {
+  if (predicted === null) return { predicted: null, predictionError: null };
+  const medians = {
+    totalMs: predicted.totalMs.value,
+    downtimeMs: predicted.downtimeMs.value,
+    harmCpuMs: predicted.harmCpuMs.value,
+  };
+  return {
+    predicted: { ...medians, intervals: predicted },
+    predictionError:
+      task.state === 'done'
+        ? {
+            totalMs: figures.totalMs - medians.totalMs,
+            downtimeMs: figures.downtimeMs - medians.downtimeMs,
+            harmCpuMs: figures.harmCpuMs - medians.harmCpuMs,
+          }
+        : null,
+  };
+}
+
 /** The last migration of a task is its story; earlier attempts count in `attempts`. */
 function moveResult(task: VmTask, move: MoveRecord): MoveResult {
   return {
@@ -50,7 +74,7 @@ function moveResult(task: VmTask, move: MoveRecord): MoveResult {
     state: task.state,
     attempts: task.moveIds.length,
     ...(move.startedAtMs === null ? NO_FIGURES : move.figures),
-    predicted: null,
+    ...predictedOf(task, move),
     relaxed: move.relaxed,
     reason: task.state === 'done' ? null : (task.reason?.message ?? move.reason?.message ?? null),
   };

@@ -79,6 +79,8 @@ export function newMove(
     token: 0,
     migrateSent: false,
     progress: null,
+    predicted: null,
+    evidence: [],
     account: null,
     figures: NO_FIGURES,
     relaxed: [],

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { predictionSchema } from '../../src/domain/prediction.ts';
 import { startTicksOf } from '../../src/runtime/process-identity.ts';
 import { until } from '../support/condition.ts';
 import { smallFleet } from './small-fleet.ts';
@@ -53,7 +54,17 @@ const operationResult = z.strictObject({
       minShare: z.number(),
       meanShare: z.number(),
       harmCpuMs: z.number(),
-      predicted: z.null(),
+      predicted: z
+        .strictObject({
+          totalMs: z.number(),
+          downtimeMs: z.number(),
+          harmCpuMs: z.number(),
+          intervals: predictionSchema,
+        })
+        .nullable(),
+      predictionError: z
+        .strictObject({ totalMs: z.number(), downtimeMs: z.number(), harmCpuMs: z.number() })
+        .nullable(),
       relaxed: z.array(z.unknown()),
       reason: z.string().nullable(),
     }),

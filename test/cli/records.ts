@@ -1,6 +1,7 @@
 /** Records as the command line meets them, for tests of what it shows: short to write, complete in type. */
 import { type MoveRecord, NO_FIGURES, type OperationRecord, type VmTask } from '../../src/domain/operation.ts';
 import { POLICY_PRESETS } from '../../src/domain/policy.ts';
+import type { Prediction } from '../../src/domain/prediction.ts';
 import type { HostStatus } from '../../src/queue/producer.ts';
 
 export const MiB = 2 ** 20;
@@ -69,10 +70,26 @@ export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
       grantBytesPerSec: 40 * MiB,
       share: 0.4,
       etaMs: 12_000,
+      prediction: null,
       decision: 'throttled to 40%: more is dirtied than sent',
     },
+    predicted: null,
+    evidence: [],
     figures: NO_FIGURES,
     relaxed: [],
+    ...over,
+  };
+}
+
+export function prediction(over: Partial<Prediction> = {}): Prediction {
+  return {
+    totalMs: { value: 12_000, low: 10_000, high: 15_000 },
+    downtimeMs: { value: 210, low: 180, high: 240 },
+    transferredBytes: { value: 2 * GiB, low: 1.5 * GiB, high: 3 * GiB },
+    harmCpuMs: { value: 3_000, low: 2_000, high: 5_000 },
+    meanShare: 0.7,
+    minShare: 0.4,
+    endsInTime: 1,
     ...over,
   };
 }

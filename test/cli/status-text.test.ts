@@ -3,7 +3,7 @@ import { fleetLines } from '../../src/cli/fleet-text.ts';
 import { detailLines, hostLines, operationLines, planLines } from '../../src/cli/status-text.ts';
 import { displayWidth, plain } from '../../src/cli/text.ts';
 import { fleetSchema } from '../../src/domain/fleet.ts';
-import { host, move, operation, task } from './records.ts';
+import { host, move, operation, prediction, task } from './records.ts';
 
 describe('status', () => {
   it('hosts: cordon, VMs, memory, bandwidth, worker, age', () => {
@@ -42,10 +42,19 @@ describe('status', () => {
     expect(lines).toContain('deadline 1m after the request, 30s left');
     expect(lines).toContain('waits    room on node-b');
     expect(lines.slice(-3)).toEqual([
-      'VM     DESTINATION  STATE    TRIES  CLEAN  SHARE  DOWNTIME  WHY',
-      'db-1   node-b       precopy      1    75%    40%         -  throttled to 40%: more is dirtied than sent',
-      'web-1  node-c       queued       0      -   100%         -',
+      'VM     DESTINATION  STATE    TRIES  CLEAN  SHARE  ENDS IN  DOWNTIME  WHY',
+      'db-1   node-b       precopy      1    75%    40%  12s             -  throttled to 40%: more is dirtied than sent',
+      'web-1  node-c       queued       0      -   100%  -               -',
     ]);
+  });
+
+  it('a running migration with a prediction: when it ends, and how sure that is', () => {
+    const record = operation({ tasks: [task('db-1', { state: 'precopy', moveIds: ['m'] })] });
+    const running = move('db-1');
+    const moves = [{ ...running, progress: running.progress && { ...running.progress, prediction: prediction() } }];
+    const lines = detailLines({ nowMs: 0, record, moves, hosts: [], columns: 140, paint: plain });
+    expect(lines.at(-2)).toContain('SHARE  ENDS IN        DOWNTIME');
+    expect(lines.at(-1)).toContain('40%  12s (10..15s)         -');
   });
 
   it.each([40, 80, 120])('fits %i columns', (columns) => {

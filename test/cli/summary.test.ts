@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { sentence, summaryLines } from '../../src/cli/summary.ts';
 import { displayWidth, plain } from '../../src/cli/text.ts';
 import type { MoveResult, OperationResult } from '../../src/domain/operation.ts';
+import { prediction } from './records.ts';
 
 const moved = (vm: string, over: Partial<MoveResult> = {}): MoveResult => ({
   vm,
@@ -16,6 +17,7 @@ const moved = (vm: string, over: Partial<MoveResult> = {}): MoveResult => ({
   meanShare: 1,
   harmCpuMs: 20,
   predicted: null,
+  predictionError: null,
   relaxed: [],
   reason: null,
   ...over,
@@ -46,6 +48,18 @@ describe('the summary', () => {
       '',
       'Next:',
       '  hostevac uncordon node-a    # when VMs may come back to it',
+    ]);
+  });
+
+  it('what was predicted stands beside what it came to', () => {
+    const medians = { totalMs: 12_000, downtimeMs: 210, harmCpuMs: 3_000 };
+    const predicted = { ...medians, intervals: prediction() };
+    expect(
+      summaryLines(result({ moves: [moved('web-1', { predicted }), moved('db-1')] }), options).slice(0, 3),
+    ).toEqual([
+      'VM     DESTINATION  STATE  TRIES  TOTAL  PREDICTED      DOWNTIME  SHARE MEAN   MIN      HARM',
+      'web-1  node-b       done       1     8s  12s (10..15s)      40ms        100%  100%  20ms CPU',
+      'db-1   node-b       done       1     8s  -                  40ms        100%  100%  20ms CPU',
     ]);
   });
 

@@ -2,7 +2,7 @@
  * Progress where there is no terminal: one greppable line per event and, from time to time, per running migration.
  * `<time> <kind> op=<id> vm=<vm> key=value... msg="..."`. Pure.
  */
-import type { OperationEvent } from '../../domain/operation.ts';
+import type { MigrationProgress, OperationEvent } from '../../domain/operation.ts';
 import { formatDuration, formatRate, formatShare, formatSize } from '../../domain/units.ts';
 import { type Paint, printable } from '../text.ts';
 import type { VmRow } from './rows.ts';
@@ -47,9 +47,16 @@ export function progressLine(operationId: string, row: VmRow, time: string): str
           ['rate', formatRate(progress.rateBytesPerSec)],
           ['share', formatShare(progress.share)],
           ['eta', progress.etaMs === null ? 'unknown' : formatDuration(progress.etaMs)],
+          ['eta_low', boundOf(progress, 'low')],
+          ['eta_high', boundOf(progress, 'high')],
         ] satisfies Field[])),
   ]);
   return `${time} move.progress ${fields} msg=${JSON.stringify(printable(progress?.decision ?? row.reason ?? ''))}`;
+}
+
+/** Nine of ten such migrations would end between the two; left out where nothing was predicted. */
+function boundOf({ prediction }: MigrationProgress, side: 'low' | 'high'): string | null {
+  return prediction === null ? null : formatDuration(prediction.totalMs[side]);
 }
 
 /** Something that the watcher itself has to say: no worker, Redis away. */

@@ -10,6 +10,7 @@ import {
 } from '../../domain/operation.ts';
 import { formatDuration, formatRate, formatShare } from '../../domain/units.ts';
 import { type Colour, counted, cut, displayWidth, joinSpans, type Paint, pad, printable, type Span } from '../text.ts';
+import { endsIn } from './estimate.ts';
 import { type Snapshot, type VmRow, vmRows, type Whole, wholeOf } from './rows.ts';
 
 export interface ScreenSize {
@@ -126,6 +127,8 @@ const STATE_COLUMNS = 'switchover'.length;
 const PERCENT_COLUMNS = ' 100%'.length;
 /** Room for `p12  share 100%  eta 1m30s  38.2MiB/s` when there is any to spare. */
 const DETAIL_COLUMNS = 39;
+const ETA_COLUMNS = 'eta 1m30s'.length;
+const PREDICTED_COLUMNS = 'ends in 12s (10..15s)'.length;
 
 function layOut(rows: readonly VmRow[], columns: number): Layout {
   const longest = (texts: readonly string[]): number =>
@@ -136,7 +139,9 @@ function layOut(rows: readonly VmRow[], columns: number): Layout {
   const vm = Math.min(names, Math.max(4, Math.floor(columns * 0.3)));
   const afterName = columns - vm - fixed;
   const destination = afterName >= destinations + 4 + 12 ? Math.min(destinations, 24) + 4 : 0;
-  const free = afterName - destination - 2 - DETAIL_COLUMNS;
+  const predicted = rows.some(({ progress }) => progress !== null && progress.prediction !== null);
+  const details = DETAIL_COLUMNS + (predicted ? PREDICTED_COLUMNS - ETA_COLUMNS : 0);
+  const free = afterName - destination - 2 - details;
   const bar =
     free >= 10
       ? Math.min(30, free)
@@ -192,7 +197,12 @@ function details(row: VmRow): { text: string; colour?: Colour; whole: boolean }[
     ];
   }
   const { progress } = row;
-  const eta = progress.etaMs === null ? 'eta ?' : `eta ${formatDuration(progress.etaMs)}`;
+  const eta =
+    progress.prediction !== null
+      ? `ends in ${endsIn(progress)}`
+      : progress.etaMs === null
+        ? 'eta ?'
+        : `eta ${formatDuration(progress.etaMs)}`;
   // Fixed widths: figures that stay in their column can be read while they change.
   return [
     { text: `p${progress.pass}`.padEnd(3), whole: true },
@@ -201,7 +211,7 @@ function details(row: VmRow): { text: string; colour?: Colour; whole: boolean }[
       whole: true,
       ...(progress.share < 0.995 ? { colour: 'yellow' as const } : {}),
     },
-    { text: eta.padEnd(9), whole: true },
+    { text: eta.padEnd(progress.prediction === null ? ETA_COLUMNS : PREDICTED_COLUMNS), whole: true },
     { text: formatRate(progress.rateBytesPerSec).padEnd(9), whole: true },
     ...(row.figures.downtimeMs > 0
       ? [{ text: `downtime ${formatDuration(row.figures.downtimeMs)}`, whole: true }]

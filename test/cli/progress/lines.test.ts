@@ -3,7 +3,7 @@ import { eventLine, eventText, fieldsText, noticeLine, progressLine } from '../.
 import { plainView } from '../../../src/cli/progress/plain.ts';
 import { vmRows } from '../../../src/cli/progress/rows.ts';
 import { ansi, plain } from '../../../src/cli/text.ts';
-import { host, move, operation, task } from '../records.ts';
+import { host, move, operation, prediction, task } from '../records.ts';
 
 const event = {
   atMs: 5,
@@ -49,6 +49,15 @@ describe('lines where there is no terminal', () => {
     expect(row && progressLine('op-1', row, time)).toBe(
       `${time} move.progress op=op-1 vm=db-1 destination=node-b state=precopy pass=3 done=75% remaining=256MiB rate=40MiB/s share=40% eta=12s msg="throttled to 40%: more is dirtied than sent"`,
     );
+  });
+
+  it('and when it ends as far as that was predicted', () => {
+    const record = operation({ tasks: [task('db-1', { state: 'precopy', moveIds: ['m'] })] });
+    const running = move('db-1');
+    const [row] = vmRows(record, [
+      { ...running, progress: running.progress && { ...running.progress, prediction: prediction() } },
+    ]);
+    expect(row && progressLine('op-1', row, time)).toContain(' eta=12s eta_low=10s eta_high=15s msg=');
   });
 
   it('what the watcher has to say is a line, too', () => {

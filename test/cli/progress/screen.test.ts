@@ -4,7 +4,7 @@ import { fractionOf, type Snapshot, vmRows, wholeOf } from '../../../src/cli/pro
 import { barText, screenLines } from '../../../src/cli/progress/screen.ts';
 import { ansi, displayWidth, plain, withoutColours } from '../../../src/cli/text.ts';
 import { moveStates, NO_FIGURES, operationStates } from '../../../src/domain/operation.ts';
-import { GiB, host, MiB, move, operation, task } from '../records.ts';
+import { GiB, host, MiB, move, operation, prediction, task } from '../records.ts';
 
 const snapshot: Snapshot = {
   nowMs: 14_000,
@@ -36,6 +36,14 @@ describe('the live display', () => {
       'mail-1               queued      waits for bandwidth of node-a',
       'vault-1              blocked     it is pinned to node-a',
     ]);
+  });
+
+  it('a migration with a prediction: when it ends, and how sure that is', () => {
+    const running = move('postgres-1');
+    const moves = [{ ...running, progress: running.progress && { ...running.progress, prediction: prediction() } }];
+    expect(screenLines({ ...snapshot, moves }, { columns: 120, rows: 30 }, plain)[2]).toBe(
+      'postgres-1 -> node-b precopy    [#################------]  75%  p3   share 40%   ends in 12s (10..15s)  40MiB/s    try 2',
+    );
   });
 
   it('at 80 columns the bar is shorter', () => {
@@ -117,6 +125,7 @@ describe('the live display', () => {
                 grantBytesPerSec: 0,
                 share: entry.share,
                 etaMs: entry.etaMs,
+                prediction: entry.etaMs === null ? null : prediction(),
                 decision: '',
               },
             }),
