@@ -84,7 +84,7 @@ export class Inventory {
     return {
       ...common,
       state,
-      // Resident memory holds QEMU's own too and pages the guest has freed: an upper bound.
+      // Some of it is QEMU's own, and pages that the guest has freed are in it: an upper bound.
       touchedBytes: Math.min(memoryBytes, resident ?? memoryBytes),
       demandCores: Math.min(cpus, cores),
       notMigratable: fault ?? notMigratable(entry, examined),

@@ -48,10 +48,14 @@ export function processOfThread(tid: number): ProcessId | undefined {
   return pid === undefined || startTicks === undefined ? undefined : { pid, startTicks };
 }
 
-/** Resident memory; undefined: no such process. */
+/**
+ * Resident memory that may be a guest's: anonymous, shared and huge pages, without the program's own files. QEMU's heap
+ * and translated code are in it, some ten MiB. undefined: no such process. Source: proc_pid_status(5), from Linux 4.5.
+ */
 export function residentBytes(pid: number): number | undefined {
-  const kib = statusField(`/proc/${pid}/status`, 'VmRSS');
-  return kib === undefined ? undefined : kib * 1_024;
+  const parts = ['RssAnon', 'RssShmem', 'HugetlbPages'].map((name) => statusField(`/proc/${pid}/status`, name));
+  const known = parts.filter((kib) => kib !== undefined);
+  return known.length === 0 ? undefined : known.reduce((sum, kib) => sum + kib, 0) * 1_024;
 }
 
 /** CPU time that a thread has got, ms; undefined: no such thread. Source: Documentation/scheduler/sched-stats.rst. */
