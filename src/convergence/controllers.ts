@@ -2,12 +2,23 @@
 import { HostevacError } from '../domain/errors.ts';
 import type { Policy } from '../domain/policy.ts';
 import type { Controller } from './controller.ts';
+import { leastHarm } from './least-harm.ts';
+import type { PolicyBehaviour } from './policy-behaviour.ts';
 import { rfc2011 } from './rfc2011.ts';
 
 /** A state belongs to the controller that made it; whoever drives one passes it back unseen. */
-const CONTROLLERS: Readonly<Record<Policy['controller'], Controller<unknown>>> = { rfc2011 };
+const CONTROLLERS: Readonly<
+  Record<Policy['controller'], (behaviours: ReadonlyMap<string, PolicyBehaviour>) => Controller<unknown>>
+> = { leastHarm, rfc2011: () => rfc2011 };
 
-export function controllerFor(name: Policy['controller']): Controller<unknown> {
+/**
+ * The controller of that name. `behaviours`: policies of the user's own modules, by name; see docs/policies.md. Throws
+ * `badInput` for a name that is not known.
+ */
+export function controllerFor(
+  name: Policy['controller'],
+  behaviours: ReadonlyMap<string, PolicyBehaviour> = new Map(),
+): Controller<unknown> {
   // A record that a newer version wrote may name one that this version does not have.
   if (!Object.hasOwn(CONTROLLERS, name)) {
     throw new HostevacError(
@@ -15,5 +26,5 @@ export function controllerFor(name: Policy['controller']): Controller<unknown> {
       `no controller is named ${JSON.stringify(name)}; use one of ${Object.keys(CONTROLLERS).join(', ')}`,
     );
   }
-  return CONTROLLERS[name];
+  return CONTROLLERS[name](behaviours);
 }

@@ -6,15 +6,16 @@
  *     targetShare = (1 - aggression) * minGuestCpu              within [minCpuShare, 1]
  *
  * recomputed at every tick, with two running checks (more is migrated than dirtied: recently, and in total), the longest
- * stall as downtime limit, and an abort at the max time.
+ * stall as downtime limit, and at the max time what the policy says: an abort, post-copy, or the guest stalled altogether.
  *
  * Its known limit is kept too: it believes the dirty rate that the hypervisor reports. For a guest whose working set fits
  * into a pass that is about the transfer rate, whatever the share; the formula then sees an equilibrium, and at aggression
  * 0 such a migration never ends. Models and predictions are other controllers' business.
  */
+import type { Reason } from '../domain/errors.ts';
 import type { Policy } from '../domain/policy.ts';
 import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
-import type { Controller, ConvergenceSample, Decision } from './controller.ts';
+import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
 
 /**
  * What "recent" and "running average" mean, in fleet time. The RFC gives no number. Shorter than a few ticks it is no
@@ -81,7 +82,7 @@ export const rfc2011: Controller<Rfc2011State> = {
 
   decide(state: Rfc2011State, sample: ConvergenceSample, policy: Policy): Decision<Rfc2011State> {
     const elapsedMs = sample.atMs - sample.startedAtMs;
-    if (elapsedMs > policy.maxTimeMs) return abort(state, sample, policy, elapsedMs);
+    if (elapsedMs > policy.maxTimeMs) return atDeadline(state, sample, policy, elapsedMs);
 
     const seen = observe(state, sample);
     const average = minGuestCpu(seen.recent);
@@ -97,13 +98,24 @@ export const rfc2011: Controller<Rfc2011State> = {
       transferredAtFirst: seen.transferredAtFirst,
       pass: seen.pass,
     };
-    return {
-      action: { kind: 'run', share: targetShare, downtimeLimitMs: policy.maxStallMs },
-      reason: explain(next, average, seen.fresh, policy),
-      next,
-    };
+    return decided(run(targetShare, policy), explain(next, average, seen.fresh, policy), next);
   },
 };
+
+/** It predicts nothing, and measures nothing that another controller could use. */
+function decided(
+  action: ConvergenceAction,
+  reason: string,
+  next: Rfc2011State,
+  relaxed: readonly Relaxation[] = [],
+): Decision<Rfc2011State> {
+  return { action, reason, next, relaxed, prediction: null, evidence: [], notes: [] };
+}
+
+function run(share: number, policy: Policy): ConvergenceAction {
+  const { maxStallMs, maxBandwidthBytesPerSec } = policy;
+  return { kind: 'run', share, maxStallMs, lookAgainMs: null, maxBandwidthBytesPerSec };
+}
 
 function floorOf(policy: Policy): number {
   return clamp(policy.minCpuShare, 0, 1);
@@ -217,7 +229,7 @@ function yesOrNo(migrated: number, dirtied: number): string {
   return `${migrated > dirtied ? 'yes' : 'no'} (${formatSize(migrated)} against ${formatSize(dirtied)})`;
 }
 
-function abort(
+function atDeadline(
   state: Rfc2011State,
   sample: ConvergenceSample,
   policy: Policy,
@@ -235,5 +247,9 @@ function abort(
     `give it more than ${formatRate(sample.grantBytesPerSec)}`,
   ];
   const message = `not converged after ${formatDuration(elapsedMs)} (max time ${formatDuration(policy.maxTimeMs)}): ${left}; ${rates}; ${tried}. To change that: ${changes.join(', or ')}`;
-  return { action: { kind: 'abort', reason: { code: 'maxTimeExceeded', message } }, reason: message, next: state };
+  const reason: Reason = { code: 'maxTimeExceeded', message };
+  if (policy.atDeadline !== 'forceComplete') return decided({ kind: policy.atDeadline, reason }, message, state);
+  const relaxed: Relaxation[] = [{ requirement: 'maxTime', why: message }];
+  if (policy.minCpuShare > 0) relaxed.push({ requirement: 'minCpu', why: 'it is forced to its end at the max time' });
+  return decided(run(0, policy), `share 0%: forced to its end; ${message}`, state, relaxed);
 }

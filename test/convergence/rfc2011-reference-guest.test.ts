@@ -32,7 +32,11 @@ interface Run {
 function drive(policy: Policy): Run {
   const fleet = new PureFleet(fleetOf([host('a', [REFERENCE_GUEST]), host('b')]));
   fleet.migrate('ref', 'a', 'b', { bandwidthBytesPerSec: GRANT, downtimeLimitMs: policy.maxStallMs });
-  let state = rfc2011.start(policy);
+  let state = rfc2011.start(policy, {
+    guest: { memoryBytes: 256 * MIB, touchedBytes: 64 * MIB, demandCores: 1 },
+    evidence: [],
+    nowMs: 0,
+  });
   const shares: number[] = [];
   const reportedRates: number[] = [];
   let cpu = guestCpuOf(fleet.state, 'a', 'ref');
@@ -50,11 +54,15 @@ function drive(policy: Policy): Run {
       pass: sample.pass,
       remainingBytes: sample.remainingBytes,
       transferredBytes: sample.transferredBytes,
+      totalBytes: sample.totalBytes,
       rateBytesPerSec: sample.rateBytesPerSec,
       dirtyRateBytesPerSec: sample.dirtyRateBytesPerSec,
       grantBytesPerSec: GRANT,
       share: cpu.share,
       gotShare: (cpu.gotCpuMs - before.gotCpuMs) / ((cpu.atMs - before.atMs) * cpu.demandCores),
+      demandCores: cpu.demandCores,
+      harmCpuMs: 0,
+      windows: [],
     };
     if (sample.pass > 1) reportedRates.push(sample.dirtyRateBytesPerSec);
     const { action, next } = rfc2011.decide(state, evidence, policy);

@@ -1,7 +1,7 @@
 /** The RFC's controller: the formula to the letter, its checks, its limits, and what it does with nonsense. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ConvergenceSample, Decision } from '../../src/convergence/controller.ts';
+import type { Briefing, ConvergenceSample, Decision } from '../../src/convergence/controller.ts';
 import { controllerFor } from '../../src/convergence/controllers.ts';
 import { type Rfc2011State, rfc2011, WINDOW_MS } from '../../src/convergence/rfc2011.ts';
 import { controllerNames, POLICY_PRESETS, type Policy } from '../../src/domain/policy.ts';
@@ -21,17 +21,27 @@ const base: ConvergenceSample = {
   pass: 2,
   remainingBytes: 64 * MiB,
   transferredBytes: 40 * MiB,
+  totalBytes: 256 * MiB,
   rateBytesPerSec: 40 * MiB,
   dirtyRateBytesPerSec: 100 * MiB,
   grantBytesPerSec: 40 * MiB,
   share: 1,
   gotShare: 1,
+  demandCores: 1,
+  harmCpuMs: 0,
+  windows: [],
+};
+
+const BRIEFING: Briefing = {
+  guest: { memoryBytes: 256 * MiB, touchedBytes: 256 * MiB, demandCores: 1 },
+  evidence: [],
+  nowMs: 0,
 };
 
 /** Feeds samples one after another, a tick apart unless they say when. */
 function run(policy: Policy, samples: readonly Partial<ConvergenceSample>[], tickMs = 500): Decision<Rfc2011State>[] {
   const decisions: Decision<Rfc2011State>[] = [];
-  let state = rfc2011.start(policy);
+  let state = rfc2011.start(policy, BRIEFING);
   for (const [index, sample] of samples.entries()) {
     const decision = rfc2011.decide(state, { ...base, atMs: (index + 1) * tickMs, ...sample }, policy);
     decisions.push(decision);
@@ -104,7 +114,11 @@ describe('the formula', () => {
   });
 
   test('the downtime limit is the longest stall', () => {
-    expect(run(policyOf({ maxStallMs: 120 }), [{}])[0]?.action).toMatchObject({ downtimeLimitMs: 120 });
+    expect(run(policyOf({ maxStallMs: 120 }), [{}])[0]?.action).toMatchObject({
+      maxStallMs: 120,
+      lookAgainMs: null,
+      maxBandwidthBytesPerSec: null,
+    });
   });
 });
 
@@ -140,7 +154,7 @@ describe('the trap it is kept for', () => {
 
   test('and at some aggression it goes down to the floor, pass by pass, whatever would have been enough', () => {
     let got = 1;
-    let state = rfc2011.start(policyOf());
+    let state = rfc2011.start(policyOf(), BRIEFING);
     const policy = policyOf({ aggression: 0.5, minCpuShare: 0.05 });
     const shares: number[] = [];
     for (let tick = 1; tick <= 120; tick += 1) {
@@ -324,7 +338,7 @@ describe('whatever comes in', () => {
   test('the same inputs give the same decision, and nothing that was handed in is changed', () => {
     fc.assert(
       fc.property(policies, samples, (policy, inputs) => {
-        const state = Object.freeze(run(policy, inputs).at(-1)?.next ?? rfc2011.start(policy));
+        const state = Object.freeze(run(policy, inputs).at(-1)?.next ?? rfc2011.start(policy, BRIEFING));
         Object.freeze(state.recent);
         Object.freeze(state.totals);
         const sample = Object.freeze({ ...base, atMs: 599_999.5 });
@@ -349,7 +363,7 @@ describe('the registry', () => {
     const newer: unknown = JSON.parse('"predictive"');
     // A record is parsed before it comes here; this is the net below that.
     expect(() => Reflect.apply(controllerFor, undefined, [newer])).toThrow(
-      /no controller is named "predictive"; use one of rfc2011/,
+      /no controller is named "predictive"; use one of leastHarm, rfc2011/,
     );
   });
 });
