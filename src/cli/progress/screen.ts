@@ -141,7 +141,7 @@ function layOut(rows: readonly VmRow[], columns: number): Layout {
   const destination = afterName >= destinations + 4 + 12 ? Math.min(destinations, 24) + 4 : 0;
   const predicted = rows.some(({ progress }) => progress !== null && progress.prediction !== null);
   const details = DETAIL_COLUMNS + (predicted ? PREDICTED_COLUMNS - ETA_COLUMNS : 0);
-  const free = afterName - destination - 2 - details;
+  const free = afterName - destination - 3 - details;
   const bar =
     free >= 10
       ? Math.min(30, free)
