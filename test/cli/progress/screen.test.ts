@@ -32,7 +32,7 @@ describe('the live display', () => {
     expect(screenLines(snapshot, { columns: 120, rows: 30 }, plain)).toEqual([
       'evacuate node-a  running  1/4 VMs  elapsed 12s  eta ~12s  egress 40MiB/s of 100MiB/s',
       'web-1      -> node-b done        8.5s, downtime 42ms  share 100% at least',
-      'postgres-1 -> node-b precopy    [######################--------]  75%  p3   share 40%   eta 12s    40MiB/s',
+      'postgres-1 -> node-b precopy    [######################--------]  75%  p3   share 40%   eta 12s    40MiB/s    try 2',
       'mail-1               queued      waits for bandwidth of node-a',
       'vault-1              blocked     it is pinned to node-a',
     ]);
