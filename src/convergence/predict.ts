@@ -1,0 +1,154 @@
+/**
+ * What a plan of throttling will cost, as far as is known of the guest: every hypothesis is played forward, and the
+ * outcomes together, by weight, are the prediction. What no evidence can tell is added here, so that also a guest that is
+ * known perfectly gets an interval and not a point. Pure.
+ */
+import { HostevacError } from '../domain/errors.ts';
+import type { Interval, Prediction } from '../domain/prediction.ts';
+import type { DirtyModel, Hypothesis } from './dirty-model.ts';
+import { HANDOVER_MS, type Outcome, playForward, type Standing, type ThrottlePlan } from './forward.ts';
+
+/**
+ * How far off the rate of a guest may be in the next seconds though it was right in the last. Near equilibrium (it dirties
+ * about what is sent) this decides about everything: one guest of 16 MiB/s at 20 MiB/s took 16, 43 and 50 s in three equal
+ * runs, 12..55 s with this. Far from it, it makes a few percent.
+ */
+const RATE_ERROR = 0.18;
+/** Clocks, bursts and rates of sending, measured on QEMU with nothing else unknown. */
+const TIME_ERROR = 0.03;
+const BURST_MS = 100;
+/** Fixed part of a switchover: 20..80 ms on QEMU, also on a busy machine. */
+const HANDOVER_LEAST_MS = 20;
+const HANDOVER_MOST_MS = 80;
+/** QEMU lifts its bandwidth limit for the last bytes; how much faster the link is nobody knows before. */
+const SWITCHOVER_SPEEDUP = 10;
+/** One in ten outcomes is outside of an interval, half of them on either side. */
+const TAIL = 0.05;
+/** Of a hypothesis's weight, what goes to each of its two extremes; more than `TAIL`, so that they bound the interval. */
+const EXTREME = 0.06;
+
+/** How far a prediction looks: where a total stands at it, no end is in sight. Past the max time, to show how far past. */
+export function horizonMs(maxTimeLeftMs: number): number {
+  const left = Number.isFinite(maxTimeLeftMs) ? maxTimeLeftMs : 0;
+  return Math.min(24 * 3_600_000, Math.max(60_000, 2 * left));
+}
+
+/** One figure of one hypothesis: the least, the expected and the most. */
+type Spread = readonly [low: number, mid: number, high: number];
+
+interface Played {
+  readonly weight: number;
+  readonly totalMs: Spread;
+  readonly downtimeMs: Spread;
+  readonly transferredBytes: Spread;
+  readonly harmCpuMs: Spread;
+  readonly meanShare: number;
+  /** Weight that ends in time: all of it, or without one or more of its cases. */
+  readonly inTime: number;
+}
+
+/**
+ * From where it stands to its end. Figures of hypotheses that never end are those at `horizonMs`. Throws `internal` when
+ * the model has no hypothesis.
+ */
+export function predict(from: Standing, model: DirtyModel, plan: ThrottlePlan, maxTimeLeftMs: number): Prediction {
+  const all = model.hypotheses.reduce((sum, { weight }) => sum + weight, 0);
+  if (!(all > 0)) throw new HostevacError('internal', 'a dirty model without a hypothesis of any weight');
+  const played = model.hypotheses.map((hypothesis) => playOne(from, hypothesis, plan, maxTimeLeftMs));
+  const mean = (of: (one: Played) => number) => played.reduce((sum, one) => sum + one.weight * of(one), 0) / all;
+  return {
+    totalMs: interval(played, ({ totalMs }) => totalMs),
+    downtimeMs: interval(played, ({ downtimeMs }) => downtimeMs),
+    transferredBytes: interval(played, ({ transferredBytes }) => transferredBytes),
+    harmCpuMs: interval(played, ({ harmCpuMs }) => harmCpuMs),
+    meanShare: within(
+      0,
+      mean(({ meanShare }) => meanShare),
+      1,
+    ),
+    minShare: plan.share,
+    endsInTime: within(
+      0,
+      mean(({ inTime }) => inTime),
+      1,
+    ),
+  };
+}
+
+/** A hypothesis with its rate as it is and with both errors; the times of each may be off by a little as well. */
+function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, maxTimeLeftMs: number): Played {
+  const limitMs = horizonMs(maxTimeLeftMs);
+  const at = (factor: number): Outcome =>
+    playForward(from, { ...hypothesis, rateBytesPerSec: hypothesis.rateBytesPerSec * factor }, plan, limitMs);
+  const [calm, mid, hot] = [at(1 - RATE_ERROR), at(1), at(1 + RATE_ERROR)];
+  const { demandCores } = from.guest;
+  const slowed = (1 - plan.share) * demandCores;
+  const late = BURST_MS + HANDOVER_MOST_MS - HANDOVER_MS;
+
+  const totalMs: Spread = [
+    Math.max(HANDOVER_LEAST_MS, calm.totalMs * (1 - TIME_ERROR) - BURST_MS),
+    mid.totalMs,
+    Math.min(limitMs, hot.totalMs * (1 + TIME_ERROR) + late),
+  ];
+  const inTime = (outcome: Outcome, ms: number) => outcome.ends && ms <= maxTimeLeftMs;
+  return {
+    weight: hypothesis.weight,
+    totalMs,
+    downtimeMs: downtime(from.downtimeLimitMs, calm, mid, hot),
+    transferredBytes: [
+      calm.transferredBytes * (1 - TIME_ERROR),
+      mid.transferredBytes,
+      hot.transferredBytes * (1 + TIME_ERROR) + (BURST_MS / 1_000) * Math.max(0, from.bandwidthBytesPerSec),
+    ],
+    harmCpuMs: [
+      Math.max(0, calm.harmCpuMs * (1 - TIME_ERROR) - BURST_MS * slowed - calm.downtimeMs * demandCores * 0.9),
+      mid.harmCpuMs,
+      hot.harmCpuMs * (1 + TIME_ERROR) + BURST_MS * slowed + (HANDOVER_MOST_MS - HANDOVER_MS) * demandCores,
+    ],
+    meanShare: mid.meanShare,
+    inTime:
+      (inTime(calm, totalMs[0]) ? EXTREME : 0) +
+      (inTime(mid, totalMs[1]) ? 1 - 2 * EXTREME : 0) +
+      (inTime(hot, totalMs[2]) ? EXTREME : 0),
+  };
+}
+
+/** One that never ends is held to the limit all the same, should it be ended by other means. */
+function downtime(limitMs: number, ...outcomes: readonly [Outcome, Outcome, Outcome]): Spread {
+  const [calm, mid, hot] = outcomes.map(({ ends, downtimeMs }) => (ends ? downtimeMs : limitMs + HANDOVER_MS));
+  const [one, value, other] = [calm ?? limitMs, mid ?? limitMs, hot ?? limitMs];
+  const sendingMs = Math.max(0, Math.min(one, value, other) - HANDOVER_MS);
+  return [
+    HANDOVER_LEAST_MS + sendingMs / SWITCHOVER_SPEEDUP,
+    value,
+    Math.max(one, value, other) + HANDOVER_MOST_MS - HANDOVER_MS,
+  ];
+}
+
+/** Weighted median, and 5% and 95% quantiles. */
+function interval(played: readonly Played[], figure: (one: Played) => Spread): Interval {
+  const points = played
+    .flatMap((one) => {
+      const [low, mid, high] = figure(one);
+      return [
+        { at: low, weight: one.weight * EXTREME },
+        { at: mid, weight: one.weight * (1 - 2 * EXTREME) },
+        { at: high, weight: one.weight * EXTREME },
+      ];
+    })
+    .sort((one, other) => one.at - other.at);
+  const all = points.reduce((sum, { weight }) => sum + weight, 0);
+  const quantile = (q: number): number => {
+    let below = 0;
+    for (const { at, weight } of points) {
+      below += weight;
+      if (below >= q * all) return at;
+    }
+    return points.at(-1)?.at ?? 0;
+  };
+  return { value: quantile(0.5), low: quantile(TAIL), high: quantile(1 - TAIL) };
+}
+
+function within(low: number, value: number, high: number): number {
+  return Math.min(high, Math.max(low, value));
+}
