@@ -43,3 +43,15 @@ export const migrateAnswer = z.looseObject({
   'socket-address': z.array(z.looseObject({ type: z.string(), port: z.string().optional() })).optional(),
 });
 export type MigrateAnswer = z.output<typeof migrateAnswer>;
+
+/** Whole MiB per second, -1 where nothing was sampled; `calc-time` in the unit that was asked for. */
+export const dirtyRateAnswer = z.looseObject({
+  status: z.enum(['unstarted', 'measuring', 'measured']),
+  /** Only once it is measured. */
+  'dirty-rate': z.number().optional(),
+  'calc-time': counter,
+  /** From 6.1; per GiB. */
+  'sample-pages': counter.optional(),
+  /** From 6.2. */
+  mode: z.string().optional(),
+});

@@ -55,6 +55,21 @@ const FEATURES = {
     since: [6, 0],
     without: 'a blocked VM is refused when its migration starts, not in the inventory',
   },
+  dirtyRate: {
+    name: 'measuring how a guest dirties its memory',
+    since: [5, 2],
+    without: 'a prediction before the start knows earlier migrations only, later the passes count',
+  },
+  dirtyRateSamplePages: {
+    name: 'looking at more pages of a guest',
+    since: [6, 1],
+    without: 'one page in 512 is sampled, so what a small guest dirties is told less exactly',
+  },
+  dirtyRateMilliseconds: {
+    name: 'looks at a guest of less than a second',
+    since: [8, 2],
+    without: 'how fast it writes is told as a lower bound where it has written all of its working set within a second',
+  },
 } as const satisfies Readonly<Record<string, Feature>>;
 
 export type FeatureName = keyof typeof FEATURES;
@@ -90,6 +105,9 @@ export function featuresOf(qemu: QemuIs): Features {
       postcopyBandwidth: has(FEATURES.postcopyBandwidth),
       portSearch: has(FEATURES.portSearch),
       blockedReasons: has(FEATURES.blockedReasons),
+      dirtyRate: has(FEATURES.dirtyRate),
+      dirtyRateSamplePages: has(FEATURES.dirtyRateSamplePages),
+      dirtyRateMilliseconds: has(FEATURES.dirtyRateMilliseconds),
     },
     degradations: missing.map(
       ({ name, since, without }) => `${here} has no ${name} (from ${since.join('.')}): ${without}`,

@@ -7,10 +7,18 @@ import type { Clock } from '../../clock/clock.ts';
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
 import type { VcpuThreads } from '../../throttling/vcpu-threads.ts';
-import type { HostInventory, Hypervisor, MigrationSample, MigrationTarget, Sighting } from '../hypervisor.ts';
+import type {
+  DirtyingMeasured,
+  HostInventory,
+  Hypervisor,
+  MigrationSample,
+  MigrationTarget,
+  Sighting,
+} from '../hypervisor.ts';
 import { CpuTimes } from './cpu-time.ts';
 import { keep, retire } from './definition.ts';
 import { type DestinationParts, discard, prepare } from './destination.ts';
+import { DirtyRates } from './dirty-rate.ts';
 import { changing, looking } from './edge.ts';
 import { Examiner, refuseNameless, silentError } from './examine.ts';
 import type { Gatekeeper } from './gatekeeper.ts';
@@ -47,6 +55,7 @@ export class QemuHypervisor implements Hypervisor {
   readonly #gates: Gates;
   readonly #inventory: Inventory;
   readonly #outgoing: Outgoing;
+  readonly #dirtyRates: DirtyRates;
   readonly #parts: OutgoingParts & DestinationParts;
   /** By VM directory. */
   readonly #threads = new Map<string, VcpuThreads>();
@@ -68,6 +77,7 @@ export class QemuHypervisor implements Hypervisor {
       log,
     };
     this.#outgoing = new Outgoing(this.#parts);
+    this.#dirtyRates = new DirtyRates(this.#parts);
   }
 
   inventory(host: string): Promise<HostInventory> {
@@ -101,6 +111,13 @@ export class QemuHypervisor implements Hypervisor {
     return looking(async () => {
       const entry = this.#find(source, vm);
       return entry === undefined ? null : this.#outgoing.sample(source, entry);
+    });
+  }
+
+  measureDirtying(host: string, vm: string, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null> {
+    return looking(async () => {
+      const entry = this.#find(host, vm);
+      return entry === undefined ? null : this.#dirtyRates.measure(entry, windowMs, signal);
     });
   }
 

@@ -26,13 +26,18 @@ describe('refused', () => {
   });
 });
 
+const NO_LOOKS = ['measuring how a guest dirties', 'looking at more pages', 'looks at a guest'];
+
 describe('done without', () => {
   test.each([
     ['10.0.2', ALL, []],
-    ['6.0.0', ALL, []],
-    ['5.2.0', ALL, ['listing what blocks']],
-    ['3.1.0', ALL, ['telling the port', 'listing what blocks']],
-    ['2.12.0', ALL, ['max-postcopy-bandwidth', 'telling the port', 'listing what blocks']],
+    ['8.2.0', ALL, []],
+    ['8.1.5', ALL, ['looks at a guest of less than a second']],
+    ['6.1.0', ALL, ['looks at a guest']],
+    ['6.0.0', ALL, ['looking at more pages', 'looks at a guest']],
+    ['5.2.0', ALL, ['listing what blocks', 'looking at more pages', 'looks at a guest']],
+    ['3.1.0', ALL, ['telling the port', 'listing what blocks', ...NO_LOOKS]],
+    ['2.12.0', ALL, ['max-postcopy-bandwidth', 'telling the port', 'listing what blocks', ...NO_LOOKS]],
     ['10.0.2', ['events'], ['return path', 'pause before switchover']],
     ['10.0.2', [], ['migration events', 'return path', 'pause before switchover']],
   ])('%s with %j: %j', (version, capabilities, missing) => {
@@ -51,6 +56,9 @@ describe('done without', () => {
       postcopyBandwidth: true,
       portSearch: true,
       blockedReasons: true,
+      dirtyRate: true,
+      dirtyRateSamplePages: true,
+      dirtyRateMilliseconds: true,
     });
     expect(qemu('3.1.0', true, ['events']).has).toMatchObject({ portSearch: false, pauseBeforeSwitchover: false });
   });
