@@ -58,11 +58,25 @@ export function book(
   };
 }
 
-/** The last stretch: the guest stood still for `downtimeMs`. */
-export function closeAccount(
-  account: Account | null,
-  figures: MigrationFigures,
-  end: { readonly totalMs: number; readonly downtimeMs: number; readonly transferredBytes: number },
-): MigrationFigures {
-  return { ...figures, ...end, harmCpuMs: figures.harmCpuMs + end.downtimeMs * (account?.demandCores ?? 0) };
+export interface End {
+  /** Fleet time at which the migration had ended. */
+  readonly atMs: number;
+  readonly totalMs: number;
+  readonly downtimeMs: number;
+  readonly transferredBytes: number;
+  /** What the source's vCPUs had got when they stopped for good; null: it cannot be asked any more. */
+  readonly cpu: GuestCpu | null;
+}
+
+/** The last stretch: from the last tick on until it stopped, then it stood still for `downtimeMs`. */
+export function closeAccount(account: Account | null, figures: MigrationFigures, end: End): MigrationFigures {
+  const { cpu, totalMs, downtimeMs, transferredBytes } = end;
+  const ended = { ...figures, totalMs, downtimeMs, transferredBytes };
+  if (account === null) return ended;
+  const stretchMs = end.atMs - downtimeMs - account.atMs;
+  const throttled = account.frozenDemandCores !== null;
+  const gotMs = cpu === null ? 0 : cpu.gotCpuMs - account.gotCpuMs;
+  // Where it cannot be asked, this stretch is not booked: guessed harm is no figure.
+  const lost = throttled && cpu !== null && stretchMs > 0 ? Math.max(0, account.demandCores * stretchMs - gotMs) : 0;
+  return { ...ended, harmCpuMs: figures.harmCpuMs + lost + downtimeMs * account.demandCores };
 }

@@ -1,9 +1,10 @@
 /** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
 import type { Demand } from '../bandwidth/budget.ts';
 import { HostevacError } from '../domain/errors.ts';
-import type { VmOnHost } from '../hypervisors/hypervisor.ts';
+import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { downtimeLimit } from './downtime.ts';
+import { isStale, lookBeforeStart } from './measuring.ts';
 
 /**
  * A migration that gets less than this part of its path is better off waiting: N migrations at B/N each re-dirty N times
@@ -19,7 +20,7 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
   const path = Math.min(
     ctx.deps.capacityOf(record.source).egress,
     ctx.deps.capacityOf(record.destination).ingress,
-    policy.maxBandwidthBytesPerSec ?? Number.POSITIVE_INFINITY,
+    ctx.bandwidthCap ?? Number.POSITIVE_INFINITY,
   );
   const inTime = (touchedBytes * RESEND * 1_000) / policy.maxTimeMs;
   return {
@@ -35,11 +36,6 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
   };
 }
 
-async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
-  const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
-  return inventory.vms.find((vm) => vm.name === ctx.record.vm);
-}
-
 export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;
   const found = await vmAtSource(ctx);
@@ -49,6 +45,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const throttle = await ctx.deps.throttleOf(source).unavailable(source);
   if (throttle !== null && ctx.policy.throttling === 'required') return { cause: 'refused', reason: throttle };
 
+  if (found.state === 'running' && isStale(ctx)) await lookBeforeStart(ctx);
   const demand = demandOf(ctx, found.touchedBytes);
   for (;;) {
     const control = await ctx.control();
@@ -66,6 +63,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
       return { cause: 'granted' };
     }
     await waitFor(ctx, grant.waitingFor ?? 'bandwidth');
+    if (found.state === 'running' && isStale(ctx)) await lookBeforeStart(ctx);
   }
 }
 
@@ -93,6 +91,7 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
         ...target,
         bandwidthBytesPerSec: grant.bytesPerSec,
         downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
+        postCopy: ctx.policy.atDeadline === 'postCopy',
       }),
     );
     await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec, ctx.lease);

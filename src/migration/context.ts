@@ -4,6 +4,7 @@
  */
 import type { Budget } from '../bandwidth/budget.ts';
 import type { Clock } from '../clock/clock.ts';
+import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import { HostevacError, type Reason } from '../domain/errors.ts';
 import { type Control, type MoveRecord, NO_CONTROL } from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
@@ -22,6 +23,8 @@ export interface MigrationDeps {
   readonly budget: Budget;
   /** The most a host's NIC may carry, bytes/s. */
   readonly capacityOf: (host: string) => { readonly egress: number; readonly ingress: number };
+  /** What policies of the user's own modules choose, by name. */
+  readonly behaviours: ReadonlyMap<string, PolicyBehaviour>;
   readonly leases: Leases;
   readonly records: Records;
   readonly events: EventLog;
@@ -78,6 +81,8 @@ export class MigrationContext {
   record: MoveRecord;
   /** What `cleaning` cleans up after. */
   ending: Ending = 'failure';
+  /** What it may ask of the budget at most; the policy's cap, unless that has given way. */
+  bandwidthCap: number | null;
   /** The flags as they were last read: for moments that cannot wait for the store. */
   lastControl: Control = NO_CONTROL;
   /** What waits listen to beside time: the budget or the operation's flags changed. */
@@ -96,6 +101,7 @@ export class MigrationContext {
     this.deps = given.deps;
     this.lease = given.lease;
     this.policy = given.policy;
+    this.bandwidthCap = given.policy.maxBandwidthBytesPerSec;
     this.deadlineAtMs = given.deadlineAtMs;
     this.tier = given.tier;
     this.signal = given.signal;

@@ -4,6 +4,7 @@
  * it. Ended records expire. What the records mean is the workflows' business.
  */
 import { z } from 'zod';
+import { type History, historySchema, NO_HISTORY } from '../convergence/history.ts';
 import { HostevacError } from '../domain/errors.ts';
 import {
   type Control,
@@ -24,6 +25,9 @@ import type { Fence } from './lease.ts';
 const KEEP_ENDED_MS = 7 * 86_400_000;
 const KEEP_ENDED_COUNT = 500;
 const KEEP_KEYS_COUNT = 1_000;
+
+/** What is known of a VM from its migrations is kept this long after the last one (real time). */
+const KEEP_HISTORY_MS = 30 * 86_400_000;
 
 const indexSchema = z.object({
   active: z.record(z.string(), z.object({ request: requestSchema, createdAtMs: z.number() })),
@@ -154,6 +158,19 @@ export class Records {
     });
   }
 
+  /** What was learned of a VM in its earlier migrations. */
+  async history(uuid: string): Promise<History> {
+    return this.#historyCell(uuid).read();
+  }
+
+  /** Refused (`leaseLost`) for whoever has lost the VM's lease. */
+  async learn(fence: Fence, uuid: string, change: (history: History) => History): Promise<void> {
+    await this.#historyCell(uuid).update((history) => {
+      fence.assertHeld();
+      return { value: change(history), result: undefined };
+    });
+  }
+
   async control(operationId: string): Promise<Control> {
     return this.#controlCell(operationId).read();
   }
@@ -189,6 +206,10 @@ export class Records {
       topic: operationTopic(operationId),
       expireMs: (record) => (record !== null && ENDED_MOVE_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
     });
+  }
+
+  #historyCell(uuid: string): Cell<History> {
+    return new Cell(this.#store, `history:${uuid}`, historySchema, NO_HISTORY, { expireMs: () => KEEP_HISTORY_MS });
   }
 
   #controlCell(operationId: string, ended = false): Cell<Control> {

@@ -162,6 +162,7 @@ export class World {
       throttleOf: () => throttle,
       budget: this.budget,
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
+      behaviours: new Map(),
       endProcess: async (other) => {
         this.endedProcesses.push(other.id);
         this.#dead.add(other.id);

@@ -1,0 +1,68 @@
+/**
+ * Carrying out a decision: the grant, the share and the downtime limit, each written when it has changed (a throttle also
+ * when it must be renewed).
+ */
+import type { ConvergenceAction } from '../convergence/controller.ts';
+import { demandOf } from './admit.ts';
+import type { MigrationContext } from './context.ts';
+import { downtimeLimit } from './downtime.ts';
+
+/** A throttle lifts itself this long (real) after the last renewal; several ticks, and within the 2 s promised. */
+const THROTTLE_VALID_MS = 1_800;
+/** A throttle in force is renewed when this much real time has passed since; several renewals fit its validity. */
+const THROTTLE_RENEW_MS = 500;
+
+/** What this process has set, so that a tick without news writes nothing. */
+export interface Applied {
+  /** False: the policy goes on without throttling, for it cannot be had here. */
+  readonly throttles: boolean;
+  grant: number;
+  maxStallMs: number;
+  /** null: unknown, a predecessor may have set one. */
+  share: number | null;
+  /** Real monotonic time of the last write of a throttle. */
+  throttledAt: number;
+}
+
+/** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
+export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<void> {
+  const { source, vm } = ctx.record;
+  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
+  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return;
+  // Unknown until it has been acknowledged: a write that failed may still have been carried out.
+  applied.grant = 0;
+  await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
+  await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
+  applied.grant = bytesPerSec;
+}
+
+export async function applyDecision(
+  ctx: MigrationContext,
+  action: Extract<ConvergenceAction, { kind: 'run' }>,
+  applied: Applied,
+): Promise<void> {
+  const { source, vm } = ctx.record;
+  if (applied.throttles) await applyShare(ctx, action.share, applied);
+  if (action.maxStallMs !== applied.maxStallMs) {
+    await ctx.sourceHypervisor.setDowntimeLimit(ctx.lease, source, vm, downtimeLimit(action.maxStallMs));
+    applied.maxStallMs = action.maxStallMs;
+  }
+  // What it asks of the budget from the next tick on.
+  ctx.bandwidthCap = action.maxBandwidthBytesPerSec;
+}
+
+async function applyShare(ctx: MigrationContext, share: number, applied: Applied): Promise<void> {
+  const { source, vm } = ctx.record;
+  const throttle = ctx.deps.throttleOf(source);
+  const now = ctx.deps.clock.monotonic();
+  if (share < 1) {
+    if (share !== applied.share || now - applied.throttledAt >= THROTTLE_RENEW_MS) {
+      const terms = { share, validForMs: THROTTLE_VALID_MS, longestStretchMs: ctx.policy.maxStallMs };
+      await throttle.set(ctx.lease, { host: source, vm, ...terms });
+      applied.throttledAt = now;
+    }
+  } else if (applied.share !== 1) {
+    await throttle.release(ctx.lease, { host: source, vm });
+  }
+  applied.share = share;
+}

@@ -1,0 +1,27 @@
+/** What a controller is told of the guest before it decides anything: its size, and all evidence of how it dirties. */
+import type { Briefing } from '../convergence/controller.ts';
+import type { GuestFacts } from '../convergence/dirty-model.ts';
+import { fromHistory } from '../convergence/history.ts';
+import { HostevacError } from '../domain/errors.ts';
+import type { VmOnHost } from '../hypervisors/hypervisor.ts';
+import type { MigrationContext } from './context.ts';
+
+export async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
+  const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
+  return inventory.vms.find((vm) => vm.name === ctx.record.vm);
+}
+
+export function factsOf(vm: VmOnHost): GuestFacts {
+  return { memoryBytes: vm.memoryBytes, touchedBytes: vm.touchedBytes, demandCores: vm.demandCores };
+}
+
+/** Throws `hypervisorRefused` when the VM is not at its source. */
+export async function briefingOf(ctx: MigrationContext): Promise<Briefing> {
+  const vm = await vmAtSource(ctx);
+  if (vm === undefined) {
+    throw new HostevacError('hypervisorRefused', `${ctx.record.vm} is not at ${ctx.record.source}`);
+  }
+  const nowMs = ctx.now();
+  const kept = await ctx.deps.records.history(ctx.record.uuid ?? vm.uuid);
+  return { guest: factsOf(vm), evidence: [...fromHistory(kept, nowMs), ...ctx.record.evidence], nowMs };
+}

@@ -1,0 +1,109 @@
+/**
+ * Looking at how a guest dirties memory: before the start, for the prediction, and beside the loop while it is migrated. A
+ * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
+ */
+import { compactEvidence } from '../convergence/history.ts';
+import { nextLookWhileRunning, nextWindowMs } from '../convergence/measuring.ts';
+import { HostevacError } from '../domain/errors.ts';
+import type { DirtyWindow } from '../domain/prediction.ts';
+import type { DirtyingMeasured } from '../hypervisors/hypervisor.ts';
+import type { GuestCpu } from '../throttling/throttle.ts';
+import type { MigrationContext } from './context.ts';
+
+/** Before the start, all looks together (fleet ms). */
+const BUDGET_MS = 3_000;
+/** While it waits for its turn, what is known of it must not get older than this; in a fast simulation rather real time counts. */
+const STALE_MS = 60_000;
+const STALE_REAL_MS = 10_000;
+
+/** What is known of the guest is too old to predict from. */
+export function isStale(ctx: MigrationContext): boolean {
+  const last = ctx.record.evidence.findLast(({ source }) => source === 'sampling');
+  const staleMs = Math.max(STALE_MS, ctx.deps.clock.fleetMs(STALE_REAL_MS));
+  return last === undefined || ctx.now() - last.atMs > staleMs;
+}
+
+/** Looks at a guest that nobody throttles. Afterwards the record has what was seen. */
+export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
+  const { source, vm } = ctx.record;
+  const began = ctx.now();
+  const taken: DirtyingMeasured[] = [];
+  const windows: DirtyWindow[] = [];
+  for (;;) {
+    const windowMs = nextWindowMs(taken, ctx.now() - began, BUDGET_MS);
+    if (windowMs === null) break;
+    const look = ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, ctx.signal);
+    const measured = await ctx.during(look);
+    await ctx.check();
+    if (measured === null) break;
+    taken.push(measured);
+    windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
+  }
+  if (windows.length > 0) {
+    await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
+  }
+}
+
+function bytesOf({ bytes, errorBytes }: DirtyingMeasured): Pick<DirtyWindow, 'bytes' | 'errorBytes'> {
+  return { bytes, errorBytes };
+}
+
+/** Looks beside the convergence loop, one at a time; the loop never waits for one. */
+export class RunningLooks {
+  readonly #ctx: MigrationContext;
+  readonly #over = new AbortController();
+  #seen: DirtyWindow[] = [];
+  #underWay: Promise<void> | null = null;
+  #fault: unknown = null;
+
+  constructor(ctx: MigrationContext) {
+    this.#ctx = ctx;
+  }
+
+  /** What has been seen since this was asked last. Throws what went wrong with a look that no host is to blame for. */
+  take(): readonly DirtyWindow[] {
+    if (this.#fault !== null) throw this.#fault;
+    const seen = this.#seen;
+    this.#seen = [];
+    return seen;
+  }
+
+  /** Begins another look if it is time for one. */
+  next(evidence: readonly DirtyWindow[], share: number): void {
+    if (this.#underWay !== null || this.#over.signal.aborted) return;
+    const windowMs = nextLookWhileRunning(evidence, share, this.#ctx.now());
+    if (windowMs === null) return;
+    this.#underWay = this.#look(windowMs).finally(() => {
+      this.#underWay = null;
+    });
+  }
+
+  async #look(windowMs: number): Promise<void> {
+    const { source, vm } = this.#ctx.record;
+    const signal = AbortSignal.any([this.#ctx.signal, this.#over.signal]);
+    try {
+      const throttle = this.#ctx.deps.throttleOf(source);
+      const before = await throttle.guestCpu({ host: source, vm });
+      const measured = await this.#ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal);
+      if (measured === null || signal.aborted) return;
+      const after = await throttle.guestCpu({ host: source, vm });
+      const cpuMs = measured.windowMs * gotShare(before, after);
+      this.#seen.push({ atMs: this.#ctx.now(), cpuMs, ...bytesOf(measured), source: 'sampling' });
+    } catch (error) {
+      // The loop asks the same host every tick and says what is wrong with it; without this look it knows a little less.
+      if (!(error instanceof HostevacError)) this.#fault = error;
+    }
+  }
+
+  /** Ends a look that is under way. */
+  async stop(): Promise<void> {
+    this.#over.abort();
+    await this.#underWay;
+  }
+}
+
+/** CPU that a guest got between two moments as a share of what it demands, 0..1. */
+function gotShare(before: GuestCpu, after: GuestCpu): number {
+  const wantedMs = after.demandCores * (after.atMs - before.atMs);
+  return wantedMs > 0 ? Math.min(1, (after.gotCpuMs - before.gotCpuMs) / wantedMs) : 1;
+}
