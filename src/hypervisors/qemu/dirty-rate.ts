@@ -4,6 +4,20 @@
  * look at a time for each VM; what is left of an earlier one (a process that died) is waited for.
  *
  * What cannot be told is null, and why stands in the log: no migration fails because of a look.
+ *
+ * Measured with QEMU 10.0.2 (TCG, two cores in use by others), a guest that sweeps 64 of its 256 MiB at 160 MiB/s; MiB dirtied,
+ * median (range) of eight looks (of three from 1 s on), 4,096 pages each:
+ *
+ *   window ms   true   before a migration    while it is migrated    told standard error
+ *      50        8     8.3 (5.7..9.2)        8.2 (7.5..8.4)          0.7
+ *     100       16     14.9 (13.2..16.8)     16.8 (14.4..19.3)       1.0
+ *     250       40     38.9 (32.1..40.6)     39.8 (37.3..41.8)       1.5
+ *     500       64     62.6 (61.7..66.2)     64.0 (61.7..66.7)       1.7
+ *   1,000       64     61.5 (60.5..63.5)     66.5 (62.5..66.5)       1.8
+ *   2,000       64     63.0 (61.0..65.0)     63.1 (63.0..65.1)       1.8
+ *
+ * A look was over 20 to 30 ms after its window. It took 8 ms of one core (4,096 pages), 30 ms for 16,384 pages of a guest with
+ * 1 GiB, 3 ms for 512.
  */
 import type { Logger } from 'pino';
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
