@@ -28,8 +28,9 @@ const pastMigrationSchema = z.object({
 type PastMigration = z.infer<typeof pastMigrationSchema>;
 
 /** Of one VM, the latest last. */
-export const dirtyHistorySchema = z.array(pastMigrationSchema).max(KEPT_MIGRATIONS);
-export type DirtyHistory = z.infer<typeof dirtyHistorySchema>;
+export const historySchema = z.array(pastMigrationSchema).max(KEPT_MIGRATIONS);
+export type History = z.infer<typeof historySchema>;
+export const NO_HISTORY: History = [];
 
 /** A migration that has ended, as its controller knew it. */
 export interface EndedMigration {
@@ -43,7 +44,7 @@ export interface EndedMigration {
 }
 
 /** `kept` with one more migration; the oldest goes when there are more than five. */
-export function toHistory(kept: DirtyHistory, ended: EndedMigration): DirtyHistory {
+export function toHistory(kept: History, ended: EndedMigration): History {
   const { endedAtMs, evidence, model, predicted, actual } = ended;
   const past: PastMigration = {
     endedAtMs,
@@ -78,7 +79,7 @@ function newest(windows: readonly DirtyWindow[]): DirtyWindow | null {
 }
 
 /** What is still worth knowing of earlier migrations, at most 15 looks, by time. None lies in the future. */
-export function fromHistory(kept: DirtyHistory, nowMs: number): DirtyWindow[] {
+export function fromHistory(kept: History, nowMs: number): DirtyWindow[] {
   return kept
     .filter(({ endedAtMs }) => nowMs - endedAtMs <= KEPT_FOR_MS)
     .flatMap(({ windows }) => windows)
