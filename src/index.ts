@@ -1,4 +1,11 @@
 /** The public library: ask for evacuations and rebalances, follow them, and see what they came to. */
+
+export type {
+  Candidate,
+  Choice,
+  PolicyBehaviour,
+  PolicyView,
+} from './convergence/policy-behaviour.ts';
 export { ERROR_CATALOGUE, type ErrorCode, HostevacError, type Problem, type Reason } from './domain/errors.ts';
 export type { Fleet } from './domain/fleet.ts';
 export { parseFleet } from './domain/fleet-file.ts';
@@ -12,6 +19,7 @@ export type {
   OperationState,
 } from './domain/operation.ts';
 export { POLICY_PRESETS, type Policy, type PolicyInput } from './domain/policy.ts';
+export type { Interval, Prediction } from './domain/prediction.ts';
 export type { EvacuateNodeInput, LoadBalanceInput } from './domain/request.ts';
 export { createProducer } from './queue/create-producer.ts';
 export type {
@@ -23,4 +31,5 @@ export type {
   Producer,
   ProducerOptions,
 } from './queue/producer.ts';
+export { type LoadedPolicies, loadPolicies } from './runtime/policy-modules.ts';
 export type { StoredEvent } from './store/event-log.ts';

@@ -1,8 +1,10 @@
 /** What every command is given: where it writes, what it logs, how it is called. No command reads `process` itself. */
 
+import { dirname, resolve } from 'node:path';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { loadFleet } from '../runtime/fleet-source.ts';
+import { type LoadedPolicies, loadPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
 import { commandName } from './help.ts';
 import { type CliLog, type LogLevel, openLog } from './log.ts';
 import { type Output, openOutput } from './output.ts';
@@ -30,12 +32,19 @@ export interface Cli extends Surroundings {
   requireFleet(): Fleet;
   /** The fleet, or null when none is named and none is found here: names are then checked by those who know it. */
   findFleet(): Fleet | null;
+  /** The policies that may be named for the fleet that was found. Throws `badInput` with every problem of its modules. */
+  loadPolicies(fleet: Fleet | null): Promise<LoadedPolicies>;
 }
 
 export function openCli(surroundings: Surroundings, options: GlobalOptions): Cli {
   const { env, stdout, stderr } = surroundings;
   const output = openOutput({ json: options.output === 'json', env, stdout, stderr });
-  const load = (): Fleet => loadFleet({ path: options.fleet, env }).fleet;
+  let directory = '.';
+  const load = (): Fleet => {
+    const { fleet, path } = loadFleet({ path: options.fleet, env });
+    directory = dirname(resolve(path));
+    return fleet;
+  };
   return {
     env,
     stdout,
@@ -45,6 +54,7 @@ export function openCli(surroundings: Surroundings, options: GlobalOptions): Cli
     command: commandName(env),
     openLog: (fallback) => openLog({ level: options.logLevel ?? fallback, stderr, paint: output.stderrPaint }),
     requireFleet: load,
+    loadPolicies: (fleet) => (fleet === null ? Promise.resolve(PRESETS_ONLY) : loadPolicies(fleet, directory)),
     findFleet() {
       const named = (options.fleet ?? '') !== '' || (env['HOSTEVAC_FLEET'] ?? '') !== '';
       try {

@@ -4,26 +4,22 @@
  */
 import { z } from 'zod';
 import type { Problem } from '../domain/errors.ts';
-import type { Fleet } from '../domain/fleet.ts';
+import { type Fleet, policyNamesOf } from '../domain/fleet.ts';
 import { badInput, printValue, problemsOf } from '../domain/problems.ts';
 import {
   type EvacuateNodeInput,
-  evacuateNodeInputSchema,
+  evacuateNodeInput,
   type LoadBalanceInput,
-  loadBalanceInputSchema,
+  loadBalanceInput,
 } from '../domain/request.ts';
 import { durationText } from '../domain/units.ts';
 import { hostProblem, unknownHosts } from './hosts.ts';
+import { numberOrText, optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
 
 /** What commander hands over for `evacuate` and `balance`; every value a text as it was typed. */
-export interface RequestOptions {
-  readonly policy?: string;
-  readonly aggression?: string;
-  readonly minCpu?: string;
-  readonly maxStall?: string;
-  readonly maxTime?: string;
-  readonly maxBandwidth?: string;
-  readonly throttling?: string;
+export interface RequestOptions extends PolicyOptions {
+  /** `name:key=value,...` */
+  readonly vm?: readonly string[];
   readonly deadline?: string;
   readonly idempotencyKey?: string;
   readonly dryRun?: boolean;
@@ -41,8 +37,16 @@ export interface Following {
 
 const WHAT = 'the command line';
 
-const evacuateOptionsSchema = evacuateNodeInputSchema.omit({ host: true }).extend({ timeout: durationText.optional() });
-const balanceOptionsSchema = loadBalanceInputSchema.omit({ moves: true }).extend({ timeout: durationText.optional() });
+const limits = { timeout: durationText.optional() };
+type OptionsSchema = ReturnType<typeof evacuateOptions> | ReturnType<typeof balanceOptions>;
+
+function evacuateOptions(policies: readonly string[]) {
+  return evacuateNodeInput(policies).omit({ host: true, overrides: true }).extend(limits);
+}
+
+function balanceOptions(policies: readonly string[]) {
+  return loadBalanceInput(policies).omit({ moves: true, overrides: true }).extend(limits);
+}
 
 /** Throws `unknownHost` when the host is all that is wrong, else `badInput`. Without a fleet the name is not checked. */
 export function evacuateRequest(
@@ -50,7 +54,7 @@ export function evacuateRequest(
   options: RequestOptions,
   fleet: Fleet | null,
 ): { input: EvacuateNodeInput; following: Following } {
-  const { given, timeoutMs, problems } = parsedOptions(evacuateOptionsSchema, options);
+  const { given, timeoutMs, problems } = parsedOptions(evacuateOptions, options, fleet);
   const named =
     host === '' ? { path: '<host>', value: '""', message: 'is empty', remedy: 'name a host of the fleet' } : null;
   const unknown = fleet === null || named !== null ? null : hostProblem(fleet, host, '<host>');
@@ -63,7 +67,7 @@ export function balanceRequest(
   options: RequestOptions,
   fleet: Fleet | null,
 ): { input: LoadBalanceInput; following: Following } {
-  const { given, timeoutMs, problems } = parsedOptions(balanceOptionsSchema, options);
+  const { given, timeoutMs, problems } = parsedOptions(balanceOptions, options, fleet);
   const parsed = parseMoves(moves);
   const hosts = [...new Set(parsed.moves.map((move) => move.to))];
   const unknown =
@@ -112,17 +116,20 @@ export function parseMoves(texts: readonly string[]): { moves: { vm: string; to:
 type Given = Omit<EvacuateNodeInput, 'host'>;
 
 function parsedOptions(
-  schema: typeof evacuateOptionsSchema | typeof balanceOptionsSchema,
+  schemaOf: (policies: readonly string[]) => OptionsSchema,
   options: RequestOptions,
+  fleet: Fleet | null,
 ): { given: Given; timeoutMs: number | null; problems: Problem[] } {
-  const { dryRun, wait, aggression, minCpu, ...texts } = options;
-  const value = {
-    ...texts,
-    ...(aggression === undefined ? {} : { aggression: numberOrText(aggression) }),
-    ...(minCpu === undefined ? {} : { minCpu: numberOrText(minCpu) }),
-  };
+  const { dryRun, wait, vm = [], ...texts } = options;
+  const policies = policyNamesOf(fleet);
+  const schema = schemaOf(policies);
+  const value = optionValues({ ...texts });
   const parsed = schema.safeParse(value);
-  const problems: Problem[] = parsed.success ? [] : problemsOf(schema, value, parsed.error, '--');
+  const own = vmPolicies(vm, policies);
+  const problems: Problem[] = [
+    ...(parsed.success ? [] : problemsOf(schema, value, parsed.error, '--')),
+    ...own.problems,
+  ];
   if (options.timeout !== undefined && wait !== true) {
     problems.push({
       path: '--timeout',
@@ -141,12 +148,8 @@ function parsedOptions(
   }
   if (!parsed.success) return { given: {}, timeoutMs: null, problems };
   const { timeout, ...given } = parsed.data;
-  return { given, timeoutMs: timeout ?? null, problems };
-}
-
-/** `0.5` is a number, `-0.5` too (and refused as one); anything else stays the text it is, for the message. */
-function numberOrText(text: string): number | string {
-  return /^[+-]?(\d+\.?\d*|\.\d+)$/.test(text.trim()) ? Number(text) : text;
+  const overrides = vm.length === 0 ? {} : { overrides: own.overrides };
+  return { given: { ...given, ...overrides }, timeoutMs: timeout ?? null, problems };
 }
 
 const portSchema = z

@@ -27,12 +27,25 @@ export async function openRedisSource(
   return source;
 }
 
+interface SessionOptions {
+  /** For a use that may outlive the process that owns Redis. */
+  readonly supervise?: boolean;
+  /** For a use that names policies: the fleet's modules are loaded. */
+  readonly policies?: boolean;
+}
+
 /** Throws `redisAway` within a few seconds when the Redis asked for does not answer. */
-async function openSession(cli: Cli, fleet: Fleet | null, options: { readonly supervise: boolean }): Promise<Session> {
-  const redis = await openRedisSource(cli, options);
+async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOptions): Promise<Session> {
+  // First: a module that cannot be loaded must not have started a Redis.
+  const policies = options.policies === true ? await cli.loadPolicies(fleet) : null;
+  const redis = await openRedisSource(cli, { supervise: options.supervise === true });
   try {
     const connection = redis.target.options;
-    const producer = await createProducer({ connection, ...(fleet === null ? {} : { fleet }) });
+    const producer = await createProducer({
+      connection,
+      ...(fleet === null ? {} : { fleet }),
+      ...(policies === null ? {} : { policies }),
+    });
     return {
       producer,
       redis,
@@ -47,12 +60,12 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: { readonly su
   }
 }
 
-/** Opens, uses, closes; also when the use fails. `supervise`: for a use that may outlive the process that owns Redis. */
+/** Opens, uses, closes; also when the use fails. */
 export async function withSession<T>(
   cli: Cli,
   fleet: Fleet | null,
   use: (session: Session) => Promise<T>,
-  options: { readonly supervise: boolean } = { supervise: false },
+  options: SessionOptions = {},
 ): Promise<T> {
   const session = await openSession(cli, fleet, options);
   try {

@@ -98,6 +98,9 @@ export function detailLines({ nowMs, record, moves, hosts, columns, paint }: Ope
   const rows = vmRows(record, moves);
   const lines = [headLine(record, wholeOf({ nowMs, record, moves, hosts }, rows), columns, paint)];
   lines.push(cut(`id       ${record.id}`, columns), cut(`policy   ${policyText(record.request.policy)}`, columns));
+  for (const [vm, own] of Object.entries(record.request.overrides)) {
+    lines.push(cut(`         ${printable(vm)}: ${policyText(own)}`, columns));
+  }
   const { deadlineMs } = record.request;
   if (deadlineMs !== null) {
     const left = record.createdAtMs + deadlineMs - nowMs;
@@ -153,6 +156,7 @@ export function policyText(policy: Policy): string {
     `max stall ${formatDuration(policy.maxStallMs)}`,
     `max time ${formatDuration(policy.maxTimeMs)} per VM, then ${policy.atDeadline}`,
     ...(cap === null ? [] : [`max bandwidth ${formatRate(cap)}`]),
+    ...(policy.controller === 'leastHarm' ? [] : [`controller ${policy.controller}`]),
     ...(policy.throttling === 'optional' ? ['without throttling where it cannot be had'] : []),
   ].join(', ');
 }

@@ -6,6 +6,7 @@
 import type { z } from 'zod';
 import { hostSchema } from './fleet.ts';
 import { entityName } from './names.ts';
+import { policyName, policyNames } from './policy.ts';
 import { type LocatedProblem, printPath, printValue } from './problems.ts';
 import { valueAt } from './schema-keys.ts';
 import { nearest } from './suggest.ts';
@@ -71,6 +72,7 @@ export function fleetFaults(root: unknown, drivers: readonly string[] = DRIVERS)
     ]),
     ...hosts.flatMap(memoryFaults),
     ...ruleFaults(root, hostNames, vms),
+    ...policyFaults(root),
     ...simulationFaults(root, hosts, hostNames, vmNames),
   ];
 }
@@ -194,6 +196,16 @@ function ruleFaults(root: unknown, hosts: Known, vms: Known | undefined): Locate
     const twice = duplicates(apart, 'VM').map((fault) => ({ ...fault, remedy: 'name each VM once' }));
     return [...named, ...twice, ...names('hosts').flatMap((host) => unknown(host, hosts))];
   });
+}
+
+function policyFaults(root: unknown): LocatedProblem[] {
+  const names = each(root, ['policies']).map((policy) => read(root, [...policy, 'name'], policyName));
+  const presets: readonly string[] = policyNames;
+  const clashes = names.filter(({ parsed }) => parsed !== undefined && presets.includes(parsed));
+  return [
+    ...clashes.map((name) => problem(name, 'this is the name of a preset', 'give your policy another name')),
+    ...duplicates(names, 'policy').map((fault) => ({ ...fault, remedy: 'give one of the two policies another name' })),
+  ];
 }
 
 function simulationFaults(

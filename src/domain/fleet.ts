@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { entityName } from './names.ts';
+import { policyName, policyNames } from './policy.ts';
 import { durationText, rateOrZeroText, rateText, share, sizeText } from './units.ts';
 
 // Descriptions here are what an editor shows while somebody writes a fleet file (docs/fleet.schema.json).
@@ -156,6 +157,19 @@ export const fleetSchema = z.strictObject({
     .default([])
     .describe('Links that several hosts share, such as a rack uplink.'),
   rules: z.array(ruleSchema).default([]).describe('Which VMs must be apart, and which must stay.'),
+  policies: z
+    .array(
+      z.strictObject({
+        name: policyName.describe('What requests call it.'),
+        module: z
+          .string()
+          .min(1, { error: 'expected the path of a module' })
+          .describe('A JavaScript module whose default export is the policy; relative to this file.'),
+      }),
+    )
+    .max(100)
+    .default([])
+    .describe('Policies of your own, beside the presets.'),
   reserve: z
     .strictObject({
       memory: share.default(0.05).describe("Share of a host's memory."),
@@ -178,6 +192,11 @@ export const fleetSchema = z.strictObject({
     .describe('How the simulated hosts are played.'),
 });
 export type Fleet = z.output<typeof fleetSchema>;
+
+/** The names of all policies that requests to this fleet may use. */
+export function policyNamesOf(fleet: Pick<Fleet, 'policies'> | null): string[] {
+  return [...policyNames, ...(fleet?.policies ?? []).map(({ name }) => name)];
+}
 
 /** The host of that name, or undefined. */
 export function hostOf(fleet: Fleet, name: string): FleetHost | undefined {

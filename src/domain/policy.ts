@@ -83,35 +83,60 @@ export const POLICY_PRESETS = {
 export type PolicyName = keyof typeof POLICY_PRESETS;
 export const policyNames = ['maintenance', 'rebalance', 'emergency'] as const satisfies readonly PolicyName[];
 
-/** What a request may say about policy: a preset's name and overrides, in text or numbers. */
-export const policyInputSchema = z.strictObject({
-  policy: z.enum(policyNames, { error: `expected one of ${policyNames.join(', ')}` }).optional(),
-  aggression: share.optional(),
-  minCpu: share.optional(),
-  maxStall: durationText.optional(),
-  maxTime: durationText.optional(),
-  maxBandwidth: rateText.optional(),
-  atDeadline: z.enum(deadlineActions, { error: `expected one of ${deadlineActions.join(', ')}` }).optional(),
-  controller: z.enum(controllerNames, { error: `expected ${controllerNames.join(' or ')}` }).optional(),
-  throttling: z.enum(throttlingNames, { error: `expected ${throttlingNames.join(' or ')}` }).optional(),
+/** The name of a policy that is no preset: a module that the fleet file lists (docs/policies.md). */
+export const policyName = z.string().regex(/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/, {
+  error: 'expected 1 to 64 letters, digits, ., - or _, the first a letter',
 });
-export type PolicyInput = z.input<typeof policyInputSchema>;
 
-/** Preset plus overrides. */
-export function resolvePolicy(fallback: PolicyName, input: z.output<typeof policyInputSchema>): Policy {
-  const preset: Policy = POLICY_PRESETS[input.policy ?? fallback];
+/** Every policy that a request may name, with its requirements: the presets, and those of the fleet's modules. */
+export type PolicyCatalogue = ReadonlyMap<string, Policy>;
+export const PRESET_CATALOGUE: PolicyCatalogue = new Map<string, Policy>(Object.entries(POLICY_PRESETS));
+
+const oneOf = (names: readonly string[]): string => `expected one of ${names.join(', ')}`;
+
+const precedenceText = z
+  .array(z.enum(yieldingRequirements, { error: oneOf(yieldingRequirements) }), { error: 'expected a list' })
+  .refine((list) => yieldingRequirements.every((one) => list.filter((each) => each === one).length === 1), {
+    error: `expected each of ${yieldingRequirements.join(', ')} once, the most precious first`,
+  });
+
+/** What may be said of one VM, in text or numbers; `names` are the policies there are. */
+export function vmPolicyInput(names: readonly string[]) {
+  return z.strictObject({
+    policy: z.enum(names, { error: oneOf(names) }).optional(),
+    aggression: share.optional(),
+    minCpu: share.optional(),
+    maxStall: durationText.optional(),
+    maxTime: durationText.optional(),
+    maxBandwidth: rateText.optional(),
+    atDeadline: z.enum(deadlineActions, { error: oneOf(deadlineActions) }).optional(),
+    throttling: z.enum(throttlingNames, { error: `expected ${throttlingNames.join(' or ')}` }).optional(),
+  });
+}
+
+/** What a request may say about policy: a name and overrides. */
+export function policyInput(names: readonly string[]) {
+  return vmPolicyInput(names).extend({
+    controller: z.enum(controllerNames, { error: `expected ${controllerNames.join(' or ')}` }).optional(),
+    precedence: precedenceText.optional(),
+  });
+}
+export type PolicyInput = z.input<ReturnType<typeof policyInput>>;
+
+/** What a request says holds before what the policy it names requires. */
+export function resolvePolicy(base: Policy, input: z.output<ReturnType<typeof policyInput>>): Policy {
   return {
-    ...preset,
-    aggression: input.aggression ?? preset.aggression,
-    minCpuShare: input.minCpu ?? preset.minCpuShare,
-    maxStallMs: input.maxStall ?? preset.maxStallMs,
-    maxTimeMs: input.maxTime ?? preset.maxTimeMs,
-    maxBandwidthBytesPerSec: input.maxBandwidth ?? preset.maxBandwidthBytesPerSec,
-    atDeadline: input.atDeadline ?? preset.atDeadline,
+    ...base,
+    aggression: input.aggression ?? base.aggression,
+    minCpuShare: input.minCpu ?? base.minCpuShare,
+    maxStallMs: input.maxStall ?? base.maxStallMs,
+    maxTimeMs: input.maxTime ?? base.maxTimeMs,
+    maxBandwidthBytesPerSec: input.maxBandwidth ?? base.maxBandwidthBytesPerSec,
+    atDeadline: input.atDeadline ?? base.atDeadline,
     // A floor that somebody asked for is a promise: it does not give way to the time.
-    precedence: input.minCpu === undefined ? preset.precedence : minCpuFirst(preset.precedence),
-    controller: input.controller ?? preset.controller,
-    throttling: input.throttling ?? preset.throttling,
+    precedence: input.precedence ?? (input.minCpu === undefined ? base.precedence : minCpuFirst(base.precedence)),
+    controller: input.controller ?? base.controller,
+    throttling: input.throttling ?? base.throttling,
   };
 }
 

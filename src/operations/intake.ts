@@ -4,14 +4,15 @@
  * later what it could not find.
  */
 import { HostevacError, type Problem } from '../domain/errors.ts';
-import { resolvePolicy } from '../domain/policy.ts';
+import { POLICY_PRESETS, type PolicyCatalogue } from '../domain/policy.ts';
 import { badInput, parseInput } from '../domain/problems.ts';
 import {
   type EvacuateNodeInput,
-  evacuateNodeInputSchema,
+  evacuateNodeInput,
   type LoadBalanceInput,
-  loadBalanceInputSchema,
+  loadBalanceInput,
   type OperationRequest,
+  policiesOf,
 } from '../domain/request.ts';
 import { nearest } from '../domain/suggest.ts';
 
@@ -20,32 +21,38 @@ export interface KnownNames {
   readonly hosts: readonly string[] | null;
   /** null: not every host has reported. */
   readonly vms: readonly string[] | null;
+  /** What each host has reported; a host that has not, or cannot be asked, is not there. */
+  readonly vmsOn: ReadonlyMap<string, readonly string[]>;
+  readonly policies: PolicyCatalogue;
 }
 
 export interface Intake {
   readonly request: OperationRequest;
+  /** What is taken and will most likely not do what was meant, one sentence each. */
+  readonly warnings: readonly string[];
   readonly idempotencyKey: string | null;
 }
 
 /** Throws `badInput` or `unknownHost`. */
 export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake {
-  const parsed = parseInput(evacuateNodeInputSchema, input, { what: 'evacuation' });
+  const parsed = parseInput(evacuateNodeInput([...known.policies.keys()]), input, { what: 'evacuation' });
   const fault = unknownName('host', parsed.host, 'host', known.hosts);
   if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
   return {
     request: {
       kind: 'evacuateNode',
       host: parsed.host,
-      policy: resolvePolicy('maintenance', parsed),
+      ...policiesOf(parsed, POLICY_PRESETS.maintenance, known.policies),
       deadlineMs: parsed.deadline ?? null,
     },
+    warnings: Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
 }
 
 /** Throws `badInput`, `unknownHost` or `unknownVm` (the first kind of fault decides the code; all are listed). */
 export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
-  const parsed = parseInput(loadBalanceInputSchema, input, { what: 'rebalance' });
+  const parsed = parseInput(loadBalanceInput([...known.policies.keys()]), input, { what: 'rebalance' });
   const twice = repeated(parsed.moves.map(({ vm }) => vm));
   if (twice.length > 0) throw badInput(twice, { what: 'rebalance' });
   const hosts = parsed.moves.flatMap(
@@ -62,11 +69,25 @@ export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
     request: {
       kind: 'loadBalance',
       moves: parsed.moves,
-      policy: resolvePolicy('rebalance', parsed),
+      ...policiesOf(parsed, POLICY_PRESETS.rebalance, known.policies),
       deadlineMs: parsed.deadline ?? null,
     },
+    warnings: Object.keys(parsed.overrides ?? {})
+      .filter((vm) => !parsed.moves.some((move) => move.vm === vm))
+      .map((vm) => `the policy given for ${vm} has no effect: no move of this request is for it`),
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
+}
+
+/** What is said about a VM with a policy of its own that the host does not have now; null: it has it, or nobody knows. */
+function notThere(vm: string, host: string, { vmsOn }: KnownNames): string | null {
+  const there = vmsOn.get(host);
+  if (there === undefined || there.includes(vm)) return null;
+  const [elsewhere] = [...vmsOn].find(([, vms]) => vms.includes(vm)) ?? [];
+  const near = elsewhere === undefined ? nearest(vm, there) : undefined;
+  const where = elsewhere === undefined ? '' : ` (it is on ${elsewhere})`;
+  const meant = near === undefined ? '' : `; did you mean ${near}?`;
+  return `the policy given for ${vm} has no effect unless it comes to ${host}: it is not there now${where}${meant}`;
 }
 
 function repeated(vms: readonly string[]): Problem[] {

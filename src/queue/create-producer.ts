@@ -10,6 +10,7 @@ import {
   type OperationRecord,
   type OperationResult,
 } from '../domain/operation.ts';
+import { type PolicyCatalogue, PRESET_CATALOGUE } from '../domain/policy.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import { cancel, known, pause, resume } from '../operations/control.ts';
 import { readFleet } from '../operations/fleet-view.ts';
@@ -45,7 +46,13 @@ export async function createProducer(options: ProducerOptions): Promise<Producer
     const prefix = fleetPrefix(options.fleet?.name ?? options.fleetName ?? 'default');
     const clock = new AdoptedClock();
     const stores = new Stores({ redis, prefix, clock, openSubscriber: () => openRedis(target, 'subscriber') });
-    const producer = new RedisProducer({ redis, clock, stores, fleet: options.fleet ?? null });
+    const producer = new RedisProducer({
+      redis,
+      clock,
+      stores,
+      fleet: options.fleet ?? null,
+      policies: options.policies?.catalogue ?? PRESET_CATALOGUE,
+    });
     await producer.learnFleet();
     return producer;
   } catch (error) {
@@ -58,10 +65,18 @@ class RedisProducer implements Producer {
   readonly #redis: Redis;
   readonly #stores: Stores;
   readonly #fleet: Fleet | null;
+  readonly #policies: PolicyCatalogue;
   readonly #clock: AdoptedClock;
   #published: PublishedFleet | null = null;
 
-  constructor(given: { redis: Redis; clock: AdoptedClock; stores: Stores; fleet: Fleet | null }) {
+  constructor(given: {
+    redis: Redis;
+    clock: AdoptedClock;
+    stores: Stores;
+    fleet: Fleet | null;
+    policies: PolicyCatalogue;
+  }) {
+    this.#policies = given.policies;
     this.#redis = given.redis;
     this.#clock = given.clock;
     this.#stores = given.stores;
@@ -86,7 +101,7 @@ class RedisProducer implements Producer {
   }
 
   async #accept(intake: Intake, kind: string): Promise<OperationHandle> {
-    const { request, idempotencyKey } = intake;
+    const { request, idempotencyKey, warnings } = intake;
     const began = performance.now();
     for (;;) {
       const id = newId(kind);
@@ -113,7 +128,7 @@ class RedisProducer implements Producer {
         continue;
       }
       if (!(await this.#stores.delivery.hasOperation(creation.id))) await this.#enqueue(creation.id);
-      return new Handle(this.#stores, creation.id, creation.acceptance);
+      return new Handle(this.#stores, creation.id, { acceptance: creation.acceptance, warnings });
     }
   }
 
@@ -133,12 +148,13 @@ class RedisProducer implements Producer {
     const intake =
       'evacuateNode' in request ? evacuation(request.evacuateNode, names) : balance(request.loadBalance, names);
     const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
-    return preview(fleet, view, await this.#stores.claims.read(), intake.request);
+    const plan = preview(fleet, view, await this.#stores.claims.read(), intake.request);
+    return { ...plan, warnings: intake.warnings };
   }
 
   async operation(id: string): Promise<OperationHandle> {
     await known({ records: this.#stores.records }, id);
-    return new Handle(this.#stores, id, 'repeated');
+    return new Handle(this.#stores, id, { acceptance: 'repeated', warnings: [] });
   }
 
   operations(limit = 50): Promise<OperationRecord[]> {
@@ -214,25 +230,31 @@ class RedisProducer implements Producer {
   async #names(): Promise<KnownNames> {
     const published = await this.learnFleet();
     const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
-    if (hosts === null) return { hosts, vms: null };
+    const policies = this.#policies;
+    if (hosts === null) return { hosts, vms: null, vmsOn: new Map(), policies };
     const inventories = await this.#stores.presence.inventories(hosts);
-    const complete = inventories.every((inventory) => inventory !== null && inventory.unreachable === null);
-    return {
-      hosts,
-      vms: complete ? inventories.flatMap((inventory) => inventory?.vms.map((vm) => vm.name) ?? []) : null,
-    };
+    const vmsOn = new Map(
+      inventories.flatMap((inventory) =>
+        inventory === null || inventory.unreachable !== null
+          ? []
+          : [[inventory.host, inventory.vms.map((vm) => vm.name)] as const],
+      ),
+    );
+    return { hosts, vms: vmsOn.size === hosts.length ? [...vmsOn.values()].flat() : null, vmsOn, policies };
   }
 }
 
 class Handle implements OperationHandle {
   readonly id: string;
   readonly acceptance: Acceptance;
+  readonly warnings: readonly string[];
   readonly #stores: Stores;
 
-  constructor(stores: Stores, id: string, acceptance: Acceptance) {
+  constructor(stores: Stores, id: string, taken: Pick<OperationHandle, 'acceptance' | 'warnings'>) {
     this.#stores = stores;
     this.id = id;
-    this.acceptance = acceptance;
+    this.acceptance = taken.acceptance;
+    this.warnings = taken.warnings;
   }
 
   record(): Promise<OperationRecord> {

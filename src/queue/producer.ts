@@ -6,6 +6,7 @@ import type { RedisOptions } from 'ioredis';
 import type { Fleet } from '../domain/fleet.ts';
 import type { MoveRecord, OperationRecord, OperationResult } from '../domain/operation.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
+import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import type { StoredEvent } from '../store/event-log.ts';
 
 export interface ProducerOptions {
@@ -13,6 +14,8 @@ export interface ProducerOptions {
   readonly connection: string | RedisOptions;
   /** Checks host and VM names at once; without it the names are checked against the fleet that workers published. */
   readonly fleet?: Fleet;
+  /** What `loadPolicies` made of the fleet's policy modules; without it, requests may name presets only. */
+  readonly policies?: Pick<LoadedPolicies, 'catalogue'>;
   /** Fleet name, when no `fleet` is given. Default: `default`. */
   readonly fleetName?: string;
 }
@@ -24,6 +27,8 @@ export interface OperationHandle {
   readonly id: string;
   /** `joined`: another evacuation of this host was running; `repeated`: the same idempotency key was used before. */
   readonly acceptance: Acceptance;
+  /** What was taken and will most likely not do what was meant (a policy for a VM that is not there), a sentence each. */
+  readonly warnings: readonly string[];
   record(): Promise<OperationRecord>;
   /** The current migration of each VM that has one. */
   moves(): Promise<MoveRecord[]>;
@@ -50,6 +55,8 @@ export interface PlanPreview {
     readonly why: string;
   }[];
   readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
+  /** As on a handle. */
+  readonly warnings: readonly string[];
 }
 
 export interface HostStatus {

@@ -15,12 +15,14 @@ import type { Throttle } from '../throttling/throttle.ts';
 import { openDrivers } from './drivers.ts';
 import { fleetHash } from './fleet-source.ts';
 import { Heartbeat } from './heartbeat.ts';
+import type { LoadedPolicies } from './policy-modules.ts';
 import { thisProcess } from './process-identity.ts';
 import { checkRedis, openRedis, redisTarget } from './redis-connection.ts';
 import { fleetPrefix, Stores } from './stores.ts';
 
 export interface SiteOptions {
   readonly fleet: Fleet;
+  readonly policies: LoadedPolicies;
   /** A Redis URL, a unix socket path, or ioredis options. */
   readonly connection: string | RedisOptions;
   readonly log: Logger;
@@ -32,6 +34,7 @@ export interface SiteOptions {
 
 export interface Site {
   readonly fleet: Fleet;
+  readonly policies: LoadedPolicies;
   readonly clock: Clock;
   readonly log: Logger;
   readonly stores: Stores;
@@ -64,7 +67,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
 }
 
 async function build(
-  { fleet, log, stateDir, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
+  { fleet, policies, log, stateDir, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
   redis: Redis,
   openSubscriber: () => Promise<Redis>,
   openWorker: () => Promise<Redis>,
@@ -80,6 +83,7 @@ async function build(
   const heartbeat = new Heartbeat(stores, log, { id: thisProcess().id, fleet: { hash, speed, originMs, hosts } });
   return {
     fleet,
+    policies,
     clock,
     log,
     stores,

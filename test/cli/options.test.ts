@@ -80,6 +80,63 @@ describe('options of evacuate', () => {
     expect(error.message).toContain('-0.5');
   });
 
+  it('what is said of single VMs becomes a policy of their own', () => {
+    const vm = [
+      'db-1:aggression=0,min-cpu=0.8',
+      'a:b:policy=rebalance',
+      'db-1:max-bandwidth=40MiB/s,at-deadline=post-copy',
+    ];
+    const options = {
+      vm,
+      precedence: 'max-time,minCpu,max-bandwidth',
+      atDeadline: 'force-complete',
+      controller: 'rfc2011',
+    };
+    expect(evacuateRequest('node-a', options, fleet).input).toEqual({
+      host: 'node-a',
+      precedence: ['maxTime', 'minCpu', 'maxBandwidth'],
+      atDeadline: 'forceComplete',
+      controller: 'rfc2011',
+      overrides: {
+        'db-1': { aggression: 0, minCpu: 0.8, maxBandwidth: 40 * 2 ** 20, atDeadline: 'postCopy' },
+        'a:b': { policy: 'rebalance' },
+      },
+    });
+  });
+
+  it('all that is wrong with them is said at once, with the place in the option', () => {
+    const vm = [
+      'db-1:agression=0,min-cpu=2',
+      'db-1',
+      'web-1:policy=brutal,policy=rebalance',
+      ':aggression=1',
+      'x:max-time=',
+    ];
+    const error = failure(() => evacuateRequest('node-a', { vm, precedence: 'max-time,max-time' }, fleet));
+    expect(error.code).toBe('badInput');
+    expect(error.problems.map(({ path, value }) => `${path} ${value}`).sort()).toEqual(
+      [
+        '--precedence ["maxTime","maxTime"]',
+        '--vm db-1:agression "0"',
+        '--vm db-1:min-cpu 2',
+        '--vm "db-1"',
+        '--vm web-1:policy "brutal"',
+        '--vm web-1:policy "rebalance"',
+        '--vm ":aggression=1"',
+        '--vm "x:max-time="',
+      ].sort(),
+    );
+    expect(error.problems.every(({ remedy }) => remedy !== '')).toBe(true);
+    expect(error.message).toContain('did you mean aggression?');
+  });
+
+  it('a policy of the fleet file is as good as a preset', () => {
+    const own = { ...fleet, policies: [{ name: 'gentle', module: './gentle.mjs' }] };
+    expect(evacuateRequest('node-a', { policy: 'gentle' }, own).input).toEqual({ host: 'node-a', policy: 'gentle' });
+    const error = failure(() => evacuateRequest('node-a', { policy: 'gentel' }, own));
+    expect(error.message).toContain('did you mean gentle?');
+  });
+
   it('a host that the fleet does not have is refused with the known ones and the nearest', () => {
     const error = failure(() => evacuateRequest('node-aa', {}, fleet));
     expect(error.code).toBe('unknownHost');

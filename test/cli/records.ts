@@ -25,7 +25,13 @@ export function task(vm: string, over: Partial<VmTask> = {}): VmTask {
 export function operation(over: Partial<OperationRecord> = {}): OperationRecord {
   return {
     id: 'op-1',
-    request: { kind: 'evacuateNode', host: 'node-a', policy: POLICY_PRESETS.maintenance, deadlineMs: null },
+    request: {
+      kind: 'evacuateNode',
+      host: 'node-a',
+      policy: POLICY_PRESETS.maintenance,
+      overrides: {},
+      deadlineMs: null,
+    },
     state: 'running',
     createdAtMs: 1_000,
     startedAtMs: 2_000,

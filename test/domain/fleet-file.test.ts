@@ -148,6 +148,21 @@ describe('what must hold between the parts', () => {
     expect(only(`hosts:\n${host('a', '', ', links: [l, l]')}\n${once}\n`)).toMatchObject({ path: 'hosts[0].links[1]' });
   });
 
+  test('a policy of the fleet has a name of its own', () => {
+    const policies = (...names: string[]) =>
+      `hosts:\n${host('a', '')}\npolicies: [${names.map((name) => `{ name: ${name}, module: ./x.mjs }`).join(', ')}]\n`;
+    expect(read(policies('gentle', 'hard')).policies.map(({ name }) => name)).toEqual(['gentle', 'hard']);
+    expect(only(policies('gentle', 'rebalance'))).toMatchObject({
+      path: 'policies[1].name',
+      message: 'this is the name of a preset',
+    });
+    expect(only(policies('gentle', 'gentle'))).toMatchObject({
+      path: 'policies[1].name',
+      message: 'the same policy as policies[0].name',
+    });
+    expect(only(policies('-1'))).toMatchObject({ path: 'policies[0].name' });
+  });
+
   test('VMs fit into their host; those shut off need no memory', () => {
     const many = Array.from({ length: 9 }, (_, index) => vm(`v${index}`)).join(', ');
     expect(only(`hosts:\n${host('a', many)}\n`)).toMatchObject({

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { HostevacError, type Problem } from '../../src/domain/errors.ts';
 import { fleetSchema } from '../../src/domain/fleet.ts';
 import { type ParseOptions, parseInput, printProblems, printValue } from '../../src/domain/problems.ts';
-import { evacuateNodeInputSchema } from '../../src/domain/request.ts';
+import { evacuateNodeInput } from '../../src/domain/request.ts';
 import { valueAt } from '../../src/domain/schema-keys.ts';
 import { nearest } from '../../src/domain/suggest.ts';
 import { rateText } from '../../src/domain/units.ts';
@@ -242,7 +242,7 @@ describe('all of them together', () => {
     expect(refused(shapes, input, { code: 'internal' }).code).toBe('internal');
     expect(refused(shapes, { count: 0 }, { pathPrefix: 'moves[2]' }).problems[0]?.path).toBe('moves[2].count');
     expect(
-      refused(evacuateNodeInputSchema, { host: 'a', minCpu: -1, aggression: -1 }, { pathPrefix: '--' }).problems,
+      refused(evacuateNodeInput(), { host: 'a', minCpu: -1, aggression: -1 }, { pathPrefix: '--' }).problems,
     ).toMatchObject([
       { path: '--aggression', value: '-1', message: 'expected a number from 0 to 1' },
       { path: '--min-cpu' },

@@ -58,11 +58,23 @@ export function host(name: string, vms: VmInput[] = [], over: Partial<HostInput>
 }
 
 export function evacuate(name: string, over: Partial<Policy> = {}, deadlineMs: number | null = null): OperationRequest {
-  return { kind: 'evacuateNode', host: name, policy: { ...POLICY_PRESETS.maintenance, ...over }, deadlineMs };
+  return {
+    kind: 'evacuateNode',
+    host: name,
+    policy: { ...POLICY_PRESETS.maintenance, ...over },
+    overrides: {},
+    deadlineMs,
+  };
 }
 
 export function balance(moves: { vm: string; to: string }[], over: Partial<Policy> = {}): OperationRequest {
-  return { kind: 'loadBalance', moves, policy: { ...POLICY_PRESETS.rebalance, ...over }, deadlineMs: null };
+  return {
+    kind: 'loadBalance',
+    moves,
+    policy: { ...POLICY_PRESETS.rebalance, ...over },
+    overrides: {},
+    deadlineMs: null,
+  };
 }
 
 /** What a test may put between a "process" and its hypervisor or throttle. */
@@ -112,7 +124,7 @@ export class World {
   constructor(fleet: FleetInput) {
     this.fleet = fleetSchema.parse(fleet);
     this.simulated = new SimulatedFleet({ fleet: this.fleet, log: new MemorySimulationLog(this.clock) });
-    this.hypervisor = new SimulatedHypervisor(this.simulated);
+    this.hypervisor = new SimulatedHypervisor(this.simulated, this.clock);
     this.budget = new CellBudget(this.cells, this.fleet);
   }
 

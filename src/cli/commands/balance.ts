@@ -7,8 +7,8 @@ import { helpAfter, policyNotes, WAITING_CODES } from '../help.ts';
 import { balanceRequest, type RequestOptions } from '../options.ts';
 import { withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
-import { acceptedLine, announce, watchToEnd } from './carry-out.ts';
-import { addRequestOptions } from './request-options.ts';
+import { acceptedLine, announce, warn, watchToEnd } from './carry-out.ts';
+import { addRequestOptions, collect } from './request-options.ts';
 
 export function addBalance(program: Command, run: Run): void {
   addRequestOptions(
@@ -32,10 +32,6 @@ export function addBalance(program: Command, run: Run): void {
     .action((options: RequestOptions & { readonly move: string[] }) => run((cli) => balance(cli, options)));
 }
 
-function collect(text: string, before: string[]): string[] {
-  return [...before, text];
-}
-
 async function balance(cli: Cli, { move, ...options }: RequestOptions & { readonly move: string[] }): Promise<number> {
   const fleet = cli.requireFleet();
   const { input, following } = balanceRequest(move, options, fleet);
@@ -47,11 +43,13 @@ async function balance(cli: Cli, { move, ...options }: RequestOptions & { readon
       if (following.dryRun) {
         const plan = await producer.preview({ loadBalance: input });
         cli.output.result(plan);
+        warn(cli, plan.warnings);
         const lines = planLines(plan, cli.output.columns(), cli.output.paint);
         cli.output.lines(lines.length === 0 ? ['Nothing to move: every VM is where it shall be.'] : lines);
         return exitCodeOfPlan(plan);
       }
       const handle = await producer.loadBalance(input);
+      warn(cli, handle.warnings);
       if (following.wait) {
         cli.output.lines([acceptedLine(await handle.record(), handle)]);
         return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs });
@@ -59,6 +57,6 @@ async function balance(cli: Cli, { move, ...options }: RequestOptions & { readon
       await announce(cli, producer, handle);
       return EXIT.done;
     },
-    { supervise: following.wait },
+    { supervise: following.wait, policies: true },
   );
 }

@@ -12,6 +12,7 @@ import { titleOf } from '../progress/screen.ts';
 import { noView, type ProgressView } from '../progress/view.ts';
 import { catchInterrupt, exitCodeOfSignal, Interrupted, type Interruption } from '../signals.ts';
 import { summaryLines } from '../summary.ts';
+import { printable } from '../text.ts';
 
 export interface WatchOptions {
   readonly cli: Cli;
@@ -101,6 +102,11 @@ function stillRunning(cli: Cli, id: string, error: HostevacError): HostevacError
   return new HostevacError('timeout', message, { cause: error });
 }
 
+/** On stderr, with `-o json` too. */
+export function warn(cli: Cli, warnings: readonly string[]): void {
+  for (const warning of warnings) cli.output.remark(`warning: ${printable(warning)}`);
+}
+
 /** Says how the request was taken and how to follow it; for a request that is not waited for. */
 export async function announce(cli: Cli, producer: Producer, handle: OperationHandle): Promise<void> {
   const [record, workers] = await Promise.all([handle.record(), producer.hasWorkers()]);
@@ -110,6 +116,7 @@ export async function announce(cli: Cli, producer: Producer, handle: OperationHa
     state: record.state,
     acceptance: handle.acceptance,
     workersAlive: workers,
+    warnings: handle.warnings,
   });
   cli.output.lines([acceptedLine(record, handle), `Follow it with: ${cli.command} watch ${handle.id}`]);
   if (!workers) {

@@ -4,6 +4,7 @@ import { startMigrationsWorker } from '../../../workers/migrations.ts';
 import { startOperationsWorker } from '../../../workers/operations.ts';
 import type { Fleet } from '../../domain/fleet.ts';
 import type { ProducerOptions } from '../../queue/producer.ts';
+import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
 import { openSite } from '../../runtime/site.ts';
 
 export interface Crew {
@@ -16,14 +17,15 @@ export interface Crew {
 
 export async function startCrew(options: {
   readonly fleet: Fleet;
+  readonly policies: LoadedPolicies;
   readonly connection: ProducerOptions['connection'];
   readonly log: Logger;
   readonly stateDir: string;
   readonly hosts: readonly string[];
   readonly operations: boolean;
 }): Promise<Crew> {
-  const { fleet, connection, log, stateDir, hosts, operations } = options;
-  const site = await openSite({ fleet, connection, log, stateDir });
+  const { fleet, policies, connection, log, stateDir, hosts, operations } = options;
+  const site = await openSite({ fleet, policies, connection, log, stateDir });
   const workers: { close(graceMs: number): Promise<void> }[] = [];
   const close = async (graceMs: number): Promise<void> => {
     await Promise.allSettled(workers.map((worker) => worker.close(graceMs)));

@@ -8,6 +8,7 @@ import { HostevacError } from '../../domain/errors.ts';
 import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
 import { loadFleet, packageFile } from '../../runtime/fleet-source.ts';
+import { PRESETS_ONLY } from '../../runtime/policy-modules.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
 import { fleetLines } from '../fleet-text.ts';
@@ -62,7 +63,15 @@ async function demo(cli: Cli): Promise<number> {
     interruption.signal.throwIfAborted();
     const hosts = fleet.hosts.map((entry) => entry.name);
     const connection = source.target.options;
-    const crew = await startCrew({ fleet, connection, log: log.logger, stateDir: place, hosts, operations: true });
+    const crew = await startCrew({
+      fleet,
+      policies: PRESETS_ONLY,
+      connection,
+      log: log.logger,
+      stateDir: place,
+      hosts,
+      operations: true,
+    });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const producer = await createProducer({ connection, fleet });
     closers.push(() => producer.close());

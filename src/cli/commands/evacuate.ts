@@ -8,7 +8,7 @@ import { evacuateRequest, type RequestOptions } from '../options.ts';
 import { hostsIfKnown, withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
 import { printable } from '../text.ts';
-import { acceptedLine, announce, watchToEnd } from './carry-out.ts';
+import { acceptedLine, announce, warn, watchToEnd } from './carry-out.ts';
 import { addRequestOptions } from './request-options.ts';
 
 export function addEvacuate(program: Command, run: Run): void {
@@ -41,12 +41,14 @@ async function evacuate(cli: Cli, host: string, options: RequestOptions): Promis
       if (following.dryRun) {
         const plan = await producer.preview({ evacuateNode: input });
         cli.output.result(plan);
+        warn(cli, plan.warnings);
         const empty = plan.moves.length === 0 && plan.blocked.length === 0;
         const nothing = `${printable(host)} is already empty: nothing to move.`;
         cli.output.lines(empty ? [nothing] : planLines(plan, cli.output.columns(), cli.output.paint));
         return exitCodeOfPlan(plan);
       }
       const handle = await producer.evacuateNode(input);
+      warn(cli, handle.warnings);
       if (following.wait) {
         cli.output.lines([acceptedLine(await handle.record(), handle)]);
         return watchToEnd({ cli, producer, handle, log, timeoutMs: following.timeoutMs });
@@ -58,6 +60,6 @@ async function evacuate(cli: Cli, host: string, options: RequestOptions): Promis
       }
       return EXIT.done;
     },
-    { supervise: following.wait },
+    { supervise: following.wait, policies: true },
   );
 }

@@ -48,6 +48,7 @@ export function addUp(program: Command, run: Run): void {
 async function up(cli: Cli, options: { readonly port: string }): Promise<number> {
   const { port } = upOptions(options);
   const fleet = cli.requireFleet();
+  const policies = await cli.loadPolicies(fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   let phase: 'starting' | 'running' | 'stopping' = 'starting';
@@ -62,6 +63,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
     const connection = source.target.options;
     const crew = await startCrew({
       fleet,
+      policies,
       connection,
       log: logger,
       stateDir: stateDir(cli.env),
@@ -69,7 +71,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
       operations: true,
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
-    const opened = await createProducer({ connection: source.target.options, fleet });
+    const opened = await createProducer({ connection: source.target.options, fleet, policies });
     producer = opened;
     closers.push(() => opened.close());
     phase = 'running';

@@ -44,6 +44,7 @@ export function addWorker(program: Command, run: Run): void {
 async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
   const fleet = cli.requireFleet();
   const { hosts, operations } = workerOptions(options, fleet);
+  const policies = await cli.loadPolicies(fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   const closers: Closer[] = [];
@@ -51,7 +52,15 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
     const connection = source.target.options;
-    const crew = await startCrew({ fleet, connection, log: logger, stateDir: stateDir(cli.env), hosts, operations });
+    const crew = await startCrew({
+      fleet,
+      policies,
+      connection,
+      log: logger,
+      stateDir: stateDir(cli.env),
+      hosts,
+      operations,
+    });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const serves = [...(operations ? ['operations'] : []), ...hosts.map(printable)].join(', ');
     cli.output.lines([`serving ${serves}`]);

@@ -1,0 +1,63 @@
+import { describe, expect, it } from 'vitest';
+import { HostevacError } from '../../src/domain/errors.ts';
+import { PRESET_CATALOGUE } from '../../src/domain/policy.ts';
+import { balance, evacuation, type KnownNames } from '../../src/operations/intake.ts';
+
+const known: KnownNames = {
+  hosts: ['node-a', 'node-b', 'node-c'],
+  vms: ['db-1', 'web-1', 'mail-1'],
+  vmsOn: new Map([
+    ['node-a', ['db-1', 'web-1']],
+    ['node-b', ['mail-1']],
+  ]),
+  policies: PRESET_CATALOGUE,
+};
+const own = { aggression: 0 };
+
+describe('VMs with a policy of their own', () => {
+  it('those that are not there are taken, and it is said', () => {
+    const { request, warnings } = evacuation(
+      { host: 'node-a', overrides: { 'db-1': own, web1: own, 'mail-1': own, unheard: own } },
+      known,
+    );
+    expect(Object.keys(request.overrides)).toEqual(['db-1', 'web1', 'mail-1', 'unheard']);
+    expect(warnings).toEqual([
+      'the policy given for web1 has no effect unless it comes to node-a: it is not there now; did you mean web-1?',
+      'the policy given for mail-1 has no effect unless it comes to node-a: it is not there now (it is on node-b)',
+      'the policy given for unheard has no effect unless it comes to node-a: it is not there now',
+    ]);
+  });
+
+  it('where nobody knows what is on the host, nothing is said', () => {
+    expect(evacuation({ host: 'node-c', overrides: { 'db-1': own } }, known).warnings).toEqual([]);
+  });
+
+  it('in a rebalance it is for a move', () => {
+    const { request, warnings } = balance(
+      { moves: [{ vm: 'db-1', to: 'node-b' }], overrides: { 'db-1': { minCpu: 0.9 }, 'web-1': own } },
+      known,
+    );
+    expect(request.overrides['db-1']).toMatchObject({ name: 'rebalance', minCpuShare: 0.9 });
+    expect(warnings).toEqual(['the policy given for web-1 has no effect: no move of this request is for it']);
+  });
+
+  it('all that is wrong is said at once, each with its place', () => {
+    const input = {
+      host: 'node-a',
+      policy: 'maintenence',
+      overrides: { 'db-1': { aggression: 2 }, 'web-1': { policy: 'nightly', minCpu: 0.5 } },
+    };
+    try {
+      evacuation(input, known);
+    } catch (error) {
+      if (!(error instanceof HostevacError)) throw error;
+      expect(error.problems.map(({ path, remedy }) => [path, remedy])).toEqual([
+        ['policy', 'did you mean maintenance?'],
+        ['overrides.db-1.aggression', 'give a number from 0 to 1'],
+        ['overrides.web-1.policy', 'give one of maintenance, rebalance, emergency'],
+      ]);
+      return;
+    }
+    throw new Error('it was taken');
+  });
+});
