@@ -69,7 +69,7 @@ async function simulated({ fleet, clock, redis, prefix }: DriverOptions): Promis
   // Refuses, before anything is served, to work on a simulation that another fleet file began.
   await simulation.view();
   return {
-    hypervisor: new SimulatedHypervisor(simulation),
+    hypervisor: new SimulatedHypervisor(simulation, clock),
     throttle: new SimulatedThrottle(simulation, clock),
     close: async () => undefined,
   };

@@ -7,7 +7,13 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
-import type { Hypervisor, MigrationSample, Sighting, VmOnHost } from '../../src/hypervisors/hypervisor.ts';
+import type {
+  DirtyingMeasured,
+  Hypervisor,
+  MigrationSample,
+  Sighting,
+  VmOnHost,
+} from '../../src/hypervisors/hypervisor.ts';
 import type { Fence } from '../../src/store/lease.ts';
 
 export interface HypervisorHarness {
@@ -81,6 +87,27 @@ export function hypervisorBehaviour(name: string, open: () => Promise<Hypervisor
       expect(await one.look('b', 'quick')).toEqual(GONE);
       expect(await one.sample('a', 'quick')).toBeNull();
       expect(await one.sample('b', 'quick')).toBeNull();
+    });
+
+    test('a look tells how much a guest dirties, is as long as it says, and ends when it is aborted', async () => {
+      const looked = async (host: string, vm: string, windowMs: number, signal = new AbortController().signal) => {
+        const seen: (DirtyingMeasured | null)[] = [];
+        const look = one.measureDirtying(host, vm, windowMs, signal).then((measured) => seen.push(measured));
+        await harness.until(async () => seen.length > 0, 20_000);
+        await look;
+        return seen[0] ?? null;
+      };
+      const hot = await looked('a', 'endless', 500);
+      const quiet = await looked('a', 'quick', 500);
+      if (hot === null || quiet === null) throw new Error('no look');
+      expect(hot.windowMs).toBeGreaterThanOrEqual(500);
+      expect(hot.bytes).toBeGreaterThan(8 * MIB);
+      expect(hot.bytes).toBeLessThan(70 * MIB);
+      expect(hot.errorBytes).toBeGreaterThan(0);
+      expect(hot.errorBytes).toBeLessThan(hot.bytes / 4);
+      expect(quiet.bytes).toBeLessThan(2 * MIB);
+      expect(await looked('b', 'quick', 500)).toBeNull();
+      expect(await looked('a', 'endless', 500, AbortSignal.abort())).toBeNull();
     });
 
     test('a prepared copy waits with the uuid of the VM, and preparing twice is harmless', async () => {

@@ -26,6 +26,12 @@ const PAGES_PER_GIB_UNASKED = 512;
  */
 const PAGES_PER_LOOK = 16_384;
 
+/** As many as a look may cost, within what QEMU takes. */
+export function pagesPerGibFor(memoryBytes: number): number {
+  const affordable = Math.floor((PAGES_PER_LOOK * GIB) / memoryBytes);
+  return Math.max(PAGES_PER_GIB.least, Math.min(PAGES_PER_GIB.most, affordable));
+}
+
 export interface SamplingLook {
   readonly windowMs: number;
   readonly pagesPerGib: number;
@@ -46,8 +52,7 @@ export function samplingLook(
   const unitMs = has.dirtyRateMilliseconds ? 1 : 1_000;
   const asked = Math.ceil(Math.max(WINDOWS_MS.least, Math.min(WINDOWS_MS.most, windowMs)) / unitMs);
   const unit = has.dirtyRateMilliseconds ? { 'calc-time-unit': 'millisecond' } : {};
-  const affordable = Math.floor((PAGES_PER_LOOK * GIB) / memoryBytes);
-  const pages = Math.max(PAGES_PER_GIB.least, Math.min(PAGES_PER_GIB.most, affordable));
+  const pages = pagesPerGibFor(memoryBytes);
   return {
     windowMs: asked * unitMs,
     pagesPerGib: has.dirtyRateSamplePages ? pages : PAGES_PER_GIB_UNASKED,

@@ -1,6 +1,15 @@
 /** The hypervisor port on a simulated fleet. Translates between port and log; what happens is `step.ts`. */
+import type { Clock } from '../../clock/clock.ts';
 import type { Fence } from '../../store/lease.ts';
-import type { HostInventory, Hypervisor, MigrationSample, MigrationTarget, Sighting } from '../hypervisor.ts';
+import type {
+  DirtyingMeasured,
+  HostInventory,
+  Hypervisor,
+  MigrationSample,
+  MigrationTarget,
+  Sighting,
+} from '../hypervisor.ts';
+import { lookBetween } from './dirtying.ts';
 import type { GuestCommand } from './model.ts';
 import type { SimulatedFleet } from './simulated-fleet.ts';
 import { inventoryOf, sampleOf, sightingOf } from './views.ts';
@@ -11,9 +20,11 @@ export class SimulatedHypervisor implements Hypervisor {
   readonly driver = 'simulated';
   readonly fencing = 'token';
   readonly #fleet: SimulatedFleet;
+  readonly #clock: Pick<Clock, 'sleep'>;
 
-  constructor(fleet: SimulatedFleet) {
+  constructor(fleet: SimulatedFleet, clock: Pick<Clock, 'sleep'>) {
     this.#fleet = fleet;
+    this.#clock = clock;
   }
 
   async inventory(host: string): Promise<HostInventory> {
@@ -26,6 +37,24 @@ export class SimulatedHypervisor implements Hypervisor {
 
   async sample(source: string, vm: string): Promise<MigrationSample | null> {
     return sampleOf(await this.#fleet.view(), source, vm);
+  }
+
+  /** However late the clock wakes us, the look is exactly as long as was asked for. */
+  async measureDirtying(
+    host: string,
+    vm: string,
+    windowMs: number,
+    signal: AbortSignal,
+  ): Promise<DirtyingMeasured | null> {
+    const before = await this.#fleet.view();
+    let after = before;
+    while (after.nowMs < before.nowMs + windowMs) {
+      // Nothing to see there now: nothing to wait for.
+      if (signal.aborted || lookBetween(before, after, { host, vm, windowMs }) === null) return null;
+      await this.#clock.sleep(before.nowMs + windowMs - after.nowMs, signal);
+      after = await this.#fleet.view();
+    }
+    return signal.aborted ? null : lookBetween(before, after, { host, vm, windowMs });
   }
 
   /** The simulated fleet sends no events; who drives a migration looks at it every tick. */

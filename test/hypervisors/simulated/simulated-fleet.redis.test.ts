@@ -36,9 +36,10 @@ describe.skipIf(testRedisSocket() === '')('the simulated fleet in Redis', () => 
 
   hypervisorBehaviour('simulated, in Redis', async () => {
     const open = processes(BEHAVIOUR_FLEET);
+    const clock = new RealClock({ speed: BEHAVIOUR_FLEET.simulation.speed });
     return {
-      one: new SimulatedHypervisor(await open()),
-      other: new SimulatedHypervisor(await open()),
+      one: new SimulatedHypervisor(await open(), clock),
+      other: new SimulatedHypervisor(await open(), clock),
       until,
       close: nothing,
     };

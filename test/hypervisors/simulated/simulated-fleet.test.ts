@@ -26,7 +26,7 @@ const nothing = async (): Promise<void> => undefined;
 hypervisorBehaviour('simulated, in memory', async () => {
   const clock = new VirtualClock();
   const log = new MemorySimulationLog(clock);
-  const process = () => new SimulatedHypervisor(new SimulatedFleet({ fleet: BEHAVIOUR_FLEET, log }));
+  const process = () => new SimulatedHypervisor(new SimulatedFleet({ fleet: BEHAVIOUR_FLEET, log }), clock);
   return {
     one: process(),
     other: process(),
@@ -95,7 +95,7 @@ describe('one process of a simulated fleet', () => {
       compact: (state) => memory.compact(state),
     };
     const fleet = new SimulatedFleet({ fleet: BEHAVIOUR_FLEET, log });
-    const pending = new SimulatedHypervisor(fleet).cancelMigration(heldFence(3), 'a', 'quick');
+    const pending = new SimulatedHypervisor(fleet, new VirtualClock()).cancelMigration(heldFence(3), 'a', 'quick');
     expect(sent).toEqual([{ kind: 'cancelMigration', token: 3, vm: 'quick', source: 'a' }]);
     await pending;
   });
@@ -114,7 +114,7 @@ describe('one process of a simulated fleet', () => {
 
   test('refuses hosts that the fleet does not have, and hosts that are dead', async () => {
     const fleet = new SimulatedFleet({ fleet: BEHAVIOUR_FLEET, log: new MemorySimulationLog({ now: () => 0 }) });
-    const hypervisor = new SimulatedHypervisor(fleet);
+    const hypervisor = new SimulatedHypervisor(fleet, new VirtualClock());
     const throttle = new SimulatedThrottle(fleet, new VirtualClock());
     await expect(hypervisor.inventory('x')).rejects.toMatchObject({ code: 'unknownHost' });
     await fleet.inject({ kind: 'hostDies', host: 'a' });
