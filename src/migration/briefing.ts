@@ -6,13 +6,16 @@ import { HostevacError } from '../domain/errors.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
 import type { MigrationContext } from './context.ts';
 
+/** Looks for it there, and notes what it is. */
 export async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
   const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
-  return inventory.vms.find((vm) => vm.name === ctx.record.vm);
+  const vm = inventory.vms.find(({ name }) => name === ctx.record.vm);
+  if (vm !== undefined) ctx.guest = factsOf(vm);
+  return vm;
 }
 
-export function factsOf(vm: VmOnHost): GuestFacts {
-  return { memoryBytes: vm.memoryBytes, touchedBytes: vm.touchedBytes, demandCores: vm.demandCores };
+function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost): GuestFacts {
+  return { memoryBytes, touchedBytes, demandCores };
 }
 
 /** Throws `hypervisorRefused` when the VM is not at its source. */

@@ -4,6 +4,7 @@
  */
 import type { Budget } from '../bandwidth/budget.ts';
 import type { Clock } from '../clock/clock.ts';
+import type { GuestFacts } from '../convergence/dirty-model.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import { HostevacError, type Reason } from '../domain/errors.ts';
 import { type Control, type MoveRecord, NO_CONTROL } from '../domain/operation.ts';
@@ -83,6 +84,8 @@ export class MigrationContext {
   ending: Ending = 'failure';
   /** What it may ask of the budget at most; the policy's cap, unless that has given way. */
   bandwidthCap: number | null;
+  /** The guest as it was last seen at its source; null: not yet by this process. */
+  guest: GuestFacts | null = null;
   /** The flags as they were last read: for moments that cannot wait for the store. */
   lastControl: Control = NO_CONTROL;
   /** What waits listen to beside time: the budget or the operation's flags changed. */
