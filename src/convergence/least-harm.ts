@@ -1,19 +1,246 @@
-/** The controller that decides by a model of the guest. For now it lets every guest run free. */
-import type { Controller } from './controller.ts';
-import type { PolicyBehaviour } from './policy-behaviour.ts';
+/**
+ * The controller that decides by a model of the guest. Each tick: what the sample tells (tracking.ts), what the guest is
+ * believed to be (fit.ts), what could be done and what it would cost (candidates.ts), what gives way if nothing that is
+ * allowed ends in time (infeasible.ts), and of the rest what the policy chooses (policies/). It keeps the requirements
+ * itself: a policy chooses among what they allow. A sample that cannot be changes no decision.
+ */
+import type { Policy } from '../domain/policy.ts';
+import type { DirtyWindow, Prediction } from '../domain/prediction.ts';
+import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
+import { LEAST_SHARE, Outlook, sharesDownTo } from './candidates.ts';
+import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
+import type { DirtyModel } from './dirty-model.ts';
+import { downtimeLimit } from './downtime.ts';
+import { describeRates, explainChoice } from './explain.ts';
+import { fitDirtyModel } from './fit.ts';
+import { forced } from './forcing.ts';
+import type { Standing } from './forward.ts';
+import { compactEvidence } from './history.ts';
+import { type Conflict, floorOf, hasGivenWay, NO_CONFLICT, settle } from './infeasible.ts';
+import { behaviourOf } from './policies/behaviours.ts';
+import { chooseLeastHarm } from './policies/least-harm-choice.ts';
+import type { Candidate, Choice, PolicyBehaviour, PolicyView } from './policy-behaviour.ts';
+import { leastFrom, type Reference } from './reference.ts';
+import { standing, startTracking, type Tracked, track } from './tracking.ts';
 
-export function leastHarm(_behaviours: ReadonlyMap<string, PolicyBehaviour>): Controller<unknown> {
+/** Looks while it matters when: near the end of a pass, and while the guest is slowed. */
+const SHORTEST_LOOK_MS = 100;
+const LONGEST_LOOK_MS = 300;
+/** A pass that ends within the next tick is waited for. */
+const TICK_MS = 1_000;
+/** So many samples in a row that cannot be, and only the clock is still believed. */
+const BAD_UNTIL_CLOCK = 5;
+
+type Run = Extract<ConvergenceAction, { kind: 'run' }>;
+
+export interface LeastHarmState {
+  readonly tracked: Tracked;
+  readonly evidence: readonly DirtyWindow[];
+  readonly conflict: Conflict;
+  /** Where throttling was first thought of; null: the guest has not been looked at. */
+  readonly reference: Reference | null;
+  readonly action: Run | null;
+  readonly reason: string;
+  readonly prediction: Prediction | null;
+  /** The guest has changed its ways at least once since there is evidence. */
+  readonly changes: boolean;
+  /** The last change that was told, and the policy's faults. */
+  readonly changeAtMs: number | null;
+  readonly blamed: boolean;
+  /** Since when it is held until all is sent: nothing ends that but the end. */
+  readonly forcing: string | null;
+}
+
+/** `behaviours`: the user's own policies by name. Deciding throws `badInput` when the policy's name is not known. */
+export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Controller<LeastHarmState> {
   return {
     name: 'leastHarm',
-    start: () => null,
-    decide: (_state, _sample, { maxStallMs, maxBandwidthBytesPerSec }) => ({
-      action: { kind: 'run', share: 1, maxStallMs, lookAgainMs: null, maxBandwidthBytesPerSec },
-      reason: '100%: runs free',
-      next: null,
-      relaxed: [],
+    start: (_policy, { guest, evidence, nowMs }) => ({
+      tracked: startTracking(guest),
+      evidence: compactEvidence(evidence, nowMs),
+      conflict: NO_CONFLICT,
+      reference: null,
+      action: null,
+      reason: 'nothing has been seen yet',
       prediction: null,
-      evidence: [],
-      notes: [],
+      changes: false,
+      changeAtMs: null,
+      blamed: false,
+      forcing: null,
     }),
+    decide: (state, sample, policy) => decide(state, sample, policy, behaviourOf(policy.name, behaviours)),
   };
+}
+
+interface Seen {
+  readonly state: LeastHarmState;
+  readonly sample: ConvergenceSample;
+  readonly policy: Policy;
+  readonly model: DirtyModel;
+  readonly from: Standing;
+  readonly timeLeftMs: number;
+  readonly notes: readonly string[];
+}
+
+function decide(
+  before: LeastHarmState,
+  sample: ConvergenceSample,
+  policy: Policy,
+  behaviour: PolicyBehaviour,
+): Decision<LeastHarmState> {
+  const limitMs = downtimeLimit(before.action?.maxStallMs ?? policy.maxStallMs);
+  const known = fitDirtyModel(before.evidence, before.tracked.guest, sample.atMs);
+  const tracking = track(before.tracked, sample, limitMs, known.workingSetBytes.value);
+  const tracked = tracking.next;
+  const cap = hasGivenWay(before.conflict, 'maxBandwidth') ? null : policy.maxBandwidthBytesPerSec;
+  const from = standing(tracked, limitMs, cap);
+  if (from === null || (!tracking.sane && tracked.badInARow < BAD_UNTIL_CLOCK)) {
+    return held({ ...before, tracked }, policy, tracking.notes);
+  }
+  const nowMs = tracking.sane ? sample.atMs : (tracked.last?.atMs ?? sample.atMs);
+  const evidence =
+    tracking.windows.length > 0 ? compactEvidence([...before.evidence, ...tracking.windows], nowMs) : before.evidence;
+  const model = tracking.windows.length > 0 ? fitDirtyModel(evidence, tracked.guest, nowMs) : known;
+  const changed = model.change !== null && model.change.atMs !== before.changeAtMs;
+  const notes = [...tracking.notes, ...(changed && model.change !== null ? [model.change.what] : [])];
+  const state: LeastHarmState = {
+    ...before,
+    tracked,
+    evidence,
+    changes: before.changes || model.change !== null,
+    changeAtMs: model.change?.atMs ?? before.changeAtMs,
+  };
+  const elapsedMs = Math.max(0, (Number.isFinite(sample.atMs) ? sample.atMs : nowMs) - startedAtMs(tracked, sample));
+  const timeLeftMs = policy.maxTimeMs - elapsedMs;
+  const seen: Seen = { state, sample: tracked.last ?? sample, policy, model, from, timeLeftMs, notes };
+  if (state.forcing !== null) return force(seen, state.forcing);
+  if (timeLeftMs <= 0) {
+    return giveUp(seen, `not ended after ${formatDuration(elapsedMs)} (max time ${formatDuration(policy.maxTimeMs)})`);
+  }
+  // The clock went on, nothing else is known to have.
+  if (!tracking.sane) return held(state, policy, notes);
+  return choose(seen, elapsedMs, behaviour);
+}
+
+function startedAtMs({ last }: Tracked, sample: ConvergenceSample): number {
+  return last?.startedAtMs ?? sample.startedAtMs;
+}
+
+/** The last decision again. */
+function held(state: LeastHarmState, policy: Policy, notes: readonly string[]): Decision<LeastHarmState> {
+  const action = state.action ?? run(policy, 1, policy.maxStallMs, null, state.conflict);
+  return decided(state, action, state.reason, state.prediction, notes);
+}
+
+function run(policy: Policy, share: number, maxStallMs: number, lookAgainMs: number | null, conflict: Conflict): Run {
+  const cap = hasGivenWay(conflict, 'maxBandwidth') ? null : policy.maxBandwidthBytesPerSec;
+  return { kind: 'run', share, maxStallMs, lookAgainMs, maxBandwidthBytesPerSec: cap };
+}
+
+function decided(
+  state: LeastHarmState,
+  action: ConvergenceAction,
+  reason: string,
+  prediction: Prediction | null,
+  notes: readonly string[],
+): Decision<LeastHarmState> {
+  const next = { ...state, action: action.kind === 'run' ? action : state.action, reason, prediction };
+  const { relaxed } = state.conflict;
+  return { action, reason, next, relaxed, prediction, evidence: state.evidence, notes };
+}
+
+/** What the policy says for its deadline, at the deadline or before. */
+function giveUp(seen: Seen, why: string): Decision<LeastHarmState> {
+  const { state, policy, model, from, notes } = seen;
+  if (policy.atDeadline === 'forceComplete') return force(seen, why);
+  const message = `${why}; ${describeRates(model, from)}; ${advice(policy, model)}`;
+  return decided(
+    state,
+    { kind: policy.atDeadline, reason: { code: 'maxTimeExceeded', message } },
+    message,
+    null,
+    notes,
+  );
+}
+
+function advice(policy: Policy, { rateBytesPerSec }: DirtyModel): string {
+  const changes = [
+    ...(floorOf(policy) > LEAST_SHARE ? [`a min CPU below ${formatShare(policy.minCpuShare)}`] : []),
+    `a max time above ${formatDuration(policy.maxTimeMs)}`,
+    `a max stall above ${formatDuration(policy.maxStallMs)}`,
+    rateBytesPerSec.value === null ? 'more bandwidth' : `more than ${formatRate(rateBytesPerSec.value)}`,
+  ];
+  return `what would help: ${changes.join(', or ')}`;
+}
+
+function force(seen: Seen, why: string): Decision<LeastHarmState> {
+  const { state, policy, model, from, notes } = seen;
+  const stallMs = state.action?.maxStallMs ?? policy.maxStallMs;
+  const { candidate, maxStallMs, relaxed } = forced(from, model, policy, stallMs, why);
+  const conflict = { ...state.conflict, relaxed: withThese(state.conflict.relaxed, relaxed) };
+  const action = run(policy, candidate.share, maxStallMs, SHORTEST_LOOK_MS, conflict);
+  const reason = explainChoice(candidate, `held until all is sent: ${why}`, model, from);
+  return decided({ ...state, conflict, forcing: why }, action, reason, candidate.prediction, notes);
+}
+
+/** What gave way once keeps its first reason. */
+function withThese(before: readonly Relaxation[], more: readonly Relaxation[]): readonly Relaxation[] {
+  const known = new Set(before.map(({ requirement }) => requirement));
+  return [...before, ...more.filter(({ requirement }) => !known.has(requirement))];
+}
+
+function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Decision<LeastHarmState> {
+  const { sample, policy, model, from, timeLeftMs } = seen;
+  const outlook = new Outlook(from, model, timeLeftMs);
+  const certain = !seen.state.changes && seen.state.evidence.some(({ source }) => source !== 'history');
+  const settled = settle(seen.state.conflict, { policy, model, from, outlook, timeLeftMs, certain });
+  const state = { ...seen.state, conflict: settled.conflict };
+  if (settled.givesUp !== null) return giveUp({ ...seen, state }, settled.givesUp);
+
+  const share = state.action?.share ?? 1;
+  const spentHarmCpuMs = Number.isFinite(sample.harmCpuMs) ? Math.max(0, sample.harmCpuMs) : 0;
+  const changedSince = model.change !== null && model.change.atMs > (state.reference?.atMs ?? 0);
+  const reference: Reference =
+    state.reference === null || share >= 1 || changedSince
+      ? { from, atMs: sample.atMs, spentHarmCpuMs }
+      : state.reference;
+  const least = settled.candidates.reduce((low, candidate) => Math.min(low, candidate.share), 1);
+  const view: PolicyView = {
+    policy,
+    candidates: settled.candidates,
+    elapsedMs,
+    timeLeftMs,
+    spentHarmCpuMs,
+    leastHarmCpuMs: leastFrom(reference, model, sharesDownTo(least), sample.atMs, timeLeftMs),
+    share,
+  };
+  const { choice, fault } = chosen(behaviour, view);
+  const notes = fault === null || state.blamed ? seen.notes : [...seen.notes, fault];
+  const { candidate, why } = choice;
+  const slows = candidate.begins === 'now' ? candidate.share : 1;
+  const lookMs = slows < 1 || candidate.share < 1 ? nextLookMs(from, candidate) : null;
+  const lastLookMs = timeLeftMs <= TICK_MS ? Math.max(SHORTEST_LOOK_MS, Math.ceil(timeLeftMs)) : null;
+  const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
+  const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
+  const next = { ...state, reference, blamed: state.blamed || fault !== null };
+  return decided(next, action, explainChoice(candidate, why, model, from), candidate.prediction, notes);
+}
+
+/** What the policy chose, if it may; else what the built-in choice would be, and what was wrong. */
+function chosen(behaviour: PolicyBehaviour, view: PolicyView): { choice: Choice; fault: string | null } {
+  try {
+    const choice = behaviour.choose(view);
+    if (view.candidates.includes(choice.candidate)) return { choice, fault: null };
+    return { choice: chooseLeastHarm(view), fault: `policy ${behaviour.name} chose what it was not offered` };
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    return { choice: chooseLeastHarm(view), fault: `policy ${behaviour.name} failed: ${what}` };
+  }
+}
+
+/** When to look again: near the end of the pass, and often while it matters. */
+function nextLookMs(from: Standing, plan: Candidate): number | null {
+  const toEndMs = from.bandwidthBytesPerSec > 0 ? (from.leftBytes / from.bandwidthBytesPerSec) * 1_000 : TICK_MS;
+  if (plan.begins === 'nextPass' && toEndMs > TICK_MS + LONGEST_LOOK_MS) return null;
+  return Math.round(Math.min(LONGEST_LOOK_MS, Math.max(SHORTEST_LOOK_MS, toEndMs)));
 }

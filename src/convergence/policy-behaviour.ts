@@ -7,8 +7,17 @@ import type { Policy } from '../domain/policy.ts';
 import type { Prediction } from '../domain/prediction.ts';
 import type { ThrottlePlan } from './forward.ts';
 
+/**
+ * The expected figures are means over all guests that this one may be, from now on, knowing that it will be decided again:
+ * a guest that turns out to end by itself before a throttle of `nextPass` begins will be let, and a plan that turns out to
+ * lead nowhere will be given up for a better one.
+ */
 export interface Candidate extends ThrottlePlan {
-  /** From now on. */
+  readonly expectedHarmCpuMs: number;
+  readonly expectedTotalMs: number;
+  /** 0..1: how likely it is that the migration ends within its max time. */
+  readonly endsInTime: number;
+  /** Of this plan, held to the end, from now on. Made when it is read. */
   readonly prediction: Prediction;
 }
 
@@ -21,13 +30,17 @@ export interface PolicyView {
   readonly timeLeftMs: number;
   /** What this migration has cost its guest so far. */
   readonly spentHarmCpuMs: number;
-  /** Least total (spent and to come) that was predicted when throttling was first thought of; null: not yet. */
-  readonly leastHarmCpuMs: number | null;
-  /** The share chosen last time. */
+  /**
+   * The least that it could have cost in all (spent and to come) when throttling was first thought of, by what is known
+   * now. As long as the guest runs free: the least from here.
+   */
+  readonly leastHarmCpuMs: number;
+  /** The share that the guest is held to now. */
   readonly share: number;
 }
 
 export interface Choice {
+  /** One of those offered. */
   readonly candidate: Candidate;
   /** In words that an operator understands: why this one. */
   readonly why: string;

@@ -1,0 +1,158 @@
+/**
+ * What could be done from where a migration stands, and what each is expected to cost: a grid of shares from the guest's
+ * whole CPU down to the floor, beginning now or with the next pass, each played forward for every guest that this one may
+ * be. Which of them is chosen is the policy's business. Pure.
+ */
+import type { DirtyModel, Hypothesis } from './dirty-model.ts';
+import { type Outcome, playForward, type Standing, type ThrottlePlan } from './forward.ts';
+import type { Candidate } from './policy-behaviour.ts';
+import { predict } from './predict.ts';
+
+/** So likely must an end in time be for a plan to count as one that meets the deadline. */
+export const SURE = 0.9;
+/** A quota below 1 ms in a period of 50 ms cannot be had (decision 0018), so no guest is promised a smaller share. */
+export const LEAST_SHARE = 0.02;
+/** Steps between the guest's whole CPU and the floor: with a floor of 10% each takes 15% off. */
+const STEPS = 14;
+/** Halvings between the gentlest share of the grid that meets the deadline and the next one that does not. */
+const REFINEMENTS = 5;
+/** A plan must end that much before the deadline: clocks, bursts, rates of sending (see predict.ts). */
+const TIME_ERROR = 0.02;
+const TIME_ERROR_MS = 100;
+/** A plan that leads nowhere is noticed and given up for a better one; by then it has cost about so many times the least. */
+const LED_NOWHERE = 3;
+/** Of hypotheses that weigh nothing nothing is to be learned. */
+const LIGHT = 0.003;
+
+export const FREE: ThrottlePlan = { share: 1, begins: 'now' };
+
+/** Below 1, descending, down to exactly `floor`. */
+export function sharesDownTo(floor: number): readonly number[] {
+  if (floor >= 1) return [];
+  const least = Math.max(floor, 1e-3);
+  const steps = Array.from({ length: STEPS - 1 }, (_, step) => least ** ((step + 1) / STEPS));
+  return [...steps.map((share) => Math.round(share * 1_000) / 1_000).filter((share) => share > floor), floor];
+}
+
+/** What each plan comes to, for each hypothesis; a game is played once. */
+export class Outlook {
+  readonly #from: Standing;
+  readonly #model: DirtyModel;
+  readonly #hypotheses: readonly Hypothesis[];
+  readonly #weight: number;
+  readonly #timeLeftMs: number;
+  readonly #limitMs: number;
+  readonly #free: readonly Outcome[];
+
+  /** Nothing that ends after `timeLeftMs` counts as ended. */
+  constructor(from: Standing, model: DirtyModel, timeLeftMs: number) {
+    this.#from = from;
+    this.#model = model;
+    const heavy = model.hypotheses.filter(({ weight }) => weight >= LIGHT);
+    this.#hypotheses = heavy.length > 0 ? heavy : model.hypotheses;
+    this.#weight = this.#hypotheses.reduce((sum, { weight }) => sum + weight, 0);
+    this.#timeLeftMs = timeLeftMs;
+    this.#limitMs = Math.max(0, (timeLeftMs - TIME_ERROR_MS) / (1 + TIME_ERROR));
+    this.#free = this.#play(FREE);
+  }
+
+  #play(plan: ThrottlePlan): readonly Outcome[] {
+    return this.#hypotheses.map((hypothesis) => playForward(this.#from, hypothesis, plan, this.#limitMs));
+  }
+
+  /** As it will be done: at the next pass one that ends by itself is let. */
+  #outcomes(plan: ThrottlePlan): readonly Outcome[] {
+    if (plan.share >= 1) return this.#free;
+    const held = this.#play(plan);
+    if (plan.begins === 'now') return held;
+    return held.map((outcome, index) => {
+      const free = this.#free[index];
+      return free?.ends && (!outcome.ends || free.harmCpuMs <= outcome.harmCpuMs) ? free : outcome;
+    });
+  }
+
+  /** One plan; what it costs where it leads nowhere is counted against itself. */
+  plan(plan: ThrottlePlan): Candidate {
+    const played: Played = { plan, outcomes: this.#outcomes(plan) };
+    return this.#candidate(
+      played,
+      this.#hypotheses.map((_, index) => leastHarm([played], index)),
+    );
+  }
+
+  /** `free` first, then every share now and with the next pass, and finer ones where the deadline draws its line. */
+  candidates(shares: readonly number[]): readonly Candidate[] {
+    const played: Played[] = [{ plan: FREE, outcomes: this.#free }];
+    for (const share of shares) {
+      for (const begins of ['now', 'nextPass'] as const) {
+        const plan = { share, begins };
+        played.push({ plan, outcomes: this.#outcomes(plan) });
+      }
+    }
+    played.push(...this.#refined(played));
+    played.sort((one, other) => other.plan.share - one.plan.share);
+    const leastOf = this.#hypotheses.map((_, index) => leastHarm(played, index));
+    return played.map((one) => this.#candidate(one, leastOf));
+  }
+
+  #refined(played: readonly Played[]): readonly Played[] {
+    const now = played.filter(({ plan }) => plan.begins === 'now');
+    const first = now.findIndex(({ outcomes }) => this.#inTime(outcomes) >= SURE);
+    let too = now[first - 1]?.plan.share;
+    let good = now[first]?.plan.share;
+    const finer: Played[] = [];
+    for (let step = 0; step < REFINEMENTS && too !== undefined && good !== undefined; step += 1) {
+      const plan: ThrottlePlan = { share: Math.round(((too + good) / 2) * 1_000) / 1_000, begins: 'now' };
+      if (plan.share <= good || plan.share >= too) break;
+      const outcomes = this.#outcomes(plan);
+      finer.push({ plan, outcomes });
+      if (this.#inTime(outcomes) >= SURE) good = plan.share;
+      else too = plan.share;
+    }
+    return finer;
+  }
+
+  #mean(of: (index: number) => number): number {
+    return this.#hypotheses.reduce((sum, { weight }, index) => sum + weight * of(index), 0) / this.#weight;
+  }
+
+  #inTime(outcomes: readonly Outcome[]): number {
+    return this.#mean((index) => (outcomes[index]?.ends ? 1 : 0));
+  }
+
+  #candidate({ plan, outcomes }: Played, leastOf: readonly (number | null)[]): Candidate {
+    const [from, model, timeLeftMs] = [this.#from, this.#model, this.#timeLeftMs];
+    let made: ReturnType<typeof predict> | null = null;
+    return {
+      ...plan,
+      expectedHarmCpuMs: this.#mean((index) => {
+        const outcome = outcomes[index];
+        const least = leastOf[index] ?? null;
+        // One that nothing can end in time says nothing of which plan is better.
+        if (outcome === undefined || least === null) return 0;
+        return outcome.ends ? outcome.harmCpuMs : LED_NOWHERE * least;
+      }),
+      expectedTotalMs: this.#mean((index) => outcomes[index]?.totalMs ?? 0),
+      endsInTime: this.#inTime(outcomes),
+      get prediction() {
+        made ??= predict(from, model, plan, timeLeftMs);
+        return made;
+      },
+    };
+  }
+}
+
+interface Played {
+  readonly plan: ThrottlePlan;
+  readonly outcomes: readonly Outcome[];
+}
+
+/** null: nothing ends this one in time. */
+function leastHarm(played: readonly Played[], index: number): number | null {
+  let least: number | null = null;
+  for (const { outcomes } of played) {
+    const outcome = outcomes[index];
+    if (outcome?.ends) least = Math.min(least ?? outcome.harmCpuMs, outcome.harmCpuMs);
+  }
+  return least;
+}

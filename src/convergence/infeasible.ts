@@ -1,0 +1,120 @@
+/**
+ * When not all requirements can be kept: that is told, and those that are least precious to the policy give way, one after
+ * the other (decision 0020). Also before the start, for admission and what-if. Pure.
+ *
+ *   what gives way   then
+ *   maxBandwidth     the policy's own cap is dropped; the budget's grant stays
+ *   minCpu           shares below the floor are allowed, just as low as needed
+ *   maxTime          what the policy does at its deadline is done at once, for waiting would only hurt
+ */
+import type { Policy, YieldingRequirement } from '../domain/policy.ts';
+import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
+import { LEAST_SHARE, type Outlook, SURE, sharesDownTo } from './candidates.ts';
+import type { Relaxation } from './controller.ts';
+import type { DirtyModel } from './dirty-model.ts';
+import { describeRates } from './explain.ts';
+import type { Standing } from './forward.ts';
+import type { Candidate } from './policy-behaviour.ts';
+
+/** No plan that is allowed ends in time with more than this probability: it cannot. */
+const CANNOT = 0.05;
+/** It will rather not: enough for what is less precious than the max time to give way, while that still helps. */
+const UNLIKELY = 0.5;
+/** One look may err. */
+const LOOKS = 2;
+/** After the cap has been dropped the budget needs some looks to grant more. */
+const LOOKS_FOR_GRANT = -3;
+
+export function floorOf({ minCpuShare }: Policy): number {
+  return Math.min(1, Math.max(LEAST_SHARE, minCpuShare));
+}
+
+export function mostLikely(candidates: readonly Candidate[]): number {
+  return candidates.reduce((best, { endsInTime }) => Math.max(best, endsInTime), 0);
+}
+
+export interface Conflict {
+  /** Looks in a row that saw no way. */
+  readonly looks: number;
+  /** What has given way, in that order. */
+  readonly relaxed: readonly Relaxation[];
+}
+
+export const NO_CONFLICT: Conflict = { looks: 0, relaxed: [] };
+
+export interface Settled {
+  readonly conflict: Conflict;
+  /** What may be chosen from. */
+  readonly candidates: readonly Candidate[];
+  /** Not null: the max time gives way, for the reason in words. */
+  readonly givesUp: string | null;
+}
+
+export interface Question {
+  readonly policy: Policy;
+  readonly model: DirtyModel;
+  readonly from: Standing;
+  readonly outlook: Outlook;
+  readonly timeLeftMs: number;
+  /** Nothing that is known says that the guest may soon behave otherwise, and something is known. */
+  readonly certain: boolean;
+}
+
+export function hasGivenWay({ relaxed }: Conflict, requirement: Relaxation['requirement']): boolean {
+  return relaxed.some((relaxation) => relaxation.requirement === requirement);
+}
+
+/** One look: is there a way within the requirements, and if there is none for long enough, what gives way. */
+export function settle(conflict: Conflict, question: Question): Settled {
+  const { policy, outlook } = question;
+  const below = hasGivenWay(conflict, 'minCpu');
+  const candidates = below ? asLowAsNeeded(outlook, policy) : outlook.candidates(sharesDownTo(floorOf(policy)));
+  const likely = mostLikely(candidates);
+  if (likely > UNLIKELY)
+    return { conflict: { ...conflict, looks: Math.min(0, conflict.looks) }, candidates, givesUp: null };
+  const looks = conflict.looks + 1;
+  const waiting: Settled = { conflict: { ...conflict, looks }, candidates, givesUp: null };
+  if (looks < LOOKS) return waiting;
+
+  const why = cannot(question, likely);
+  const rank = (requirement: YieldingRequirement) => policy.precedence.indexOf(requirement);
+  for (const requirement of [...policy.precedence].reverse()) {
+    const precious = rank(requirement) < rank('maxTime');
+    if (likely > CANNOT && (precious || requirement === 'maxTime')) return waiting;
+    if (requirement === 'maxTime') return question.certain ? { ...waiting, givesUp: why } : waiting;
+    if (hasGivenWay(conflict, requirement)) continue;
+    if (requirement === 'maxBandwidth') {
+      if (policy.maxBandwidthBytesPerSec === null) continue;
+      const relaxed = [
+        ...conflict.relaxed,
+        { requirement, why: `${why}; the cap of ${formatRate(policy.maxBandwidthBytesPerSec)} is dropped` },
+      ];
+      return { conflict: { looks: LOOKS_FOR_GRANT, relaxed }, candidates, givesUp: null };
+    }
+    const lower = asLowAsNeeded(outlook, policy);
+    if (mostLikely(lower) <= Math.max(CANNOT, likely)) continue;
+    const least = lower.reduce((low, { share }) => Math.min(low, share), 1);
+    const relaxed = [...conflict.relaxed, { requirement, why: `${why}; at ${formatShare(least)} it could` }];
+    return { conflict: { looks: 0, relaxed }, candidates: lower, givesUp: null };
+  }
+  return waiting;
+}
+
+/** Candidates down to the floor where that is enough, else down to the largest share that is, or that comes nearest. */
+function asLowAsNeeded(outlook: Outlook, policy: Policy): readonly Candidate[] {
+  const floor = floorOf(policy);
+  const candidates = outlook.candidates([
+    ...new Set([...sharesDownTo(floor), ...sharesDownTo(LEAST_SHARE).filter((share) => share < floor)]),
+  ]);
+  const best = mostLikely(candidates);
+  const enough = candidates.find(({ endsInTime }) => endsInTime >= Math.min(SURE, best));
+  const least = Math.min(floor, enough?.share ?? floor);
+  return candidates.filter(({ share }) => share >= least);
+}
+
+/** `cannot end within 30s without going below 10% CPU: it writes 160MiB/s over 1GiB, 40MiB/s are sent`. */
+function cannot({ policy, model, from, timeLeftMs }: Question, likely: number): string {
+  const what = likely > CANNOT ? 'will hardly end' : 'cannot end';
+  const floor = policy.minCpuShare > 0 ? ` without going below ${formatShare(policy.minCpuShare)} CPU` : '';
+  return `${what} within ${formatDuration(timeLeftMs)}${floor}: it ${describeRates(model, from)}`;
+}

@@ -1,0 +1,55 @@
+/**
+ * The choice that the presets `maintenance` and `rebalance` share; they differ in their numbers and in what gives way
+ * first. When to throttle is the same for every aggression, how deeply is what aggression decides (decision 0019).
+ */
+import { SURE } from '../candidates.ts';
+import type { Candidate, Choice, PolicyView } from '../policy-behaviour.ts';
+import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
+
+/** Waiting for the next pass must save that part of the harm, or time is lost for nothing. */
+const WORTH_WAITING = 0.05;
+/** Harm that nobody would notice, CPU ms. */
+const SLACK_CPU_MS = 50;
+
+export function chooseLeastHarm(view: PolicyView): Choice {
+  const { candidates, spentHarmCpuMs, policy } = view;
+  const inTime = mostInTime(candidates);
+  const free = inTime.find(({ share }) => share >= 1);
+  if (free !== undefined && free.endsInTime >= SURE) {
+    return { candidate: free, why: 'what remains falls by itself, in time' };
+  }
+  const whole = ({ expectedHarmCpuMs }: Candidate) => spentHarmCpuMs + expectedHarmCpuMs;
+  const now = inTime.filter(({ begins }) => begins === 'now');
+  const later = inTime.filter(({ begins }) => begins === 'nextPass');
+  const leastNow = leastOf(now, whole);
+  const leastLater = leastOf(later, whole);
+  const waits =
+    leastLater !== undefined &&
+    (leastNow === undefined ||
+      leastLater.expectedHarmCpuMs < leastNow.expectedHarmCpuMs * (1 - WORTH_WAITING) - SLACK_CPU_MS);
+  const times = 2 - policy.aggression;
+  const least = Math.max(view.leastHarmCpuMs, 0);
+  const candidate = gentlestWithin(waits ? later : now, whole, times * least + SLACK_CPU_MS, view);
+  if (candidate === undefined) return { candidate: candidates[0] ?? nothingOffered(), why: 'nothing else is offered' };
+  return { candidate, why: whyOf(candidate, view, times, waits) };
+}
+
+function whyOf(candidate: Candidate, view: PolicyView, times: number, waits: boolean): string {
+  const wait = waits ? 'throttling before the next pass would cost more and save nothing; then ' : '';
+  const gentler = view.candidates.filter(({ share, begins }) => share > candidate.share && begins === candidate.begins);
+  if (gentler.length === 0) return `${wait}there is no gentler share`;
+  if (!gentler.some(({ endsInTime }) => endsInTime >= SURE)) {
+    return candidate.endsInTime >= SURE
+      ? `${wait}gentler would miss the max time`
+      : `${wait}nothing that is allowed surely ends within the max time, this most likely does`;
+  }
+  return `${wait}gentler would cost more than ${formatTimes(times)} the least`;
+}
+
+function formatTimes(times: number): string {
+  return times === 1 ? 'about' : `${Math.round(times * 100) / 100}x`;
+}
+
+function nothingOffered(): never {
+  throw new RangeError('a policy was offered nothing to choose from');
+}
