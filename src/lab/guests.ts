@@ -91,6 +91,7 @@ const PROBE: GuestParameters = {
   tickHz: 100,
   // So many that the write itself does not count.
   delayLoops: 20_000,
+  secondLoops: 1,
   touchedBytes: 16 * PAGE_BYTES,
   phases: [{ ticks: 1_000_000_000, pagesPerTick: 16, workingSetBytes: 16 * PAGE_BYTES }],
 };
@@ -105,7 +106,7 @@ async function calibrate(accel: Accel, scratch: string, signal: AbortSignal): Pr
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   let started: RunningGuest | undefined;
   try {
-    started = await launch(dir, argvOf({ accel, memoryBytes: 32 * MIB, image }), null);
+    started = await launch(dir, argvOf({ accel, memoryBytes: 32 * MIB, vcpus: 1, image }), null);
     const limitMs = accel === 'kvm' ? KVM_LIMIT_MS : BOOT_LIMIT_MS;
     await booted(started, limitMs, signal);
     return await loopsPerCpuSec(started, limitMs, signal);
@@ -172,16 +173,17 @@ export async function startGuest(guest: LabGuest, host: LabHost, images: string,
   const dir = newVmDir(host.runDir, guest.name);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   const { name, uuid } = guest;
-  const argv = ['-name', name, '-uuid', uuid, ...argvOf({ accel, memoryBytes: profile.memoryBytes, image })];
-  const definition = { name, uuid, memory: `${profile.memoryBytes / MIB}MiB`, cpus: 1, argv };
+  const { memoryBytes, vcpus } = profile;
+  const argv = ['-name', name, '-uuid', uuid, ...argvOf({ accel, memoryBytes, vcpus, image })];
+  const definition = { name, uuid, memory: `${memoryBytes / MIB}MiB`, cpus: vcpus, argv };
   writeFileSync(dir.definition, definitionText(definition));
   return launch(dir, argv, host.networkNamespace);
 }
 
 /** A guest that breaks (a triple fault) ends instead of starting anew as if nothing had been. */
-function argvOf(guest: { accel: Accel; memoryBytes: number; image: string }): string[] {
+function argvOf(guest: { accel: Accel; memoryBytes: number; vcpus: number; image: string }): string[] {
   const drive = `file=${guest.image.replaceAll(',', ',,')},format=raw,if=ide,snapshot=on`;
-  const memory = ['-accel', guest.accel, '-m', String(guest.memoryBytes / MIB), '-smp', '1'];
+  const memory = ['-accel', guest.accel, '-m', String(guest.memoryBytes / MIB), '-smp', String(guest.vcpus)];
   return [...memory, '-nodefaults', '-display', 'none', '-no-reboot', '-drive', drive];
 }
 

@@ -72,6 +72,7 @@ export function planLab(options: LabOptions, place: string, id: string): LabPlan
 /** Every host can carry all guests at once, so that each can be emptied onto any other. */
 export function fleetText(plan: LabPlan, egressBytesPerSec: number): string {
   const needed = plan.guests.reduce((sum, guest) => sum + profileNamed(guest.profile).memoryBytes, 0);
+  const vcpus = plan.guests.reduce((sum, guest) => sum + profileNamed(guest.profile).vcpus, 0);
   const fleet = {
     name: `lab-${plan.id}`,
     hosts: plan.hosts.map(({ name, runDir, migrationAddress, ports, networkNamespace }) => ({
@@ -85,7 +86,7 @@ export function fleetText(plan: LabPlan, egressBytesPerSec: number): string {
       migrationAddress,
       egress: exactRate(egressBytesPerSec),
       ingress: exactRate(egressBytesPerSec),
-      cpus: Math.max(4, plan.guests.length),
+      cpus: Math.max(4, vcpus),
       memory: `${Math.max(1, Math.ceil((needed * 1.25) / GIB))}GiB`,
     })),
   };

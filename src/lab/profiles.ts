@@ -13,6 +13,10 @@ export interface GuestProfile {
   readonly memoryBytes: number;
   /** Of a core, spent on empty loops between the writes at the rate of the busiest phase. */
   readonly cpuShare: number;
+  /** Only the first writes. */
+  readonly vcpus: 1 | 2;
+  /** Of a core, that the second one uses, if there is one. */
+  readonly secondCpuShare: number;
   readonly pattern: GuestParameters['pattern'];
   readonly unpaced: boolean;
   readonly tickHz: number;
@@ -28,6 +32,8 @@ const hot: GuestProfile = {
   memoryBytes: 256 * MIB,
   // So much that taking CPU away takes writes away in proportion, and so little that it keeps its rate beside others.
   cpuShare: 0.5,
+  vcpus: 1,
+  secondCpuShare: 0,
   pattern: 'sweep',
   unpaced: false,
   tickHz: 256,
@@ -41,6 +47,8 @@ export const PROFILES = {
     what: 'writes next to nothing',
     memoryBytes: 128 * MIB,
     cpuShare: 0,
+    vcpus: 1,
+    secondCpuShare: 0,
     pattern: 'sweep',
     unpaced: false,
     tickHz: 20,
@@ -52,6 +60,8 @@ export const PROFILES = {
     what: 'writes 15 MiB/s over 64 MiB',
     memoryBytes: 128 * MIB,
     cpuShare: 0.15,
+    vcpus: 1,
+    secondCpuShare: 0,
     pattern: 'sweep',
     unpaced: false,
     tickHz: 120,
@@ -64,6 +74,8 @@ export const PROFILES = {
     what: '1 GiB of memory, 700 MiB of it in use, writes 5 MiB/s over 32 MiB',
     memoryBytes: 1_024 * MIB,
     cpuShare: 0.1,
+    vcpus: 1,
+    secondCpuShare: 0,
     pattern: 'sweep',
     unpaced: false,
     tickHz: 128,
@@ -79,6 +91,53 @@ export const PROFILES = {
       { ticks: 2_560, pagesPerTick: 1, workingSetBytes: MIB },
       { ticks: 2_560, pagesPerTick: 160, workingSetBytes: 64 * MIB },
     ],
+  },
+  fierce: {
+    ...hot,
+    name: 'fierce',
+    what: 'writes 400 MiB/s over 128 MiB: ten times what a slow link carries',
+    memoryBytes: 256 * MIB,
+    touchedBytes: 160 * MIB,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 400, workingSetBytes: 128 * MIB }],
+  },
+  large: {
+    ...hot,
+    name: 'large',
+    what: 'writes 120 MiB/s over 256 MiB: each page every two seconds',
+    memoryBytes: 512 * MIB,
+    touchedBytes: 320 * MIB,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 120, workingSetBytes: 256 * MIB }],
+  },
+  turning: {
+    ...hot,
+    name: 'turning',
+    what: 'hot for 5 s, mild for 15 s, then hot for good',
+    touchedBytes: 192 * MIB,
+    phases: [
+      { ticks: 5 * 256, pagesPerTick: 160, workingSetBytes: 64 * MIB },
+      { ticks: 15 * 256, pagesPerTick: 15, workingSetBytes: 64 * MIB },
+      { ticks: FOR_EVER, pagesPerTick: 160, workingSetBytes: 64 * MIB },
+    ],
+  },
+  pair: {
+    ...hot,
+    name: 'pair',
+    what: 'two CPUs: one writes 120 MiB/s over 64 MiB, the other only computes',
+    cpuShare: 0.4,
+    vcpus: 2,
+    secondCpuShare: 0.3,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 120, workingSetBytes: 64 * MIB }],
+  },
+  reference: {
+    ...hot,
+    name: 'reference',
+    what: 'takes a whole core for writing about 164 MiB/s over all that it uses, 64 MiB',
+    // Never halts: a core's worth of loops and writes makes that rate on any machine.
+    unpaced: true,
+    // A write takes CPU time, too.
+    cpuShare: 0.99,
+    touchedBytes: 64 * MIB,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 164, workingSetBytes: 64 * MIB }],
   },
   spin: {
     ...hot,
@@ -102,5 +161,6 @@ export function parametersOf(profile: GuestProfile, loopsPerCpuSec: number): Gue
   const { pattern, unpaced, tickHz, touchedBytes, phases } = profile;
   const writesPerSec = tickHz * Math.max(...phases.map((phase) => phase.pagesPerTick));
   const delayLoops = Math.round((profile.cpuShare * loopsPerCpuSec) / writesPerSec);
-  return { pattern, unpaced, tickHz, delayLoops, touchedBytes, phases };
+  const secondLoops = Math.max(1, Math.round((profile.secondCpuShare * loopsPerCpuSec) / tickHz));
+  return { pattern, unpaced, tickHz, delayLoops, secondLoops, touchedBytes, phases };
 }

@@ -31,6 +31,8 @@ export interface StartOptions extends LabOptions {
   /** Absolute. */
   readonly fleetFile: string;
   readonly accel: Accel | 'auto';
+  /** As an earlier lab here has found it: guests of several labs are then the same. Without it, it is measured now. */
+  readonly machine?: Machine;
   /** Null: no `hostevac up` is started. */
   readonly serveWith: { readonly env: NodeJS.ProcessEnv; readonly program: string } | null;
   readonly env: NodeJS.ProcessEnv;
@@ -72,8 +74,8 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
     writeManifest(stateDir, manifest);
   };
   try {
-    progress(`${place}: looking how fast guests run here`);
-    const machine = await probeMachine(options.accel, version, join(place, 'probe'), signal);
+    if (options.machine === undefined) progress(`${place}: looking how fast guests run here`);
+    const machine = options.machine ?? (await probeMachine(options.accel, version, join(place, 'probe'), signal));
     for (const host of hosts) mkdirSync(host.runDir, { recursive: true, mode: 0o700 });
     if (options.network) await makeNetwork({ id, hosts }, options.egressBytesPerSec);
     await startGuests(options, manifest, machine);

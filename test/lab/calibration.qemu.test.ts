@@ -61,6 +61,17 @@ const LEFT_OUT: readonly { readonly profile: ProfileName; readonly share: number
   { profile: 'random', share: 0.3, why: '48 MiB/s is near the bandwidth: whether it ever finishes is chance' },
   { profile: 'big', share: 0.05, why: 'takes 18 s like the other two, and its writes count for even less' },
   { profile: 'bursty', share: null, why: 'how long it takes depends on the phase in which it is started' },
+  { profile: 'turning', share: null, why: 'how long it takes depends on the phase in which it is started' },
+  { profile: 'fierce', share: 1, why: 'writes ten times what is sent, as hot and random four times' },
+  { profile: 'fierce', share: 0.3, why: 'writes three times what is sent, as hot and random four times' },
+  { profile: 'fierce', share: 0.05, why: '20 MiB/s over 128 MiB is what hot at 0.1 would be; hot stands for it' },
+  { profile: 'large', share: null, why: 'a pass of it takes 6 s; nothing in it that hot does not have' },
+  {
+    profile: 'pair',
+    share: null,
+    why: "its second CPU writes nothing; a share is of both, and the simulator's of one",
+  },
+  { profile: 'reference', share: null, why: 'its rate is what this machine gives it, not stated' },
   { profile: 'spin', share: null, why: 'its rate is what this machine gives it, not stated' },
 ];
 

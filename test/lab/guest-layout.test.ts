@@ -8,7 +8,7 @@ import {
   parseParameters,
   RESERVED_BYTES,
 } from '../../src/lab/guest/layout.ts';
-import { PROFILE_NAMES, PROFILES, parametersOf, profileNamed } from '../../src/lab/profiles.ts';
+import { PROFILE_NAMES, PROFILES, type ProfileName, parametersOf, profileNamed } from '../../src/lab/profiles.ts';
 
 const MIB = 2 ** 20;
 const HOT = parametersOf(PROFILES.hot, 350e6);
@@ -54,16 +54,35 @@ describe('profiles', () => {
   });
 
   test('rates are what they say, on every machine', () => {
-    const mibPerSec = (name: 'mild' | 'hot' | 'big'): number => {
-      const { tickHz, phases } = PROFILES[name];
-      return (tickHz * (phases[0]?.pagesPerTick ?? 0) * 4_096) / MIB;
+    const mibPerSec = (name: ProfileName): number[] => {
+      const { tickHz, phases } = profileNamed(name);
+      return phases.map(({ pagesPerTick }) => (tickHz * pagesPerTick * 4_096) / MIB);
     };
-    expect([mibPerSec('mild'), mibPerSec('hot'), mibPerSec('big')]).toEqual([15, 160, 5]);
+    expect(PROFILE_NAMES.map((name) => [name, ...mibPerSec(name)])).toEqual([
+      ['idle', 0.078125],
+      ['mild', 15],
+      ['hot', 160],
+      ['big', 5],
+      ['random', 160],
+      ['bursty', 1, 160],
+      ['fierce', 400],
+      ['large', 120],
+      ['turning', 160, 15, 160],
+      ['pair', 120],
+      ['reference', 164],
+      ['spin', 160],
+    ]);
+  });
+
+  test('a second CPU that has nothing to do still stops: no loops would be 2^32 of them', () => {
+    expect(parametersOf(PROFILES.hot, 3e9).secondLoops).toBe(1);
+    expect(() => guestImage({ ...HOT, secondLoops: 0 })).toThrow(/secondLoops 0/);
   });
 
   test('CPU use is the same share of a slow core as of a fast one', () => {
     const writesPerSec = 256 * 160;
     expect(parametersOf(PROFILES.hot, 100e6).delayLoops * writesPerSec).toBeCloseTo(0.5 * 100e6, -6);
+    expect(parametersOf(PROFILES.pair, 3e9).secondLoops * 256).toBeCloseTo(0.3 * 3e9, -7);
     expect(parametersOf(PROFILES.hot, 3e9).delayLoops * writesPerSec).toBeCloseTo(0.5 * 3e9, -7);
   });
 });

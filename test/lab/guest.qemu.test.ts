@@ -3,7 +3,8 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync, writ
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
-import { startProcess } from '../../src/hypervisors/qemu/process.ts';
+import { cpusAnswer } from '../../src/hypervisors/qemu/answers.ts';
+import { startProcess, threadCpuMs } from '../../src/hypervisors/qemu/process.ts';
 import { connectQmp } from '../../src/hypervisors/qemu/qmp/client.ts';
 import type { Qmp } from '../../src/hypervisors/qemu/qmp/qmp.ts';
 import { checkMemory, readParameters, readState } from '../../src/lab/guest/inspect.ts';
@@ -19,6 +20,7 @@ const GUEST: GuestParameters = {
   unpaced: false,
   tickHz: 100,
   delayLoops: 0,
+  secondLoops: 1,
   touchedBytes: 16 * MIB,
   phases: [{ ticks: 1_000_000_000, pagesPerTick: 10, workingSetBytes: 8 * MIB }],
 };
@@ -38,13 +40,13 @@ describeWith(['qemu'], "the lab's guest", () => {
   });
 
   /** Its memory is a file, so that a test can change it as a bad migration would. */
-  async function start(parameters: GuestParameters): Promise<Qmp> {
+  async function start(parameters: GuestParameters, vcpus = 1): Promise<Qmp> {
     writeFileSync(join(place, 'image'), guestImage(parameters));
     const memory = `memory-backend-file,id=ram,size=64M,mem-path=${join(place, 'ram')},share=on`;
     await startProcess({
       binary: QEMU,
       argv: [
-        ...['-accel', 'tcg', '-m', '64', '-object', memory, '-machine', 'memory-backend=ram'],
+        ...['-accel', 'tcg', '-smp', String(vcpus), '-m', '64', '-object', memory, '-machine', 'memory-backend=ram'],
         ...['-nodefaults', '-display', 'none', '-no-reboot'],
         ...['-drive', `file=${join(place, 'image')},format=raw,if=ide,snapshot=on`],
         ...['-qmp', `unix:${join(place, 'q')},server=on,wait=off`],
@@ -141,6 +143,19 @@ describeWith(['qemu'], "the lab's guest", () => {
     expect(after.progress - before.progress).toBeGreaterThan((rounds * 2_010 - 2_100) / 2);
     expect((await checkMemory(qmp, place)).faults).toEqual([]);
     expect(readWord(page(600))).toBe(0);
+  });
+
+  test('wakes a second CPU at every tick, which computes and writes nothing', async () => {
+    // So many that it never comes to their end before the next tick: the second CPU is always busy.
+    const qmp = await start({ ...GUEST, secondLoops: 2 ** 30 }, 2);
+    const [first, second] = (await qmp.execute('query-cpus-fast', cpusAnswer)).map((cpu) => cpu['thread-id']);
+    const usedMs = (tid: number | undefined): number => threadCpuMs(tid ?? 0, tid ?? 0) ?? 0;
+    const before = [usedMs(first), usedMs(second)] as const;
+    await writesFrom(qmp, 1_000);
+    // The first one writes ten pages in a tick and halts.
+    await until(() => usedMs(second) - before[1] > 10 * (usedMs(first) - before[0]), 30_000, 'the second to be busy');
+    const report = await checkMemory(qmp, place);
+    expect(report).toMatchObject({ wrongPages: 0, faults: [] });
   });
 
   test('a page that was lost, is another one, came back old or torn: each is seen', async () => {

@@ -19,10 +19,10 @@ export function twinOf(profile: GuestProfile): VmInput {
     name: profile.name,
     memory: profile.memoryBytes,
     touched: profile.touchedBytes,
-    cpus: 1,
+    cpus: profile.vcpus,
     dirtyRate: rateOf(profile),
     workingSet: workingSetOf(profile),
-    cpuUse: profile.cpuShare,
+    cpuUse: (profile.cpuShare + profile.secondCpuShare) / profile.vcpus,
   };
 }
 

@@ -1,5 +1,7 @@
 # The lab's guest: a boot sector that does nothing but write to its memory, at a rate that its timer sets, and that leaves
 # enough behind to prove from outside that no page was lost or came back old. It needs no disk once it runs and no BIOS.
+# A second CPU, where there is one, is woken at every tick of the first one's timer (INIT and STARTUP, as at its start), uses
+# a certain amount of CPU time and halts until the next: it writes nothing.
 # The assembled bytes are program.ts, checked by test/lab/guest-program.test.ts, which also says how to make them anew:
 #   as --32 guest.S -o guest.o && ld -m elf_i386 -Ttext 0x7c00 --oformat binary guest.o -o guest.bin
 # What the numbers mean, and the parameters that are patched in: layout.ts.
@@ -11,8 +13,11 @@
 
 .set BASE,     0x100000         # where the memory that is written begins
 .set SALT,     0x48455647
+.set TIMER,    8                # the timer's vector, as every PC firmware sets it
 .set READY,    0x59444552
 .set IDT,      0x6000
+.set SECOND,   0xa000           # where the second CPU starts: a page's beginning, by number in the STARTUP message
+.set ICR,      0xfee00300       # the local APIC's interrupt command, low word
 
 # What it says of itself, from STATE on; %ebp holds STATE for ever.
 .set STATE,    0x9000
@@ -44,24 +49,27 @@ _start:
 
 .code32
 protected:
-  mov $16, %ax
+  mov $16, %al                  # %ah is 0: these bits of %cr0 are reserved
   mov %ax, %ds
   mov %ax, %es
   mov %ax, %ss
-  mov $0x7000, %esp
   cld
   xor %eax, %eax
   mov $STATE, %ebp
+  mov %ebp, %esp                # the stack is below it
   mov %ebp, %edi
-  mov $16, %ecx
+  mov $(SECOND - STATE) / 4, %ecx
   rep stosl
+  mov $second, %esi             # %edi is SECOND
+  movsl
+  movsl
+  movsl
   mov $BASE, %edi
   mov %edi, CURSOR(%ebp)
 
-fill:
-  xor %eax, %eax
-  mov %eax, (%edi)
-  mov %eax, 0xffc(%edi)
+fill:                           # %ecx is 0
+  mov %ecx, (%edi)
+  mov %ecx, 0xffc(%edi)
   lea 0x10(%edi), %ebx
   mov $4, %cl
 place:
@@ -75,17 +83,9 @@ place:
   cmp end, %edi
   jb fill
 
-  movl $(0x80000 + tick), IDT + 0x20*8          # an interrupt gate of the code segment; tick is below 64 KiB
-  movl $0x8e00, IDT + 0x20*8 + 4
-  mov $0x11, %al                # the first interrupt controller: vectors from 0x20, only the timer
-  out %al, $0x20
-  mov $0x20, %al
-  out %al, $0x21
-  mov $4, %al
-  out %al, $0x21
-  mov $1, %al
-  out %al, $0x21
-  mov $0xfe, %al
+  movl $(0x80000 + tick), IDT + TIMER*8         # an interrupt gate of the code segment; tick is below 64 KiB
+  movl $0x8e00, IDT + TIMER*8 + 4
+  mov $0xfe, %al                # of the first interrupt controller, set up by the firmware, only the timer
   out %al, $0x21
   mov $0x34, %al                # timer channel 0, rate generator
   out %al, $0x43
@@ -174,30 +174,41 @@ tick:
   incl TICKS(%ebp)
   movl $1, PENDING(%ebp)
   decl LEFT(%ebp)
+  mov $ICR, %eax
+  movl $0xc4500, (%eax)         # INIT to all but this one
+  movl $0xc4600 + SECOND / 0x1000, (%eax)
   mov $0x20, %al
   out %al, $0x20
   pop %eax
   iret
 
-.align 4
-gdt:
-  .quad 0
-  .quad 0x00cf9a000000ffff
-  .quad 0x00cf92000000ffff
+gdt:                            # its first entry is never used, so it holds what describes the table
 gdtDescriptor:
   .word 23
   .long gdt
+  .word 0
+  .quad 0x00cf9a000000ffff
+  .quad 0x00cf92000000ffff
 idtDescriptor:
-  .word 0x21*8 - 1
+  .word (TIMER + 1)*8 - 1
   .long IDT
 
-.org 0x1b8
+.org 0x1ac
 parameters:
   .ascii "HEVG"
 flags:    .long 0
 divisor:  .long 0
 delay:    .long 0
 end:      .long 0
+.code16
+second:                         # program and parameter at once: these three words are copied to SECOND
+  .byte 0x66, 0xb9              # mov $loops, %ecx
+loops:    .long 0
+wait:                           # the very loop of the first CPU, so that it takes as long
+  dec %ecx
+  jnz wait
+  hlt                           # interrupts are off: until the next INIT
+  nop
 phases:   .fill 12, 4, 0
 phasesEnd:
 .org 510

@@ -19,8 +19,13 @@ export const COUNT_WORDS = [0, 0xffc] as const;
 /** Where the sector is in memory, and the parameters in the sector. */
 export const SECTOR = 0x7c00;
 const SECTOR_BYTES = 512;
-export const PARAMETERS = 0x1b8;
-export const PARAMETER_BYTES = 20 + 4 * 12;
+export const PARAMETERS = 0x1ac;
+/** Words after the magic: flags, divisor, delay, end, then three of a second CPU's program, with its loops in them. */
+const FIRST_PHASE = 7;
+const SECOND_LOOPS_AT = 4 * (1 + 4) + 2;
+const PHASE_WORDS = 3;
+const MAX_PHASES = 4;
+export const PARAMETER_BYTES = 4 * (1 + FIRST_PHASE + MAX_PHASES * PHASE_WORDS);
 export const STATE = 0x9000;
 export const STATE_BYTES = 40;
 
@@ -28,7 +33,6 @@ const MAGIC = 'HEVG';
 const READY = 0x59444552;
 /** The PC's timer counts at this rate; its divisor has 16 bits. */
 const TIMER_HZ = 1_193_182;
-const MAX_PHASES = 4;
 /** The firmware keeps tables in the last part of memory; and above 2 GiB a 32-bit machine has holes. */
 export const RESERVED_BYTES = 16 * MIB;
 const MAX_TOUCHED_BYTES = 2_048 * MIB;
@@ -48,6 +52,8 @@ export interface GuestParameters {
   readonly tickHz: number;
   /** Empty loops after each write: what makes a guest that writes little use CPU. */
   readonly delayLoops: number;
+  /** Empty loops that a second CPU does at every tick, at least 1; without one, nothing. It writes to no memory. */
+  readonly secondLoops: number;
   /** Memory that is no zero page, from 1 MiB on; the working sets are the first part of it. */
   readonly touchedBytes: number;
   /** 1..4, one after the other, then again from the first. */
@@ -69,29 +75,32 @@ export function guestImage(parameters: GuestParameters): Buffer {
   refuseImpossible(parameters);
   const image = Buffer.from(GUEST_PROGRAM, 'base64');
   const { phases } = parameters;
-  const words = [
+  const patch = (first: number, words: readonly number[]): void => {
+    words.forEach((word, index) => {
+      image.writeUInt32LE(word, PARAMETERS + 4 * (1 + first + index));
+    });
+  };
+  patch(0, [
     (parameters.pattern === 'random' ? 1 : 0) | (parameters.unpaced ? 2 : 0),
     Math.round(TIMER_HZ / parameters.tickHz),
     parameters.delayLoops,
     BASE + parameters.touchedBytes,
-    ...phases.flatMap(({ ticks, pagesPerTick, workingSetBytes }) => [
-      ticks,
-      pagesPerTick,
-      workingSetBytes / PAGE_BYTES,
-    ]),
-  ];
-  words.forEach((word, index) => {
-    image.writeUInt32LE(word, PARAMETERS + 4 + 4 * index);
-  });
+  ]);
+  image.writeUInt32LE(parameters.secondLoops, PARAMETERS + SECOND_LOOPS_AT);
+  patch(
+    FIRST_PHASE,
+    phases.flatMap(({ ticks, pagesPerTick, workingSetBytes }) => [ticks, pagesPerTick, workingSetBytes / PAGE_BYTES]),
+  );
   return image;
 }
 
-function refuseImpossible({ tickHz, delayLoops, touchedBytes, phases }: GuestParameters): void {
+function refuseImpossible({ tickHz, delayLoops, secondLoops, touchedBytes, phases }: GuestParameters): void {
   const count = (value: number, least: number, most: number): boolean =>
     Number.isInteger(value) && value >= least && value <= most;
   const faults = [
     count(tickHz, 19, 10_000) ? null : `tickHz ${tickHz} is no whole number of 19 to 10000`,
     count(delayLoops, 0, 2 ** 31) ? null : `delayLoops ${delayLoops} is no whole number of 0 to 2^31`,
+    count(secondLoops, 1, 2 ** 31) ? null : `secondLoops ${secondLoops} is no whole number of 1 to 2^31`,
     count(touchedBytes / PAGE_BYTES, 1, MAX_TOUCHED_BYTES / PAGE_BYTES)
       ? null
       : `touchedBytes ${touchedBytes} is no whole number of pages up to 2 GiB`,
@@ -112,7 +121,8 @@ export function parseParameters(block: Buffer): GuestParameters | undefined {
   if (block.length < PARAMETER_BYTES || block.toString('latin1', 0, 4) !== MAGIC) return undefined;
   const word = (index: number): number => block.readUInt32LE(4 + 4 * index);
   const phases: GuestPhase[] = [];
-  for (let at = 4; at < 16 && word(at) > 0; at += 3) {
+  const end = FIRST_PHASE + MAX_PHASES * PHASE_WORDS;
+  for (let at = FIRST_PHASE; at < end && word(at) > 0; at += PHASE_WORDS) {
     phases.push({ ticks: word(at), pagesPerTick: word(at + 1), workingSetBytes: word(at + 2) * PAGE_BYTES });
   }
   return {
@@ -120,6 +130,7 @@ export function parseParameters(block: Buffer): GuestParameters | undefined {
     unpaced: (word(0) & 2) === 2,
     tickHz: Math.round(TIMER_HZ / word(1)),
     delayLoops: word(2),
+    secondLoops: block.readUInt32LE(SECOND_LOOPS_AT),
     touchedBytes: word(3) - BASE,
     phases,
   };
