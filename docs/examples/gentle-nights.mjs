@@ -17,7 +17,7 @@ takes; in the second half it is slowed as little as brings it to an end in time.
 
   // Pure: what is known comes in, one of the candidates goes out. They stand by descending share, the first runs free.
   choose({ candidates, elapsedMs, timeLeftMs }) {
-    const inTime = candidates.filter(({ prediction }) => prediction.endsInTime >= SURE);
+    const inTime = candidates.filter(({ endsInTime }) => endsInTime >= SURE);
     const gentlest = inTime[0];
     if (gentlest !== undefined && gentlest.share >= GENTLE) {
       return { candidate: gentlest, why: 'ends in time and slows the guest by 30% at most' };

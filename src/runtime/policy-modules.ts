@@ -1,12 +1,13 @@
 /**
  * Policies of the user's own: the modules that a fleet file lists, loaded once at a process's start. What such a module has
- * to be is docs/policies.md; what a policy may decide is src/convergence/policy-behaviour.ts.
+ * to be is docs/policies.md; what a policy may decide is src/convergence/policy-behaviour.ts, and what becomes of a choice
+ * that is none is the controller's business.
  */
 import { existsSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import type { Candidate, Choice, PolicyBehaviour, PolicyView } from '../convergence/policy-behaviour.ts';
+import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import type { Problem } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import {
@@ -91,40 +92,11 @@ async function loadOne(entry: Fleet['policies'][number], path: string, directory
     });
   }
   if (!parsed.success || problems.length > 0) return { problems };
-  const { name, what, requirements } = parsed.data;
+  const { name, what, requirements, choose } = parsed.data;
   const own: unknown = exported;
-  // Called as the module's own method: it may use `this`.
-  const choose = (view: PolicyView): unknown => Reflect.apply(parsed.data.choose, own, [view]);
   return {
     policy: { ...resolvePolicy(POLICY_PRESETS.maintenance, requirements), name },
-    behaviour: { name, what, choose: (view) => guarded(name, view, choose) },
+    // Called as the module's own method: it may use `this`.
+    behaviour: { name, what, choose: (view) => Reflect.apply(choose, own, [view]) },
   };
-}
-
-const choiceSchema = z.object({ candidate: z.object({ share: z.number(), begins: z.string() }), why: z.string() });
-
-/** What the module chose if it is among what was offered; else the gentlest that ends in time, and why that. */
-function guarded(name: string, view: PolicyView, choose: (view: PolicyView) => unknown): Choice {
-  let chosen: unknown;
-  try {
-    chosen = choose(view);
-  } catch (error) {
-    return instead(view, `${name} failed (${error instanceof Error ? error.message : String(error)})`);
-  }
-  const parsed = choiceSchema.safeParse(chosen);
-  if (!parsed.success) return instead(view, `${name} chose nothing: expected { candidate, why }`);
-  const { candidate, why } = parsed.data;
-  const offered = view.candidates.find((one) => one.share === candidate.share && one.begins === candidate.begins);
-  return offered === undefined
-    ? instead(view, `${name} chose a share of ${candidate.share} that was not offered`)
-    : { candidate: offered, why };
-}
-
-/** As sure as makes sense to ask for: a little doubt is in every prediction. */
-const SURE_ENOUGH = 0.9;
-
-function instead({ candidates }: PolicyView, fault: string): Choice {
-  const surest = (a: Candidate, b: Candidate) => (b.prediction.endsInTime > a.prediction.endsInTime ? b : a);
-  const inTime = candidates.find(({ prediction }) => prediction.endsInTime >= SURE_ENOUGH);
-  return { candidate: inTime ?? candidates.reduce(surest), why: `${fault}; the gentlest that ends in time instead` };
 }
