@@ -8,7 +8,10 @@ import type { Reason } from '../domain/errors.ts';
 import type { DriverName } from '../domain/fleet.ts';
 import type { Fence } from '../store/lease.ts';
 
-/** `incoming`: waits for a migration, its CPUs have never run. `postMigrate`: its memory has gone, its CPUs stand still. */
+/**
+ * `incoming`: waits for a migration, its CPUs have never run. `postMigrate`: its guest goes on elsewhere, its CPUs stand
+ * still; its memory has gone, or (in post-copy) is going.
+ */
 export type VmRunState = 'running' | 'paused' | 'incoming' | 'postMigrate' | 'shutOff';
 
 export interface VmOnHost {
@@ -63,6 +66,8 @@ export type Sighting =
       readonly present: true;
       readonly uuid: string;
       readonly state: VmRunState;
+      /** It goes on here in post-copy: some of its memory is at its source only, and lost with that. */
+      readonly arriving: boolean;
       /** The last migration out of here that the hypervisor knows of. */
       readonly outgoing: OutgoingMigration | null;
     };
@@ -80,7 +85,7 @@ export interface MigrationSample {
   readonly rateBytesPerSec: number;
   /** Unique bytes dirtied per second over the last whole pass; 0 before there was one. */
   readonly dirtyRateBytesPerSec: number;
-  /** Known once it has completed. */
+  /** Known once the guest goes on at its destination: in post-copy, or when it has completed. */
   readonly downtimeMs: number | null;
   /** Why it failed, in the hypervisor's words. */
   readonly failure: Reason | null;
@@ -106,7 +111,7 @@ export interface MigrationTarget {
 export interface MigrationTerms {
   readonly bandwidthBytesPerSec: number;
   readonly downtimeLimitMs: number;
-  /** It may be switched to post-copy later; both ends are made ready for that. */
+  /** It may be switched to post-copy later; its destination was prepared for that. */
   readonly postCopy: boolean;
 }
 
@@ -133,8 +138,11 @@ export interface Hypervisor {
    * migration changed its status or began a new pass; and when `signal` aborts. Never rejects. Where there are no such events, only on abort.
    */
   statusChange(source: string, vm: string, signal: AbortSignal): Promise<void>;
-  /** Starts the waiting copy at the destination. Doing it twice is harmless. */
-  prepareDestination(fence: Fence, target: MigrationTarget): Promise<void>;
+  /**
+   * Starts the waiting copy at the destination, ready for post-copy where that is asked for: what it must be granted for
+   * that is said here. Doing it twice is harmless.
+   */
+  prepareDestination(fence: Fence, target: MigrationTarget & Partial<Pick<MigrationTerms, 'postCopy'>>): Promise<void>;
   /** Starts sending. Refused when the VM is already being migrated. */
   startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void>;
   setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void>;
@@ -142,11 +150,16 @@ export interface Hypervisor {
   /** The last word: a migration that waits in `preSwitchover` goes on. Harmless when it does not wait. */
   finishMigration(fence: Fence, source: string, vm: string): Promise<void>;
   /**
-   * The guest goes on at its destination now, and what is missing there follows. No way back. Refused where the migration
-   * was not started for it; harmless when it is in post-copy already.
+   * The guest goes on at its destination as soon as that can be, and what is missing there follows. No way back. (Where
+   * the hypervisor waits before a switchover it waits here, too: `preSwitchover`, `finishMigration`.) Refused where the
+   * migration was not started for it; harmless when it is in post-copy or has completed already.
    */
   beginPostCopy(fence: Fence, source: string, vm: string): Promise<void>;
-  /** Connects the two ends of a `postCopyPaused` migration anew. Harmless when it is not paused. */
+  /**
+   * Connects the two ends of a migration in post-copy anew, also where its ends take a silent connection for whole: that
+   * one is given up first. Returns when it has been asked for; whether it worked is seen later. Harmless when it is not in
+   * post-copy, and to repeat.
+   */
   recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void>;
   /** Ends the outgoing migration; the VM goes on at its source. Refused in post-copy. Harmless when there is none or it has completed. */
   cancelMigration(fence: Fence, source: string, vm: string): Promise<void>;

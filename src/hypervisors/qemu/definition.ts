@@ -14,7 +14,7 @@ import { noteEnd, readMigration } from './migration-file.ts';
 import { waitUntilGone } from './process.ts';
 import { find, type VmEntry } from './run-dir.ts';
 import { assertMayDrive } from './token-file.ts';
-import { outgoingStatusOf, runStateOf } from './translate.ts';
+import { isArriving, outgoingStatusOf, runStateOf } from './translate.ts';
 import { removeVmDir } from './vm-dir.ts';
 
 /** QEMU closes its disks and ends; a slow disk takes its time. */
@@ -37,6 +37,11 @@ export async function keep(
   const state = qemu === null ? 'shutOff' : runStateOf(qemu.runState);
   if (state !== 'running' && state !== 'paused') {
     throw refused(`${vm} is ${state} at ${destination.name}: it has not arrived, so its definition is not kept`);
+  }
+  if (qemu !== null && isArriving(qemu.runState, qemu.migration)) {
+    throw refused(
+      `${vm} is in post-copy at ${destination.name}: not all of it has arrived, so its definition is not kept`,
+    );
   }
   voidAtSource(hostNamed, entry);
   assertMayDrive(fence, entry.dir, vm);
@@ -75,10 +80,11 @@ export async function retire(
       throw refused(`${vm} is shut off at ${source.name} and nothing says that it has moved; its definition is kept`);
     }
   } else {
-    if (
-      runStateOf(qemu.runState) !== 'postMigrate' ||
-      outgoingStatusOf(qemu.runState, qemu.migration) !== 'completed'
-    ) {
+    const status = outgoingStatusOf(qemu.runState, qemu.migration);
+    const gone = runStateOf(qemu.runState) === 'postMigrate' && status === 'completed';
+    // A connection that broke at the last byte: its destination has everything, and it was never told.
+    const unaware = !gone && status === 'postCopyPaused' && (await hasLeft(parts, hostNamed, entry));
+    if (!gone && !unaware) {
       throw refused(`${vm} is ${qemu.runState} at ${source.name}; only a copy whose memory has gone is retired`);
     }
     try {
@@ -106,6 +112,7 @@ async function hasLeft({ examiner }: DestinationParts, hostNamed: HostNamed, ent
   const copy = destination === undefined ? undefined : find(destination.runDir, definition.name);
   if (copy?.kind !== 'vm' || copy.definition.incoming?.migrationId !== record.migrationId) return false;
   const qemu = await examiner.answered(copy.dir, definition.name);
+  if (qemu !== null && isArriving(qemu.runState, qemu.migration)) return false;
   const state = qemu === null ? 'shutOff' : runStateOf(qemu.runState);
   return state === 'running' || state === 'paused';
 }

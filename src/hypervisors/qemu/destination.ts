@@ -10,9 +10,10 @@ import type { Fence } from '../../store/lease.ts';
 import { anyAnswer, migrateAnswer } from './answers.ts';
 import { writeDurably } from './durable-file.ts';
 import { type Answered, type Examiner, isThere } from './examine.ts';
+import type { Features } from './features.ts';
 import type { QemuHost } from './host.ts';
 import { mismatch } from './identity.ts';
-import type { Monitors } from './monitors.ts';
+import type { Monitors, Send } from './monitors.ts';
 import {
   killNeverRun,
   type ProcessId,
@@ -47,6 +48,8 @@ export interface Arrival {
   readonly source: QemuHost;
   readonly destination: QemuHost;
   readonly migrationId: string;
+  /** It may be switched to post-copy. */
+  readonly postCopy: boolean;
 }
 
 /** Doing it twice is harmless; a copy that waits for another migration is ended first. */
@@ -91,7 +94,7 @@ export async function prepare(parts: DestinationParts, fence: Fence, arrival: Ar
       networkNamespace: destination.networkNamespace,
     });
     const qemu = await comeUp(parts, dir, vm, started);
-    note(await listen(parts, fence, arrival, dir, qemu));
+    note(await listen(parts, fence, arrival, dir, qemu, definition.sourceFeatures));
   } catch (error) {
     // Whoever holds the lease now finds this copy and ends it; its directory may be another copy's by now.
     if (error instanceof HostevacError && error.code === 'leaseLost') throw error;
@@ -103,6 +106,7 @@ export async function prepare(parts: DestinationParts, fence: Fence, arrival: Ar
 }
 
 interface Complete {
+  readonly sourceFeatures: Features;
   readonly memoryBytes: number;
   readonly argv: readonly string[];
   readonly binary: string;
@@ -122,7 +126,7 @@ async function definitionAtSource({ examiner }: DestinationParts, source: QemuHo
   const { definition, dir } = entry;
   const uuid = definition.uuid ?? (await ensureUuid(dir, entry.kept ? dir.definition : dir.incoming, qemu.uuid));
   const cwd = definition.cwd ?? workingDirectoryOf(qemu.process.pid) ?? '/';
-  return { ...definition, cwd, raw: { ...definition.raw, uuid, cwd } };
+  return { ...definition, cwd, raw: { ...definition.raw, uuid, cwd }, sourceFeatures: qemu.features };
 }
 
 async function refuseWithoutMemory(
@@ -177,11 +181,15 @@ async function comeUp(
 async function listen(
   { monitors }: DestinationParts,
   fence: Fence,
-  { vm, destination }: Arrival,
+  { vm, destination, postCopy }: Arrival,
   dir: VmDir,
   { features }: Answered,
+  source: Features,
 ): Promise<number> {
   if (features.refusal !== null) throw refused(`${vm}: ${features.refusal}`);
+  if (postCopy && !features.has.postcopy) {
+    throw refused(`${vm} cannot be switched to post-copy: the QEMU of ${destination.name} has none; upgrade it`);
+  }
   const { first, last } = destination.ports;
   const uri = migrationUri(destination.migrationAddress, first, features.has.portSearch ? last : first);
   return monitors.drive(fence, dir, vm, async (send, qmp) => {
@@ -190,6 +198,8 @@ async function listen(
       ...(features.has.returnPath ? [{ capability: 'return-path', state: true }] : []),
     ];
     await send('migrate-set-capabilities', anyAnswer, { capabilities });
+    if (postCopy)
+      await readyForPostCopy(send, destination, vm, features.has.postcopyPreempt && source.has.postcopyPreempt);
     try {
       await send('migrate-incoming', anyAnswer, { uri });
     } catch (error) {
@@ -200,6 +210,22 @@ async function listen(
     const { 'socket-address': addresses = [] } = await qmp.execute('query-migrate', migrateAnswer);
     return Number(addresses.find(({ type }) => type === 'inet')?.port ?? first);
   });
+}
+
+/** QEMU asks the kernel whether it may catch accesses to pages that are not there yet; before it listens, or never. */
+async function readyForPostCopy(send: Send, destination: QemuHost, vm: string, preempt: boolean): Promise<void> {
+  const capabilities = ['postcopy-ram', ...(preempt ? ['postcopy-preempt'] : [])];
+  try {
+    await send('migrate-set-capabilities', anyAnswer, {
+      capabilities: capabilities.map((capability) => ({ capability, state: true })),
+    });
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code !== 'hypervisorRefused') throw error;
+    const grant = /userfaultfd/i.test(error.message)
+      ? '; let QEMU there use userfaultfd (run it as root, or set vm.unprivileged_userfaultfd=1, or grant its user /dev/userfaultfd) or choose something else than post-copy at the deadline'
+      : '';
+    throw refused(`${destination.name} cannot take ${vm} in post-copy: ${error.message}${grant}`);
+  }
 }
 
 /** Ends a copy whose CPUs never ran. Throws `hypervisorRefused` for any other; harmless when there is none. */

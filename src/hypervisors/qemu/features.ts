@@ -45,6 +45,18 @@ const FEATURES = {
     since: [3, 0],
     without: 'max-bandwidth alone is set, which holds until post-copy begins',
   },
+  postcopy: {
+    name: 'post-copy that can be recovered',
+    since: [3, 0],
+    capability: 'postcopy-ram',
+    without: 'a migration that does not converge cannot be switched to post-copy',
+  },
+  postcopyPreempt: {
+    name: 'preemption in post-copy',
+    since: [8, 0],
+    capability: 'postcopy-preempt',
+    without: 'a page that the guest waits for in post-copy comes behind those that are being sent',
+  },
   portSearch: {
     name: 'telling the port it listens on',
     since: [4, 0],
@@ -103,6 +115,8 @@ export function featuresOf(qemu: QemuIs): Features {
       returnPath: has(FEATURES.returnPath),
       pauseBeforeSwitchover: has(FEATURES.pauseBeforeSwitchover),
       postcopyBandwidth: has(FEATURES.postcopyBandwidth),
+      postcopy: has(FEATURES.postcopy),
+      postcopyPreempt: has(FEATURES.postcopyPreempt),
       portSearch: has(FEATURES.portSearch),
       blockedReasons: has(FEATURES.blockedReasons),
       dirtyRate: has(FEATURES.dirtyRate),

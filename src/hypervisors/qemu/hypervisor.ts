@@ -13,6 +13,7 @@ import type {
   Hypervisor,
   MigrationSample,
   MigrationTarget,
+  MigrationTerms,
   Sighting,
 } from '../hypervisor.ts';
 import { CpuTimes } from './cpu-time.ts';
@@ -28,10 +29,11 @@ import { uuidOfVm } from './identity.ts';
 import { Inventory } from './inventory.ts';
 import { Monitors } from './monitors.ts';
 import { Outgoing, type OutgoingParts, outgoingOf, sightedMigration } from './outgoing.ts';
+import { PostCopy } from './post-copy.ts';
 import { isAlive } from './process.ts';
 import { find, scan, type VmEntry } from './run-dir.ts';
 import { start } from './start.ts';
-import { runStateOf } from './translate.ts';
+import { copyStateOf, isArriving, runStateOf } from './translate.ts';
 import { Watches } from './watch.ts';
 
 export type { QemuHost } from './host.ts';
@@ -55,6 +57,7 @@ export class QemuHypervisor implements Hypervisor {
   readonly #gates: Gates;
   readonly #inventory: Inventory;
   readonly #outgoing: Outgoing;
+  readonly #postCopy: PostCopy;
   readonly #dirtyRates: DirtyRates;
   readonly #parts: OutgoingParts & DestinationParts;
   /** By VM directory. */
@@ -77,6 +80,7 @@ export class QemuHypervisor implements Hypervisor {
       log,
     };
     this.#outgoing = new Outgoing(this.#parts);
+    this.#postCopy = new PostCopy(this.#parts);
     this.#dirtyRates = new DirtyRates(this.#parts);
   }
 
@@ -100,17 +104,28 @@ export class QemuHypervisor implements Hypervisor {
       if (examined.kind === 'off') {
         // A copy that never arrived is no VM; its directory is cleaned by the next that comes.
         if (!entry.kept) return { present: false };
-        return { present: true, uuid: await uuidOfVm(entry, examined), state: 'shutOff', outgoing: null };
+        return {
+          present: true,
+          uuid: await uuidOfVm(entry, examined),
+          state: 'shutOff',
+          arriving: false,
+          outgoing: null,
+        };
       }
       const outgoing = sightedMigration(outgoingOf(this.#clock, entry.dir, examined));
-      return { present: true, uuid: await uuidOfVm(entry, examined), state: runStateOf(examined.runState), outgoing };
+      const state = copyStateOf(examined.runState, examined.migration);
+      const arriving = isArriving(examined.runState, examined.migration);
+      return { present: true, uuid: await uuidOfVm(entry, examined), state, arriving, outgoing };
     });
   }
 
   sample(source: string, vm: string): Promise<MigrationSample | null> {
     return looking(async () => {
       const entry = this.#find(source, vm);
-      return entry === undefined ? null : this.#outgoing.sample(source, entry);
+      if (entry === undefined) return null;
+      const sample = await this.#outgoing.sample(source, entry);
+      this.#postCopy.attend(entry, sample?.status ?? null);
+      return sample;
     });
   }
 
@@ -135,23 +150,20 @@ export class QemuHypervisor implements Hypervisor {
     });
   }
 
-  prepareDestination(fence: Fence, target: MigrationTarget): Promise<void> {
+  prepareDestination(fence: Fence, target: MigrationTarget & Partial<Pick<MigrationTerms, 'postCopy'>>): Promise<void> {
     return changing(async () => {
-      const { vm, migrationId } = target;
+      const { vm, migrationId, postCopy = false } = target;
       const ends = { source: this.#host(target.source), destination: this.#host(target.destination) };
-      await prepare(this.#parts, fence, { vm, migrationId, ...ends });
+      await prepare(this.#parts, fence, { vm, migrationId, postCopy, ...ends });
     });
   }
 
-  startMigration(
-    fence: Fence,
-    target: MigrationTarget & { readonly bandwidthBytesPerSec: number; readonly downtimeLimitMs: number },
-  ): Promise<void> {
+  startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void> {
     return changing(async () => {
-      const { vm, migrationId, bandwidthBytesPerSec, downtimeLimitMs } = target;
+      const { vm, migrationId, bandwidthBytesPerSec, downtimeLimitMs, postCopy } = target;
       const [source, destination] = [this.#host(target.source), this.#host(target.destination)];
       const entry = this.#at(target.source, vm);
-      const order = { source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs };
+      const order = { source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs, postCopy };
       await start(this.#parts, fence, entry, order);
     });
   }
@@ -172,6 +184,18 @@ export class QemuHypervisor implements Hypervisor {
     return changing(async () => {
       const entry = this.#find(source, vm);
       if (entry !== undefined) await this.#outgoing.finish(fence, source, entry);
+    });
+  }
+
+  beginPostCopy(fence: Fence, source: string, vm: string): Promise<void> {
+    return changing(() => this.#postCopy.begin(fence, source, this.#at(source, vm)));
+  }
+
+  recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
+    return changing(async () => {
+      const [source, destination] = [this.#host(target.source), this.#host(target.destination)];
+      const entry = this.#find(target.source, target.vm);
+      if (entry !== undefined) await this.#postCopy.recover(fence, source, destination, entry);
     });
   }
 
@@ -220,6 +244,7 @@ export class QemuHypervisor implements Hypervisor {
 
   async close(): Promise<void> {
     await this.#gates.abandonAll();
+    this.#postCopy.close();
     this.#watches.close();
     this.#monitors.close();
   }

@@ -10,7 +10,7 @@ import { type Answered, type Examined, type Examiner, isThere, refuseNameless } 
 import { mismatch, uuidOfVm } from './identity.ts';
 import { residentBytes } from './process.ts';
 import { type Entry, nameOf, sameName, scan, type VmEntry } from './run-dir.ts';
-import { runStateOf } from './translate.ts';
+import { copyStateOf, isArriving } from './translate.ts';
 
 interface Found {
   readonly entry: VmEntry;
@@ -78,7 +78,7 @@ export class Inventory {
       const state = entry.kept ? 'running' : 'incoming';
       return { ...common, state, touchedBytes: memoryBytes, demandCores: 0, notMigratable: why };
     }
-    const state = runStateOf(examined.runState);
+    const state = copyStateOf(examined.runState, examined.migration);
     const resident = state === 'incoming' ? undefined : residentBytes(examined.process.pid);
     this.#tell(host, name, examined);
     return {
@@ -87,7 +87,11 @@ export class Inventory {
       // Some of it is QEMU's own, and pages that the guest has freed are in it: an upper bound.
       touchedBytes: Math.min(memoryBytes, resident ?? memoryBytes),
       demandCores: Math.min(cpus, cores),
-      notMigratable: fault ?? notMigratable(entry, examined),
+      notMigratable:
+        fault ??
+        (isArriving(examined.runState, examined.migration)
+          ? 'it arrives here in post-copy: some of its memory is at its source'
+          : notMigratable(entry, examined)),
     };
   }
 

@@ -106,7 +106,7 @@ export class Outgoing {
   async setParameters(fence: Fence, host: string, entry: VmEntry, parameters: Parameters): Promise<void> {
     const { monitors, gates } = this.#parts;
     const { dir, definition } = entry;
-    const { qemu, seen } = await this.#ours(host, entry);
+    const { qemu, seen } = await oursAt(this.#parts, host, entry);
     if (qemu === null) throw refused(`${definition.name} does not run at ${host}`);
     if (seen?.record?.gated === true && isInFlight(seen.status)) {
       fence.assertHeld();
@@ -147,7 +147,7 @@ export class Outgoing {
   async cancel(fence: Fence, host: string, entry: VmEntry): Promise<void> {
     const { monitors, clock, examiner, watches, gates } = this.#parts;
     const { dir, definition } = entry;
-    const { qemu, seen } = await this.#ours(host, entry);
+    const { qemu, seen } = await oursAt(this.#parts, host, entry);
     if (qemu === null || !isInFlight(seen?.status ?? null)) return;
     refusePostcopy(qemu.migration, definition.name);
     await monitors.drive(fence, dir, definition.name, async (send, qmp) => {
@@ -164,16 +164,20 @@ export class Outgoing {
       return;
     }
   }
+}
 
-  /** Throws `hypervisorRefused` when what runs was started by somebody else. */
-  async #ours(host: string, { dir, definition }: VmEntry): Promise<{ qemu: Answered | null; seen: Seen | null }> {
-    const qemu = await this.#parts.examiner.answered(dir, definition.name);
-    const seen = qemu === null ? null : outgoingOf(this.#parts.clock, dir, qemu);
-    if (seen !== null && isInFlight(seen.status) && seen.record === null) {
-      throw refused(`${definition.name} at ${host} is in a migration that hostevac did not start; it is left alone`);
-    }
-    return { qemu, seen };
+/** Throws `hypervisorRefused` when what runs was started by somebody else. */
+export async function oursAt(
+  { examiner, clock }: OutgoingParts,
+  host: string,
+  { dir, definition }: VmEntry,
+): Promise<{ qemu: Answered | null; seen: Seen | null }> {
+  const qemu = await examiner.answered(dir, definition.name);
+  const seen = qemu === null ? null : outgoingOf(clock, dir, qemu);
+  if (seen !== null && isInFlight(seen.status) && seen.record === null) {
+    throw refused(`${definition.name} at ${host} is in a migration that hostevac did not start; it is left alone`);
   }
+  return { qemu, seen };
 }
 
 export interface Parameters {

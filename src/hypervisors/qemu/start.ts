@@ -1,7 +1,7 @@
 /** Starts a migration: what must hold at both ends, the settings, our record of it, and then the one word `migrate`. */
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
-import { anyAnswer } from './answers.ts';
+import { anyAnswer, capabilitiesAnswer } from './answers.ts';
 import type { Answered } from './examine.ts';
 import type { QemuHost } from './host.ts';
 import { mismatch } from './identity.ts';
@@ -12,25 +12,27 @@ import { assertMayDrive } from './token-file.ts';
 import { isInFlight, migrationUri, runStateOf } from './translate.ts';
 
 /** What somebody may have switched on by hand and what would change how this migration behaves. */
-const OFF = ['auto-converge', 'postcopy-ram', 'multifd'];
+const OFF = ['auto-converge', 'multifd'];
 
 export interface Start extends Required<Parameters> {
   readonly source: QemuHost;
   readonly destination: QemuHost;
   readonly migrationId: string;
+  readonly postCopy: boolean;
 }
 
 export async function start(
   parts: OutgoingParts,
   fence: Fence,
   entry: VmEntry,
-  { source, destination, migrationId, ...parameters }: Start,
+  { source, destination, migrationId, postCopy, ...parameters }: Start,
 ): Promise<void> {
   const { monitors, clock, watches, gates } = parts;
   const { dir, definition } = entry;
   const vm = definition.name;
   const qemu = await mayStart(parts, entry, source);
-  const port = await waitingPort(parts, vm, destination, migrationId);
+  const { port, ready } = await waiting(parts, vm, destination, migrationId);
+  if (postCopy) refuseUnready(qemu, ready, vm, source, destination);
   const uri = migrationUri(destination.migrationAddress, port);
 
   fence.assertHeld();
@@ -38,7 +40,9 @@ export async function start(
   if (!gated) await watches.listen(dir);
   try {
     await monitors.drive(fence, dir, vm, async (send) => {
-      await send('migrate-set-capabilities', anyAnswer, { capabilities: capabilitiesFor(qemu, gated) });
+      await send('migrate-set-capabilities', anyAnswer, {
+        capabilities: capabilitiesFor(qemu, gated, postCopy ? ready : NO_POST_COPY),
+      });
       await send('migrate-set-parameters', anyAnswer, migrateParameters(qemu, parameters));
       assertMayDrive(fence, dir, vm);
       writeMigration(dir, {
@@ -80,29 +84,60 @@ async function mayStart({ examiner, clock }: OutgoingParts, entry: VmEntry, sour
 }
 
 /** Nothing is sent to where no copy waits for this very migration. */
-async function waitingPort(
-  { examiner }: OutgoingParts,
+async function waiting(
+  { examiner, monitors }: OutgoingParts,
   vm: string,
   destination: QemuHost,
   migrationId: string,
-): Promise<number> {
+): Promise<{ readonly port: number; readonly ready: PostCopyReady }> {
   const copy = find(destination.runDir, vm);
   const incoming = copy?.kind === 'vm' && !copy.kept ? copy.definition.incoming : null;
   const qemu = copy === undefined || incoming === null ? null : await examiner.answered(copy.dir, vm);
-  if (qemu?.runState !== 'inmigrate' || incoming?.migrationId !== migrationId || incoming.port === null) {
+  if (
+    copy === undefined ||
+    qemu?.runState !== 'inmigrate' ||
+    incoming?.migrationId !== migrationId ||
+    incoming.port === null
+  ) {
     throw refused(`no copy of ${vm} waits at ${destination.name} for migration ${migrationId}; prepare it first`);
   }
-  return incoming.port;
+  const listed = await monitors.read(copy.dir, (qmp) => qmp.execute('query-migrate-capabilities', capabilitiesAnswer));
+  const on = new Set(listed.flatMap(({ capability, state }) => (state ? [capability] : [])));
+  return { port: incoming.port, ready: { ram: on.has('postcopy-ram'), preempt: on.has('postcopy-preempt') } };
+}
+
+/** Which of the two capabilities a waiting copy was started with; the source must have the same. */
+interface PostCopyReady {
+  readonly ram: boolean;
+  readonly preempt: boolean;
+}
+
+const NO_POST_COPY: PostCopyReady = { ram: false, preempt: false };
+
+function refuseUnready(
+  { features }: Answered,
+  { ram }: PostCopyReady,
+  vm: string,
+  source: QemuHost,
+  destination: QemuHost,
+): void {
+  if (!features.has.postcopy) {
+    throw refused(`${vm} cannot be switched to post-copy: the QEMU of ${source.name} has none; upgrade it`);
+  }
+  if (!ram) throw refused(`the copy of ${vm} that waits at ${destination.name} was not prepared for post-copy`);
 }
 
 function capabilitiesFor(
   { features, capabilities }: Answered,
   gated: boolean,
+  postCopy: PostCopyReady,
 ): { capability: string; state: boolean }[] {
   return [
     { capability: 'events', state: features.has.events },
     { capability: 'return-path', state: features.has.returnPath },
     { capability: 'pause-before-switchover', state: gated },
+    { capability: 'postcopy-ram', state: postCopy.ram },
+    { capability: 'postcopy-preempt', state: postCopy.preempt },
     ...OFF.map((capability) => ({ capability, state: false })),
   ].filter(({ capability }) => capabilities.has(capability));
 }

@@ -31,7 +31,10 @@ export function runStateOf(status: string): VmRunState {
   return RUN_STATES[status] ?? 'paused';
 }
 
-/** `cancelling` still holds the migration's resources. Post-copy is in flight and never cancelled. */
+/**
+ * `cancelling` still holds the migration's resources. Until `postcopy-device` is over the guest may still go on at its
+ * source; from `postcopy-active` on it does not, and while the ends connect anew no page moves.
+ */
 const STATUSES: Readonly<Record<string, OutgoingStatus>> = {
   setup: 'setup',
   active: 'active',
@@ -40,11 +43,11 @@ const STATUSES: Readonly<Record<string, OutgoingStatus>> = {
   'pre-switchover-device': 'preSwitchover',
   device: 'switchover',
   cancelling: 'active',
-  'postcopy-device': 'active',
-  'postcopy-active': 'active',
-  'postcopy-paused': 'active',
-  'postcopy-recover-setup': 'active',
-  'postcopy-recover': 'active',
+  'postcopy-device': 'switchover',
+  'postcopy-active': 'postCopy',
+  'postcopy-paused': 'postCopyPaused',
+  'postcopy-recover-setup': 'postCopyPaused',
+  'postcopy-recover': 'postCopyPaused',
   completed: 'completed',
   failed: 'failed',
   failing: 'active',
@@ -78,6 +81,21 @@ export function isEnded(status: OutgoingStatus): status is 'completed' | 'failed
 /** Whether `query-migrate` tells of a migration, out of here or into here, that has begun and not ended. */
 export function isUnderWay(status: string | undefined): boolean {
   return status !== undefined && status !== 'none' && isInFlight(STATUSES[status] ?? 'active');
+}
+
+/** The guest goes on at the destination, and needs the source. */
+export function isInPostCopy(status: OutgoingStatus | null): status is 'postCopy' | 'postCopyPaused' {
+  return status === 'postCopy' || status === 'postCopyPaused';
+}
+
+/** The state of a copy, whichever end it is. A source in post-copy is stopped for good, and says `finish-migrate`. */
+export function copyStateOf(runState: string, answer: MigrateAnswer): VmRunState {
+  return isInPostCopy(outgoingStatusOf(runState, answer)) ? 'postMigrate' : runStateOf(runState);
+}
+
+/** It runs here in post-copy: `query-migrate` tells of the migration into here, which has no counters. */
+export function isArriving(runState: string, answer: MigrateAnswer): boolean {
+  return isPostcopy(answer) && answer.ram === undefined && runState !== 'inmigrate';
 }
 
 /** Its memory is at both ends by now: ending it would lose the guest. */
@@ -118,7 +136,7 @@ export function countersOf(status: OutgoingStatus, answer: MigrateAnswer): Count
     totalBytes: ram.total,
     rateBytesPerSec: Math.max(0, (ram.mbps * 1e6) / 8),
     dirtyRateBytesPerSec: ram['dirty-pages-rate'] * ram['page-size'],
-    downtimeMs: status === 'completed' ? (answer.downtime ?? null) : null,
+    downtimeMs: status === 'completed' || isInPostCopy(status) ? (answer.downtime ?? null) : null,
   };
 }
 

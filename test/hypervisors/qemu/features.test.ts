@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { featuresOf } from '../../../src/hypervisors/qemu/features.ts';
 
-const ALL = ['events', 'return-path', 'pause-before-switchover', 'auto-converge'];
+const ALL = ['events', 'return-path', 'pause-before-switchover', 'postcopy-ram', 'postcopy-preempt', 'auto-converge'];
 
 function qemu(version: string, kvm: boolean, capabilities: readonly string[] = ALL) {
   const [major = 0, minor = 0, micro = 0] = version.split('.').map(Number);
@@ -28,18 +28,31 @@ describe('refused', () => {
 
 const NO_LOOKS = ['measuring how a guest dirties', 'looking at more pages', 'looks at a guest'];
 
+const NO_POST_COPY = ['post-copy that can be recovered', 'preemption in post-copy'];
+
 describe('done without', () => {
   test.each([
     ['10.0.2', ALL, []],
     ['8.2.0', ALL, []],
     ['8.1.5', ALL, ['looks at a guest of less than a second']],
-    ['6.1.0', ALL, ['looks at a guest']],
-    ['6.0.0', ALL, ['looking at more pages', 'looks at a guest']],
-    ['5.2.0', ALL, ['listing what blocks', 'looking at more pages', 'looks at a guest']],
-    ['3.1.0', ALL, ['telling the port', 'listing what blocks', ...NO_LOOKS]],
-    ['2.12.0', ALL, ['max-postcopy-bandwidth', 'telling the port', 'listing what blocks', ...NO_LOOKS]],
-    ['10.0.2', ['events'], ['return path', 'pause before switchover']],
-    ['10.0.2', [], ['migration events', 'return path', 'pause before switchover']],
+    ['6.1.0', ALL, ['preemption in post-copy', 'looks at a guest']],
+    ['6.0.0', ALL, ['preemption in post-copy', 'looking at more pages', 'looks at a guest']],
+    ['5.2.0', ALL, ['preemption in post-copy', 'listing what blocks', 'looking at more pages', 'looks at a guest']],
+    ['3.1.0', ALL, ['preemption in post-copy', 'telling the port', 'listing what blocks', ...NO_LOOKS]],
+    [
+      '2.12.0',
+      ALL,
+      [
+        'max-postcopy-bandwidth',
+        'post-copy that',
+        'preemption in',
+        'telling the port',
+        'listing what blocks',
+        ...NO_LOOKS,
+      ],
+    ],
+    ['10.0.2', ['events'], ['return path', 'pause before switchover', ...NO_POST_COPY]],
+    ['10.0.2', [], ['migration events', 'return path', 'pause before switchover', ...NO_POST_COPY]],
   ])('%s with %j: %j', (version, capabilities, missing) => {
     const { degradations } = qemu(version, true, capabilities);
     expect(degradations).toHaveLength(missing.length);
@@ -54,6 +67,8 @@ describe('done without', () => {
       returnPath: true,
       pauseBeforeSwitchover: true,
       postcopyBandwidth: true,
+      postcopy: true,
+      postcopyPreempt: true,
       portSearch: true,
       blockedReasons: true,
       dirtyRate: true,

@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { type MigrateAnswer, migrateAnswer } from '../../../src/hypervisors/qemu/answers.ts';
 import {
+  copyStateOf,
   countersOf,
   failureOf,
+  isArriving,
   isInFlight,
   isPostcopy,
   isUnderWay,
@@ -50,7 +52,11 @@ describe('the status of an outgoing migration', () => {
     ['pre-switchover', 'finish-migrate', 'preSwitchover'],
     ['device', 'finish-migrate', 'switchover'],
     ['cancelling', 'running', 'active'],
-    ['postcopy-active', 'finish-migrate', 'active'],
+    ['postcopy-device', 'finish-migrate', 'switchover'],
+    ['postcopy-active', 'finish-migrate', 'postCopy'],
+    ['postcopy-paused', 'finish-migrate', 'postCopyPaused'],
+    ['postcopy-recover-setup', 'finish-migrate', 'postCopyPaused'],
+    ['postcopy-recover', 'finish-migrate', 'postCopyPaused'],
     ['completed', 'postmigrate', 'completed'],
     ['failed', 'running', 'failed'],
     ['cancelled', 'running', 'cancelled'],
@@ -89,6 +95,21 @@ describe('the status of an outgoing migration', () => {
     ).toBe(true);
     expect(isPostcopy({ status: 'active' })).toBe(false);
   });
+
+  test('in post-copy the source is a copy that has left, the destination one that arrives', () => {
+    const source = { status: 'postcopy-active', ram };
+    const destination = { status: 'postcopy-paused' };
+    expect(copyStateOf('finish-migrate', source)).toBe('postMigrate');
+    expect(isArriving('finish-migrate', source)).toBe(false);
+    expect(copyStateOf('running', destination)).toBe('running');
+    expect(isArriving('running', destination)).toBe(true);
+    // Its CPUs do not run yet.
+    expect(isArriving('inmigrate', destination)).toBe(false);
+    expect(copyStateOf('inmigrate', destination)).toBe('incoming');
+    // The guest may still come back here.
+    expect(copyStateOf('finish-migrate', { status: 'postcopy-device', ram })).toBe('paused');
+    expect(isArriving('running', { status: 'completed' })).toBe(false);
+  });
 });
 
 test('counters become bytes, and bytes per second', () => {
@@ -101,6 +122,8 @@ test('counters become bytes, and bytes per second', () => {
     dirtyRateBytesPerSec: 1_842 * 4_096,
     downtimeMs: null,
   });
+  expect(countersOf('postCopy', { status: 'postcopy-active', downtime: 17, ram })).toMatchObject({ downtimeMs: 17 });
+  expect(countersOf('active', { status: 'active', downtime: 17, ram })).toMatchObject({ downtimeMs: null });
   expect(countersOf('completed', { status: 'completed', downtime: 17, ram })).toMatchObject({ downtimeMs: 17 });
   expect(countersOf('active', { ram: { ...ram, 'dirty-sync-count': 0 } })).toMatchObject({ pass: 1 });
   expect(countersOf('failed', { status: 'failed' })).toBeNull();

@@ -8,7 +8,7 @@ import { abortableSleep } from '../../../clock/abortable-sleep.ts';
 import { HostevacError } from '../../../domain/errors.ts';
 import { QmpConnection, unreachable } from './connection.ts';
 import type { QmpMessage } from './messages.ts';
-import type { Qmp } from './qmp.ts';
+import type { Qmp, QmpConnect } from './qmp.ts';
 import { afterReading, Wire } from './wire.ts';
 
 const CONNECT_TIMEOUT_MS = 3000;
@@ -23,14 +23,15 @@ const SOMEBODY_HOLDS_IT =
 /** Implements `QmpConnect`. The time limit is for the greeting; whoever greeted gets as long again to negotiate. */
 export async function connectQmp(
   path: string,
-  { timeoutMs = CONNECT_TIMEOUT_MS }: { readonly timeoutMs?: number } = {},
+  { timeoutMs = CONNECT_TIMEOUT_MS, outOfBand = false }: NonNullable<Parameters<QmpConnect>[1]> = {},
 ): Promise<Qmp> {
   const untilMs = performance.now() + timeoutMs;
   const leftMs = (): number => Math.max(0, untilMs - performance.now());
   const socket = await dial(path, leftMs);
-  const connection = await greeted(socket, path, leftMs());
+  const connection = await greeted(socket, path, leftMs(), outOfBand);
   try {
-    await connection.execute('qmp_capabilities', z.object({}), undefined, { timeoutMs });
+    const enable = connection.outOfBand ? { enable: ['oob'] } : undefined;
+    await connection.execute('qmp_capabilities', z.object({}), enable, { timeoutMs });
     return connection;
   } catch (error) {
     connection.close();
@@ -79,7 +80,7 @@ function wordsFor(path: string, code: string): string {
   }
 }
 
-function greeted(socket: Socket, path: string, timeoutMs: number): Promise<QmpConnection> {
+function greeted(socket: Socket, path: string, timeoutMs: number, outOfBand: boolean): Promise<QmpConnection> {
   return new Promise((resolve, reject) => {
     let others = 0;
     const wire = new Wire(socket, path, {
@@ -88,7 +89,7 @@ function greeted(socket: Socket, path: string, timeoutMs: number): Promise<QmpCo
         if (message.kind !== 'greeting') others += 1;
         else {
           stopTimer();
-          resolve(new QmpConnection(wire, message.greeting));
+          resolve(new QmpConnection(wire, message.greeting, outOfBand));
         }
       },
       ended(why: string) {

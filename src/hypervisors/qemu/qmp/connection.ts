@@ -23,6 +23,7 @@ interface Pending {
 
 export class QmpConnection implements Qmp, WireListener {
   readonly greeting: QmpGreeting;
+  readonly outOfBand: boolean;
   readonly #wire: Wire;
   readonly #pending = new Map<string, Pending>();
   readonly #eventListeners = new Set<(event: QmpEvent) => void>();
@@ -35,9 +36,10 @@ export class QmpConnection implements Qmp, WireListener {
   #sent = 0;
   #strayAnswers = 0;
 
-  constructor(wire: Wire, greeting: QmpGreeting) {
+  constructor(wire: Wire, greeting: QmpGreeting, outOfBand = false) {
     this.#wire = wire;
     this.greeting = greeting;
+    this.outOfBand = outOfBand && greeting.capabilities.includes('oob');
     wire.handTo(this);
   }
 
@@ -49,10 +51,10 @@ export class QmpConnection implements Qmp, WireListener {
     command: string,
     answer: z.ZodType<T>,
     args?: Readonly<Record<string, unknown>>,
-    { timeoutMs = COMMAND_TIMEOUT_MS }: { readonly timeoutMs?: number } = {},
+    { timeoutMs = COMMAND_TIMEOUT_MS, outOfBand = false }: NonNullable<Parameters<Qmp['execute']>[3]> = {},
   ): Promise<T> {
     // No `await` before the command is sent: the caller has just checked its fence.
-    const value = await this.#ask(command, args, timeoutMs);
+    const value = await this.#ask(command, args, timeoutMs, outOfBand);
     const parsed = answer.safeParse(value);
     if (parsed.success) return parsed.data;
     const why = `the answer to ${command} is not what QEMU answers (${issuesOf(parsed.error)})`;
@@ -114,7 +116,12 @@ export class QmpConnection implements Qmp, WireListener {
     this.#eventListeners.clear();
   }
 
-  #ask(command: string, args: Readonly<Record<string, unknown>> | undefined, timeoutMs: number): Promise<unknown> {
+  #ask(
+    command: string,
+    args: Readonly<Record<string, unknown>> | undefined,
+    timeoutMs: number,
+    outOfBand: boolean,
+  ): Promise<unknown> {
     const path = this.#wire.path;
     return new Promise((returned, failed) => {
       if (this.#wire.closedWhy !== null) {
@@ -128,7 +135,7 @@ export class QmpConnection implements Qmp, WireListener {
       }
       this.#sent += 1;
       const id = `${this.#idPrefix}-${this.#sent}`;
-      const text = JSON.stringify({ execute: command, arguments: args, id });
+      const text = JSON.stringify({ [outOfBand ? 'exec-oob' : 'execute']: command, arguments: args, id });
       const stopTimer = afterReading(timeoutMs, () => this.#expire(id, timeoutMs));
       this.#pending.set(id, { command, returned, failed, stopTimer });
       this.#wire.send(`${text}\n`);

@@ -27,12 +27,21 @@ export interface QmpGreeting {
 export interface Qmp {
   readonly greeting: QmpGreeting;
   readonly closed: boolean;
+  /** It was made for commands out of band, and QEMU knows them. */
+  readonly outOfBand: boolean;
   /** The value of `return`, parsed by `answer`. The command is sent in the same tick as the call. */
   execute<T>(
     command: string,
     answer: z.ZodType<T>,
     args?: Readonly<Record<string, unknown>>,
-    options?: { readonly timeoutMs?: number },
+    options?: {
+      readonly timeoutMs?: number;
+      /**
+       * Carried out at once, whatever else hangs: only for commands that QEMU allows it for (`migrate-pause`,
+       * `migrate-recover`), and on a connection that was made for it.
+       */
+      readonly outOfBand?: boolean;
+    },
   ): Promise<T>;
   /** Returns how to stop listening. What a listener throws ends the process as any uncaught error does. */
   onEvent(listener: (event: QmpEvent) => void): () => void;
@@ -42,4 +51,11 @@ export interface Qmp {
 }
 
 /** Throws `hostUnreachable` when nobody listens, nobody greets in time (another client holds the socket), or it is no QMP. */
-export type QmpConnect = (path: string, options?: { readonly timeoutMs?: number }) => Promise<Qmp>;
+export type QmpConnect = (
+  path: string,
+  options?: {
+    readonly timeoutMs?: number;
+    /** Where QEMU knows it (from 2.12); has to be said in time: a QEMU that hangs makes no new connections. */
+    readonly outOfBand?: boolean;
+  },
+) => Promise<Qmp>;
