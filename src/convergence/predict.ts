@@ -48,8 +48,8 @@ interface Played {
 }
 
 /**
- * From where it stands to its end. Figures of hypotheses that never end are those at `horizonMs`. Throws `internal` when
- * the model has no hypothesis.
+ * From where it stands to its end. Hypotheses that never end count as held until `horizonMs` and stopped then. Throws
+ * `internal` when the model has no hypothesis.
  */
 export function predict(from: Standing, model: DirtyModel, plan: ThrottlePlan, maxTimeLeftMs: number): Prediction {
   const all = model.hypotheses.reduce((sum, { weight }) => sum + weight, 0);
@@ -78,11 +78,18 @@ export function predict(from: Standing, model: DirtyModel, plan: ThrottlePlan, m
 /** A hypothesis with its rate as it is and with both errors; the times of each may be off by a little as well. */
 function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, maxTimeLeftMs: number): Played {
   const limitMs = horizonMs(maxTimeLeftMs);
-  const at = (factor: number): Outcome =>
-    playForward(from, { ...hypothesis, rateBytesPerSec: hypothesis.rateBytesPerSec * factor }, plan, limitMs);
-  const [calm, mid, hot] = [at(1 - RATE_ERROR), at(1), at(1 + RATE_ERROR)];
   const { demandCores } = from.guest;
   const slowed = (1 - plan.share) * demandCores;
+  const stopped: Pick<Outcome, 'downtimeMs' | 'harmCpuMs'> = {
+    downtimeMs: from.downtimeLimitMs + HANDOVER_MS,
+    harmCpuMs: limitMs * slowed + (from.downtimeLimitMs + HANDOVER_MS) * demandCores,
+  };
+  const at = (factor: number): Outcome => {
+    const rateBytesPerSec = hypothesis.rateBytesPerSec * factor;
+    const outcome = playForward(from, { ...hypothesis, rateBytesPerSec }, plan, limitMs);
+    return outcome.ends ? outcome : { ...outcome, ...stopped };
+  };
+  const [calm, mid, hot] = [at(1 - RATE_ERROR), at(1), at(1 + RATE_ERROR)];
   const late = BURST_MS + HANDOVER_MOST_MS - HANDOVER_MS;
 
   const totalMs: Spread = [
@@ -94,7 +101,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
   return {
     weight: hypothesis.weight,
     totalMs,
-    downtimeMs: downtime(from.downtimeLimitMs, calm, mid, hot),
+    downtimeMs: downtime(calm, mid, hot),
     transferredBytes: [
       calm.transferredBytes * (1 - TIME_ERROR),
       mid.transferredBytes,
@@ -113,15 +120,14 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
   };
 }
 
-/** One that never ends is held to the limit all the same, should it be ended by other means. */
-function downtime(limitMs: number, ...outcomes: readonly [Outcome, Outcome, Outcome]): Spread {
-  const [calm, mid, hot] = outcomes.map(({ ends, downtimeMs }) => (ends ? downtimeMs : limitMs + HANDOVER_MS));
-  const [one, value, other] = [calm ?? limitMs, mid ?? limitMs, hot ?? limitMs];
-  const sendingMs = Math.max(0, Math.min(one, value, other) - HANDOVER_MS);
+/** The last bytes may go faster than all before, and the handover take longer. */
+function downtime(...outcomes: readonly Outcome[]): Spread {
+  const ms = outcomes.map(({ downtimeMs }) => downtimeMs);
+  const sendingMs = Math.max(0, Math.min(...ms) - HANDOVER_MS);
   return [
     HANDOVER_LEAST_MS + sendingMs / SWITCHOVER_SPEEDUP,
-    value,
-    Math.max(one, value, other) + HANDOVER_MOST_MS - HANDOVER_MS,
+    outcomes[1]?.downtimeMs ?? HANDOVER_MS,
+    Math.max(...ms) + HANDOVER_MOST_MS - HANDOVER_MS,
   ];
 }
 
