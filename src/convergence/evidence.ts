@@ -30,6 +30,8 @@ const DRIFT_LIMIT = 1;
 const LIVE_HALF_LIFE_MS = 45_000;
 /** When nothing newer is known, something old is better than nothing. */
 const LEAST_LIVE_POWER = 0.05;
+/** Of looks at a phase that is over. */
+const OUTLIVED_POWER = 0.02;
 const HISTORY_HALF_LIFE_MS = 7 * DAY_MS;
 const HISTORY_POWER = 0.5;
 /** So little a guest dirties by being looked at; and nobody samples finer. */
@@ -39,21 +41,14 @@ const JITTER_SEC = 0.003;
 /** Heavy tails (Student's t, so many degrees of freedom): one look that went wrong does not outvote the others. */
 const FREEDOM = 4;
 
-/** By time. Those that cannot be true are left out: not finite, no time, negative, more than there is memory. */
-export function soundWindows(evidence: readonly DirtyWindow[], guest: GuestFacts): DirtyWindow[] {
-  const memoryBytes = memoryOf(guest);
-  return evidence
-    .filter(
-      ({ atMs, cpuMs, bytes, errorBytes }) =>
-        Number.isFinite(atMs) &&
-        Number.isFinite(cpuMs) &&
-        cpuMs > 0 &&
-        bytes >= 0 &&
-        bytes <= memoryBytes * 1.1 &&
-        Number.isFinite(errorBytes) &&
-        errorBytes >= 0,
-    )
-    .sort((a, b) => a.atMs - b.atMs);
+/** Whether a look can be true at all: finite, some time, not negative. */
+export function isSound({ atMs, cpuMs, bytes, errorBytes }: DirtyWindow): boolean {
+  return [atMs, cpuMs, bytes, errorBytes].every(Number.isFinite) && cpuMs > 0 && bytes >= 0 && errorBytes >= 0;
+}
+
+/** No more can be dirtied than there is memory; what a hypervisor adds (video memory, firmware) is little. */
+export function fitsIn(guest: GuestFacts, { bytes }: DirtyWindow): boolean {
+  return bytes <= memoryOf(guest) * 1.1;
 }
 
 /** What a hypervisor says of memory may be nonsense as well. */
@@ -72,15 +67,21 @@ export function lookOf(window: DirtyWindow, weighed: { relativeError: number; po
   };
 }
 
-/** Live looks lose half of their weight in 45 s. Those of earlier migrations fade over days, and beside live ones at once. */
-export function weighedLooks(windows: readonly DirtyWindow[], nowMs: number): Look[] {
+/**
+ * Live looks lose half of their weight in 45 s, and nearly all when the guest has changed since (`outlived`: those are among
+ * the windows). Those of earlier migrations fade over days, and beside live ones at once.
+ */
+export function weighedLooks(windows: readonly DirtyWindow[], nowMs: number, outlived: readonly DirtyWindow[]): Look[] {
   const live = windows
     .filter(({ source }) => source !== 'history')
     .map((window) => {
       const ageMs = Math.max(0, nowMs - window.atMs);
       const drift = Math.min(DRIFT_LIMIT, DRIFT_PER_ROOT_MINUTE * Math.sqrt(ageMs / 60_000));
       const power = Math.max(LEAST_LIVE_POWER, 2 ** (-ageMs / LIVE_HALF_LIFE_MS));
-      return lookOf(window, { relativeError: Math.hypot(RELATIVE_ERROR, drift), power });
+      return lookOf(window, {
+        relativeError: Math.hypot(RELATIVE_ERROR, drift),
+        power: outlived.includes(window) ? Math.min(OUTLIVED_POWER, power) : power,
+      });
     });
   const fresh = live.reduce((sum, { power }) => sum + power, 0);
   const earlier = windows

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { type DirtyWindow, dirtyWindowSchema, intervalSchema, type Prediction } from '../domain/prediction.ts';
 import type { DirtyModel, Estimate } from './dirty-model.ts';
+import { isSound } from './evidence.ts';
 
 const KEPT_MIGRATIONS = 5;
 const KEPT_WINDOWS = 3;
@@ -50,7 +51,7 @@ export function toHistory(kept: History, ended: EndedMigration): History {
     endedAtMs,
     rateBytesPerSec: plain(model.rateBytesPerSec),
     workingSetBytes: plain(model.workingSetBytes),
-    windows: spread(evidence.filter(({ source }) => source !== 'history')),
+    windows: spread(evidence.filter((window) => window.source !== 'history' && isSound(window))),
     totalMs: compared(predicted?.totalMs, actual?.totalMs),
     harmCpuMs: compared(predicted?.harmCpuMs, actual?.harmCpuMs),
   };
@@ -94,12 +95,12 @@ const LATEST = 8;
 
 /**
  * At most 24 of them, by time, each once: the latest, and of those before first the newest of each length, an octave a
- * length, so that short looks (which show the rate) and long ones (the working set) stay. `nowMs`: looks that claim to come
- * from later count as being of now, and so cannot push true ones out for ever.
+ * length, so that short looks (which show the rate) and long ones (the working set) stay. Those that cannot be true go.
+ * `nowMs`: looks that claim to come from later count as being of now, and so cannot push true ones out for ever.
  */
 export function compactEvidence(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
   const unique = new Map(
-    evidence.map((window) => {
+    evidence.filter(isSound).map((window) => {
       const atMs = Math.min(window.atMs, nowMs);
       return [JSON.stringify([atMs, window.cpuMs, window.bytes, window.source]), { ...window, atMs }] as const;
     }),

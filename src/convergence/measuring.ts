@@ -17,28 +17,38 @@ const SHORTEST_MS = 50;
 /** What a look takes beside its window. */
 const OVERHEAD_MS = 50;
 const LADDER_MS = [50, 100, 250, 500] as const;
-/** A look that is off by more (standard error over value) is too short to tell anything: the next ones are left out. */
+/** A first look that is off by more (standard error over value): the next rung would tell little as well. */
 const TELLS_LITTLE = 0.25;
+/** QEMU tells whole MiB/s: of a slower guest two looks of different length are worth more than one. */
+const SLOW_BYTES_PER_MS = (8 * 2 ** 20) / 1_000;
+const SLOW_PART = 0.7;
 /** Asked for 50 ms, a hypervisor that counts in whole seconds comes back with 1000. */
 const WHOLE_SECONDS_FROM_MS = 900;
 const TWO_SECONDS_MS = 2_000;
-/** Once the working set has been seen: so many more looks at the rate, if there is time. */
-const RATE_LOOKS = 4;
+/** A guest that writes in a long look so much less a ms than in the short ones has come round. */
+const COME_ROUND = 0.65;
+/** In rounds: looks up to here show the rate, looks from there on the working set. */
+const SHOWS_RATE = 0.9;
+const SHOWS_SET = 2;
+/** Standard error over value. Better than the guest keeps to its own rate is of no use. */
+const EXACT = 0.03;
+const LOOKS_LIMIT = 12;
 
 /**
  * The next window (ms) before a start; null: that was all. `taken` in order, `spentMs` since the first began, what lies
- * between looks included. A window of 50, 100, 250, 500 ms in turn as long as the guest goes on to new memory, then one
- * that takes all the time left; once it has come round, some more looks of three quarters of a round. Where a first look
- * shows next to nothing, the middle ones are left out. On a hypervisor that counts whole seconds one of 1 s and one of 2 s,
- * whose overhead comes on top of the budget.
+ * between looks included. 50, 100, 250, 500 ms in turn as long as the guest goes on to new memory, then all the time left;
+ * once it has come round, more looks within a round or beyond two rounds, whichever of rate and working set is known worse,
+ * until both are exact. On a hypervisor that counts whole seconds one look of 1 s and one of 2 s, whose overhead comes on
+ * top of the budget.
  */
 export function nextWindowMs(taken: readonly TakenLook[], spentMs: number, budgetMs: number): number | null {
-  const first = taken[0];
+  const [first] = taken;
   if (first !== undefined && first.windowMs >= WHOLE_SECONDS_FROM_MS) return nextWholeSeconds(taken, budgetMs);
   const roomMs = Math.floor(budgetMs - spentMs - OVERHEAD_MS);
-  if (!(roomMs >= SHORTEST_MS)) return null;
-  const wantedMs = wantedWindowMs(taken);
-  return wantedMs === null ? null : Math.min(roomMs, wantedMs);
+  if (!(roomMs >= SHORTEST_MS) || taken.length >= LOOKS_LIMIT) return null;
+  const roundMs = roundOf(taken);
+  const wantedMs = roundMs === null ? climbing(taken, roomMs) : sharpening(taken, roundMs);
+  return wantedMs === null ? null : Math.round(Math.max(SHORTEST_MS, Math.min(roomMs, wantedMs)));
 }
 
 function nextWholeSeconds(taken: readonly TakenLook[], budgetMs: number): number | null {
@@ -46,44 +56,63 @@ function nextWholeSeconds(taken: readonly TakenLook[], budgetMs: number): number
   return taken.length === 1 && lookedMs + TWO_SECONDS_MS <= budgetMs + OVERHEAD_MS ? TWO_SECONDS_MS : null;
 }
 
-/** null: enough. Infinity: as long as there is time. */
-function wantedWindowMs(taken: readonly TakenLook[]): number | null {
+/** As long as it has not come round. */
+function climbing(taken: readonly TakenLook[], roomMs: number): number {
   const longestMs = taken.reduce((most, { windowMs }) => Math.max(most, windowMs), 0);
-  const roundMs = roundOf(taken);
-  if (roundMs === null) {
-    const last = taken.at(-1);
-    const rungs = last !== undefined && tellsLittle(last) ? LADDER_MS.slice(-1) : LADDER_MS;
-    const next = rungs.find((rungMs) => rungMs > longestMs * 1.2);
-    if (next !== undefined) return next;
-    return longestMs > LADDER_MS[3] * 1.2 ? null : Number.POSITIVE_INFINITY;
-  }
-  // Twice round at least: a guest that writes at random comes to the last pages late.
-  if (longestMs < roundMs * 2) return Math.ceil(roundMs * 2.5);
-  const rateMs = Math.max(SHORTEST_MS, Math.round(roundMs * 0.75));
-  const rateLooks = taken.filter(({ windowMs }) => windowMs <= roundMs * 0.9).length;
-  // Its rate shows in no look: only that it is at least so fast.
-  if (roundMs < SHORTEST_MS * 1.2) return longestMs < LADDER_MS[3] ? LADDER_MS[3] : null;
-  return rateLooks < RATE_LOOKS ? rateMs : null;
+  const [first] = taken;
+  const little = first !== undefined && exactness([first]) > TELLS_LITTLE;
+  const next = LADDER_MS.find((rungMs) => rungMs > longestMs * (little ? 3 : 1.2));
+  if (next !== undefined) return next;
+  const slow = rateOf(taken) < SLOW_BYTES_PER_MS;
+  return slow && longestMs <= LADDER_MS[3] * 1.2 ? roomMs * SLOW_PART : roomMs;
 }
 
-function tellsLittle({ bytes, errorBytes }: TakenLook): boolean {
-  return !(bytes * TELLS_LITTLE > errorBytes);
+/** null: exact enough. */
+function sharpening(taken: readonly TakenLook[], roundMs: number): number | null {
+  const setMs = Math.max(roundMs * (SHOWS_SET + 0.5), 2 * SHORTEST_MS);
+  const setError = exactness(taken.filter(({ windowMs }) => windowMs >= roundMs * SHOWS_SET));
+  // It comes round within the shortest look: only that its rate is at least so high can be seen.
+  const rateShows = roundMs * SHOWS_RATE > SHORTEST_MS;
+  const rateError = rateShows ? exactness(taken.filter(({ windowMs }) => windowMs <= roundMs * SHOWS_RATE)) : 0;
+  if (Math.max(setError, rateError) <= EXACT) return null;
+  return setError >= rateError ? setMs : roundMs * 0.75;
+}
+
+/** Standard error over value of looks at one and the same figure, taken together. Infinity: they tell nothing. */
+function exactness(looks: readonly TakenLook[]): number {
+  const precision = looks.reduce((sum, { bytes, errorBytes }) => sum + (bytes / Math.max(1, errorBytes)) ** 2, 0);
+  return 1 / Math.sqrt(precision);
+}
+
+/** Bytes per ms of looks taken together. */
+function rateOf(looks: readonly TakenLook[]): number {
+  const ms = looks.reduce((sum, { windowMs }) => sum + windowMs, 0);
+  return ms > 0 ? looks.reduce((sum, { bytes }) => sum + bytes, 0) / ms : 0;
 }
 
 /** How long the guest takes for its working set, as far as the looks show that it has come round; else null. */
 function roundOf(taken: readonly TakenLook[]): number | null {
-  const telling = taken.filter((look) => !tellsLittle(look));
-  const longest = telling.reduce<TakenLook | null>((a, b) => (a === null || b.windowMs > a.windowMs ? b : a), null);
-  if (longest === null) return null;
-  const fastest = telling.reduce((most, { bytes, windowMs }) => Math.max(most, bytes / windowMs), 0);
-  const roundMs = longest.bytes / fastest;
-  // A guest that has not come round writes as much in each ms of a long look as of a short one.
-  return roundMs < longest.windowMs * 0.6 ? roundMs : null;
+  const byLength = [...taken].sort((a, b) => a.windowMs - b.windowMs);
+  const longest = byLength.at(-1);
+  if (longest === undefined) return null;
+  // The fastest of the shortest, the shortest two, ... : the more of them, the less chance, as long as none has come round.
+  const shorter = byLength.filter(({ windowMs }) => windowMs * 1.8 <= longest.windowMs);
+  const rates = shorter.map((_, index) => sure(shorter.slice(0, index + 1)));
+  const fastest = rates.reduce((most, rate) => Math.max(most, rate), 0);
+  const ownRate = (longest.bytes + longest.errorBytes) / longest.windowMs;
+  if (!(ownRate < fastest * COME_ROUND)) return null;
+  const mean = shorter.reduce((most, _, index) => Math.max(most, rateOf(shorter.slice(0, index + 1))), 0);
+  return longest.bytes / mean;
+}
+
+/** What they show at least: the rate less its standard error. */
+function sure(looks: readonly TakenLook[]): number {
+  return rateOf(looks) * Math.max(0, 1 - exactness(looks));
 }
 
 /** Time between looks while a migration runs, and after one that was unlike those before. */
 const LOOK_EVERY_MS = 2_500;
-const SURPRISED_EVERY_MS = 1_000;
+const SURPRISED_EVERY_MS = 300;
 const SURPRISE = 1.6;
 const LONGEST_RUNNING_MS = 2_000;
 /** Older looks say little of how fast it is now. */

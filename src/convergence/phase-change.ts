@@ -1,0 +1,162 @@
+/**
+ * Whether a guest has begun to behave otherwise, seen from its looks in order: the looks from some moment on are explained
+ * much better by a guest of their own than by the one that explains those before (Bayes factor between one guest for all
+ * and one for each side, each averaged over a coarse grid of guests, so that an explanation that would fit anything counts
+ * little). Pure.
+ */
+import type { DirtyWindow } from '../domain/prediction.ts';
+import { formatDuration, formatShare, formatSize } from '../domain/units.ts';
+import type { DirtyModel, GuestFacts } from './dirty-model.ts';
+import { dirtiedBytes } from './dirtying.ts';
+import { logLikelihood, lookOf } from './evidence.ts';
+import { centres, gridRanges } from './posterior.ts';
+
+export interface PhaseChange {
+  /** The first look of the new phase, as a position in what was given. */
+  readonly first: number;
+  readonly change: NonNullable<DirtyModel['change']>;
+}
+
+/** Guests scatter by that much without having changed. */
+const SCATTER = 0.25;
+const STEP = Math.LN2 / 2;
+/** Logarithm of the Bayes factor: twenty to one. */
+const MUCH_BETTER = 3;
+/** And it must make a difference to somebody. */
+const LEAST_FACTOR = 1.6;
+/** One look by sampling may go wrong; a pass has counted every page, but must be far off to stand alone. */
+const ALONE_FACTOR = 3;
+/** A look much longer or shorter than all before shows more of the guest than they did, not another guest. */
+const COMPARABLE = 3;
+const NEXT_TO_NOTHING = 0.02;
+
+/** The latest change in live looks, which are sound and by time; null: none. */
+export function latestChange(windows: readonly DirtyWindow[], guest: GuestFacts, nowMs: number): PhaseChange | null {
+  const grid = new CoarseGrid(windows, guest);
+  let found: PhaseChange | null = null;
+  for (let begin = 0; ; ) {
+    const next = changeWithin(grid, begin, nowMs);
+    if (next === null) return found;
+    found = next;
+    begin = next.first;
+  }
+}
+
+/** The one change that explains most, from `begin` on. */
+function changeWithin(grid: CoarseGrid, begin: number, nowMs: number): PhaseChange | null {
+  const { windows } = grid;
+  const together = grid.evidenceFor(begin, windows.length);
+  let best: (Shift & { gain: number }) | null = null;
+  for (let first = begin + 1; first < windows.length; first += 1) {
+    const gain = grid.evidenceFor(begin, first) + grid.evidenceFor(first, windows.length) - together;
+    if (gain <= Math.max(MUCH_BETTER, best?.gain ?? 0)) continue;
+    const shift = shiftAt(grid, begin, first);
+    if (shift !== null) best = { ...shift, gain };
+  }
+  if (best === null) return null;
+  return { first: best.first, change: { atMs: best.atMs, what: inWords(best, Math.max(0, nowMs - best.atMs)) } };
+}
+
+interface Shift {
+  readonly first: number;
+  readonly atMs: number;
+  /** What is dirtied in so much CPU time, before and after. */
+  readonly cpuMs: number;
+  readonly before: number;
+  readonly after: number;
+}
+
+/** null: too small, or seen by too little. */
+function shiftAt(grid: CoarseGrid, begin: number, first: number): Shift | null {
+  const { windows } = grid;
+  const told = windows[first];
+  const alone = windows.length - first === 1;
+  if (told === undefined || (alone && told.source !== 'pass') || !comparable(windows, begin, first)) return null;
+  const cpuMs = Math.max(...windows.slice(first).map((window) => window.cpuMs));
+  const before = grid.expectedBytes(begin, first, cpuMs);
+  const after = grid.expectedBytes(first, windows.length, cpuMs);
+  if (Math.max(after / before, before / after) < (alone ? ALONE_FACTOR : LEAST_FACTOR)) return null;
+  // It began at some time in the first look that shows it, or after the last one that does not.
+  return { first, atMs: Math.max(windows[first - 1]?.atMs ?? told.atMs, told.atMs - told.cpuMs), cpuMs, before, after };
+}
+
+function comparable(windows: readonly DirtyWindow[], begin: number, first: number): boolean {
+  const before = windows.slice(begin, first).map(({ cpuMs }) => cpuMs);
+  const [shortest, longest] = [Math.min(...before) / COMPARABLE, Math.max(...before) * COMPARABLE];
+  return windows.slice(first).some(({ cpuMs }) => cpuMs >= shortest && cpuMs <= longest);
+}
+
+function inWords({ before, after, cpuMs }: Shift, agoMs: number): string {
+  const factor = after / before;
+  const figures = `${formatSize(after)} in ${formatDuration(cpuMs)} of its CPU time, before that ${formatSize(before)}`;
+  return `since ${formatDuration(agoMs)} ago it dirties ${comparedWithBefore(factor)}: ${figures}`;
+}
+
+function comparedWithBefore(factor: number): string {
+  if (factor < NEXT_TO_NOTHING) return 'next to nothing';
+  if (factor < 1) return `only ${formatShare(factor)} of what it did`;
+  return `${factor < 4 ? factor.toFixed(1) : Math.round(factor)} times as much`;
+}
+
+interface Guess {
+  readonly rateBytesPerSec: number;
+  readonly workingSetBytes: number;
+}
+
+/** How well each guest of a coarse grid explains any stretch of the looks. Sweeping guests only: the difference is small. */
+class CoarseGrid {
+  readonly windows: readonly DirtyWindow[];
+  readonly #guesses: readonly Guess[];
+  /** [n][guess]: log likelihood of the first n looks. */
+  readonly #sums: readonly Float64Array[];
+
+  constructor(windows: readonly DirtyWindow[], guest: GuestFacts) {
+    this.windows = windows;
+    const { rates, sets } = gridRanges(guest);
+    const rateCentres = centres(rates, STEP);
+    const setCentres = centres(sets, STEP);
+    const smear = (rateCentres.step ** 2 + setCentres.step ** 2) / 12;
+    this.#guesses = rateCentres.at.flatMap((lnRate) =>
+      setCentres.at.map((lnSet) => ({ rateBytesPerSec: Math.exp(lnRate), workingSetBytes: Math.exp(lnSet) })),
+    );
+    const sums = [new Float64Array(this.#guesses.length)];
+    for (const window of windows) {
+      const look = lookOf(window, { relativeError: SCATTER, power: 1 });
+      const before = sums.at(-1);
+      sums.push(
+        Float64Array.from(
+          this.#guesses,
+          ({ rateBytesPerSec, workingSetBytes }, index) =>
+            (before?.[index] ?? 0) + logLikelihood(look, rateBytesPerSec, workingSetBytes, 'sweep', smear),
+        ),
+      );
+    }
+    this.#sums = sums;
+  }
+
+  /** Logarithm of the mean likelihood over all guests. */
+  evidenceFor(begin: number, end: number): number {
+    const { best, weights } = this.#weights(begin, end);
+    return best + Math.log(weights.reduce((sum, weight) => sum + weight, 0) / weights.length);
+  }
+
+  /** What a look of that length is expected to show after the looks of a stretch: geometric mean. */
+  expectedBytes(begin: number, end: number, cpuMs: number): number {
+    const { weights } = this.#weights(begin, end);
+    let sum = 0;
+    let logs = 0;
+    for (const [index, guess] of this.#guesses.entries()) {
+      const weight = weights[index] ?? 0;
+      sum += weight;
+      logs += weight * Math.log(Math.max(1, dirtiedBytes({ ...guess, pattern: 'sweep' }, cpuMs)));
+    }
+    return Math.exp(logs / sum);
+  }
+
+  #weights(begin: number, end: number): { best: number; weights: Float64Array } {
+    const [from, to] = [this.#sums[begin], this.#sums[end]];
+    const logs = Float64Array.from(this.#guesses, (_, index) => (to?.[index] ?? 0) - (from?.[index] ?? 0));
+    const best = logs.reduce((most, log) => Math.max(most, log), Number.NEGATIVE_INFINITY);
+    return { best, weights: logs.map((log) => Math.exp(log - best)) };
+  }
+}
