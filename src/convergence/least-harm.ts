@@ -28,6 +28,8 @@ const SHORTEST_LOOK_MS = 100;
 const LONGEST_LOOK_MS = 300;
 /** A pass that ends within the next tick is waited for. */
 const TICK_MS = 1_000;
+/** Evidence fades slowly: without news it is weighed again only so often. */
+const REFIT_MS = 2_000;
 /** So many samples in a row that cannot be, and only the clock is still believed. */
 const BAD_UNTIL_CLOCK = 5;
 
@@ -36,6 +38,8 @@ type Run = Extract<ConvergenceAction, { kind: 'run' }>;
 export interface LeastHarmState {
   readonly tracked: Tracked;
   readonly evidence: readonly DirtyWindow[];
+  /** What was made of it, and when; null: nothing yet. */
+  readonly fitted: { readonly model: DirtyModel; readonly atMs: number } | null;
   readonly conflict: Conflict;
   /** Where throttling was first thought of; null: the guest has not been looked at. */
   readonly reference: Reference | null;
@@ -58,6 +62,7 @@ export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Con
     start: (_policy, { guest, evidence, nowMs }) => ({
       tracked: startTracking(guest),
       evidence: compactEvidence(evidence, nowMs),
+      fitted: null,
       conflict: NO_CONFLICT,
       reference: null,
       action: null,
@@ -89,8 +94,11 @@ function decide(
   behaviour: PolicyBehaviour,
 ): Decision<LeastHarmState> {
   const limitMs = downtimeLimit(before.action?.maxStallMs ?? policy.maxStallMs);
-  const known = fitDirtyModel(before.evidence, before.tracked.guest, sample.atMs);
-  const tracking = track(before.tracked, sample, limitMs, known.workingSetBytes.value);
+  const known = before.fitted?.model;
+  const tracking = track(before.tracked, sample, limitMs, {
+    workingSetBytes: known?.workingSetBytes.value ?? null,
+    pattern: known?.pattern ?? null,
+  });
   const tracked = tracking.next;
   const cap = hasGivenWay(before.conflict, 'maxBandwidth') ? null : policy.maxBandwidthBytesPerSec;
   const from = standing(tracked, limitMs, cap);
@@ -100,13 +108,16 @@ function decide(
   const nowMs = tracking.sane ? sample.atMs : (tracked.last?.atMs ?? sample.atMs);
   const evidence =
     tracking.windows.length > 0 ? compactEvidence([...before.evidence, ...tracking.windows], nowMs) : before.evidence;
-  const model = tracking.windows.length > 0 ? fitDirtyModel(evidence, tracked.guest, nowMs) : known;
+  const stale = before.fitted === null || nowMs - before.fitted.atMs >= REFIT_MS || tracking.windows.length > 0;
+  const fitted = stale ? { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs } : before.fitted;
+  const { model } = fitted;
   const changed = model.change !== null && model.change.atMs !== before.changeAtMs;
   const notes = [...tracking.notes, ...(changed && model.change !== null ? [model.change.what] : [])];
   const state: LeastHarmState = {
     ...before,
     tracked,
     evidence,
+    fitted,
     changes: before.changes || model.change !== null,
     changeAtMs: model.change?.atMs ?? before.changeAtMs,
   };
@@ -227,7 +238,7 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
 }
 
 /** What the policy chose, if it may; else what the built-in choice would be, and what was wrong. */
-function chosen(behaviour: PolicyBehaviour, view: PolicyView): { choice: Choice; fault: string | null } {
+export function chosen(behaviour: PolicyBehaviour, view: PolicyView): { choice: Choice; fault: string | null } {
   try {
     const choice = behaviour.choose(view);
     if (view.candidates.includes(choice.candidate)) return { choice, fault: null };

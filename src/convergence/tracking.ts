@@ -6,7 +6,7 @@
 import type { DirtyWindow } from '../domain/prediction.ts';
 import { formatSize } from '../domain/units.ts';
 import type { ConvergenceSample } from './controller.ts';
-import type { GuestFacts } from './dirty-model.ts';
+import type { GuestFacts, Pattern } from './dirty-model.ts';
 import type { Standing } from './forward.ts';
 
 /** QEMU looks how it stands after each burst (see forward.ts). */
@@ -17,6 +17,8 @@ const RATES_AGE_MS = 6_000;
 /** Transferred more than so many times of what may be sent: these are not this migration's counters. */
 const IMPOSSIBLY_FAST = 4;
 const IMPOSSIBLY_FAST_BYTES = 64 * 2 ** 20;
+/** A pass that found so much of the working set has filled it. */
+const FILLED = 0.95;
 /** Counters are read one after another, so a little more may remain than there is. */
 const ROUNDING = 1.05;
 
@@ -59,12 +61,18 @@ export function startTracking(guest: GuestFacts): Tracked {
   };
 }
 
-/** `downtimeLimitMs`: in force; `workingSetBytes`: as far as known, for what a pass has dirtied. */
+/** What was known of the guest before, for what a pass has dirtied. */
+export interface KnownOfGuest {
+  readonly workingSetBytes: number | null;
+  readonly pattern: Pattern | null;
+}
+
+/** `downtimeLimitMs`: in force. */
 export function track(
   state: Tracked,
   sample: ConvergenceSample,
   downtimeLimitMs: number,
-  workingSetBytes: number | null,
+  known: KnownOfGuest,
 ): Tracking {
   const fault = faultOf(state, sample);
   if (fault !== null) {
@@ -81,7 +89,7 @@ export function track(
   const gotShare = isCount(sample.gotShare) ? Math.min(1, sample.gotShare) : shareOf(sample);
   const silent = sample.rateBytesPerSec <= 0 && state.last !== null;
   const said = silent && !state.said.includes('silent') ? [...state.said, 'silent'] : state.said;
-  const followed = follow(state, sample, gotShare, downtimeLimitMs, workingSetBytes);
+  const followed = follow(state, sample, gotShare, downtimeLimitMs, known);
   const looks = sample.windows.filter(isLook);
   return {
     next: {
@@ -152,6 +160,14 @@ function leftBytes(
   return totalBytes > 0 ? remainingBytes * Math.min(1, guest.touchedBytes / totalBytes) : remainingBytes;
 }
 
+/** What was found at the end of a pass, bytes. `justBegun`: the sample is of the moment at which the next one began. */
+interface PassEnd {
+  readonly found: number;
+  readonly leftOver: number;
+  readonly burst: number;
+  readonly justBegun: boolean;
+}
+
 interface Followed {
   readonly pass: Tracked['pass'];
   readonly windows: readonly DirtyWindow[];
@@ -163,7 +179,7 @@ function follow(
   sample: ConvergenceSample,
   gotShare: number,
   downtimeLimitMs: number,
-  workingSetBytes: number | null,
+  known: KnownOfGuest,
 ): Followed {
   const { last, pass } = state;
   if (last === null) {
@@ -194,30 +210,31 @@ function follow(
 
   const cpuMs = pass.cpuMs + gotShare * (passedMs - elapsedMs);
   const found = sample.remainingBytes + elapsedMs * bytesPerMs;
-  return { pass: next, windows: [passWindow(sample.atMs, cpuMs, found, leftOver, burst, justBegun, workingSetBytes)] };
+  return { pass: next, windows: [passWindow(sample.atMs, cpuMs, { found, leftOver, burst, justBegun }, known)] };
 }
 
 /**
- * What a pass has dirtied, from what was found at its end: that, and what was left over of the pass before, together.
- * Pages that were left over may have been dirtied again, as likely as any other page of the working set.
+ * What a pass has dirtied, from what was found at its end: that, and what was left over of the pass before, together. A
+ * guest that goes through its set came to pages that were left over only if it has written all others; at random they were
+ * as likely to be written as others.
  */
 function passWindow(
   atMs: number,
   cpuMs: number,
-  found: number,
-  leftOver: number,
-  burst: number,
-  justBegun: boolean,
-  workingSetBytes: number | null,
+  { found, leftOver, burst, justBegun }: PassEnd,
+  { workingSetBytes, pattern }: KnownOfGuest,
 ): DirtyWindow {
-  const whole = workingSetBytes === null ? null : Math.max(workingSetBytes, found);
   const fresh = Math.max(0, found - leftOver);
-  const bytes =
-    whole === null || whole <= leftOver ? fresh + Math.min(leftOver, found) / 2 : fresh / (1 - leftOver / whole);
-  const unsure = whole === null ? Math.min(leftOver, found) / 2 : 0;
+  const set = Math.max(workingSetBytes ?? 0, found);
+  const most = Math.min(found, set > leftOver ? fresh / (1 - leftOver / set) : found);
+  const filled = workingSetBytes !== null && found >= FILLED * workingSetBytes;
+  const sweep = filled ? found : fresh;
+  const known = pattern !== null && (workingSetBytes !== null || pattern === 'sweep');
+  const bytes = pattern === 'sweep' ? sweep : pattern === 'random' ? most : (fresh + most) / 2;
+  const unsure = known ? 0 : (most - fresh) / 2;
   const timing = cpuMs > 0 ? (bytes / cpuMs) * (justBegun ? 10 : 50) : 0;
   const errorBytes = Math.hypot(justBegun ? burst / 10 : burst / 3, unsure, timing, 0.01 * bytes);
-  return { atMs, cpuMs, bytes: Math.min(bytes, whole ?? bytes), errorBytes, source: 'pass' };
+  return { atMs, cpuMs, bytes, errorBytes, source: 'pass' };
 }
 
 /** Several passes have ended unseen: all that is known of them is the rate that the hypervisor gives for the last one. */

@@ -6,8 +6,9 @@ import { SURE } from '../candidates.ts';
 import type { Candidate, Choice, PolicyView } from '../policy-behaviour.ts';
 import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
 
-/** Waiting for the next pass must save that part of the harm, or time is lost for nothing. */
+/** Waiting for the next pass must save that part of the harm, or as much as a part of the time lost. */
 const WORTH_WAITING = 0.05;
+const WORTH_TIME = 0.5;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
 
@@ -23,15 +24,18 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   const later = inTime.filter(({ begins }) => begins === 'nextPass');
   const leastNow = leastOf(now, whole);
   const leastLater = leastOf(later, whole);
-  const waits =
-    leastLater !== undefined &&
-    (leastNow === undefined ||
-      leastLater.expectedHarmCpuMs < leastNow.expectedHarmCpuMs * (1 - WORTH_WAITING) - SLACK_CPU_MS);
+  const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater));
   const times = 2 - policy.aggression;
   const least = Math.max(view.leastHarmCpuMs, 0);
   const candidate = gentlestWithin(waits ? later : now, whole, times * least + SLACK_CPU_MS, view);
   if (candidate === undefined) return { candidate: candidates[0] ?? nothingOffered(), why: 'nothing else is offered' };
   return { candidate, why: whyOf(candidate, view, times, waits) };
+}
+
+function isWorthWaiting(now: Candidate, later: Candidate): boolean {
+  const saved = now.expectedHarmCpuMs - later.expectedHarmCpuMs;
+  const lostMs = Math.max(0, later.expectedTotalMs - now.expectedTotalMs);
+  return saved > Math.min(WORTH_WAITING * now.expectedHarmCpuMs + SLACK_CPU_MS, WORTH_TIME * lostMs + 1);
 }
 
 function whyOf(candidate: Candidate, view: PolicyView, times: number, waits: boolean): string {
