@@ -82,10 +82,10 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   const target = { vm, source, destination, migrationId: id };
   const grant = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   try {
-    // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
-    await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
     await ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, target));
     await ctx.check();
+    // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
+    await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
     await ctx.during(
       ctx.sourceHypervisor.startMigration(ctx.lease, {
         ...target,
