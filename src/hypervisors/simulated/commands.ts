@@ -16,6 +16,7 @@ import {
   failMigration,
 } from './migrations.ts';
 import type { Command, GuestCommand, Migration, SimulatedHost, State } from './model.ts';
+import { beginPostCopy, resumeArrival } from './post-copy.ts';
 import { copyOf, type Draft, dropCopy, guestNamed, keyOf, migrationFrom, newCopy, own, putCopy } from './records.ts';
 
 type CommandOf<K extends GuestCommand['kind']> = Extract<GuestCommand, { kind: K }>;
@@ -58,6 +59,12 @@ function obey(draft: Draft, command: GuestCommand): void {
       break;
     case 'setDowntimeLimit':
       adjust(draft, command, (active) => changeDowntimeLimit(draft, active, command.downtimeLimitMs));
+      break;
+    case 'beginPostCopy':
+      switchToPostCopy(draft, command);
+      break;
+    case 'recoverPostCopy':
+      recoverPostCopy(draft, command);
       break;
     case 'cancelMigration':
       cancelMigration(draft, command);
@@ -137,24 +144,50 @@ function freeMemoryBytes(state: State, host: SimulatedHost): number {
 }
 
 function startMigration(draft: Draft, command: CommandOf<'startMigration'>): void {
-  const { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs } = command;
+  const { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs, postCopy } = command;
   reachable(draft, source);
   const original = copyOf(draft, source, vm);
   if (original?.state !== 'running' && original?.state !== 'paused') {
     refuse(`${source} has no running ${vm} to migrate (${original?.state ?? 'no such VM'})`);
   }
+  if (original.arriving) refuse(`${vm} is arriving at ${source} in post-copy`);
   if (migrationFrom(draft, source, vm) !== undefined) refuse(`${vm} is being migrated from ${source} already`);
   const waiting = copyOf(draft, destination, vm);
   if (waiting?.state !== 'incoming') refuse(`${destination} does not accept ${vm}: no incoming copy waits there`);
   if (activeInto(draft, destination, vm)) refuse(`the incoming copy of ${vm} on ${destination} is taken`);
   putCopy(draft, destination, vm, { ...waiting, wakesAs: original.state });
-  beginMigration(draft, { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs });
+  beginMigration(draft, { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs, postCopy });
 }
 
 function cancelMigration(draft: Draft, { vm, source }: CommandOf<'cancelMigration'>): void {
   reachable(draft, source);
   const active = migrationFrom(draft, source, vm);
-  if (active !== undefined) cancelActive(draft, active);
+  if (active === undefined) return;
+  if (active.arrival !== null)
+    refuse(`${vm} is in post-copy: its memory is at both ends, ending it would lose the guest`);
+  cancelActive(draft, active);
+}
+
+function switchToPostCopy(draft: Draft, { vm, source }: CommandOf<'beginPostCopy'>): void {
+  reachable(draft, source);
+  const active = migrationFrom(draft, source, vm);
+  if (active === undefined) {
+    if (copyOf(draft, source, vm)?.lastOutgoing?.status === 'completed') return;
+    refuse(`${vm} is not being migrated from ${source}`);
+  }
+  if (!active.postCopy) refuse(`the migration of ${vm} from ${source} was not started for post-copy`);
+  // What is switching over is nearly there; what is in post-copy is.
+  if (active.stage === 'precopy') beginPostCopy(draft, active);
+}
+
+/** While no byte passes between the two it stays as it is. */
+function recoverPostCopy(draft: Draft, { vm, source, destination }: CommandOf<'recoverPostCopy'>): void {
+  reachable(draft, source);
+  reachable(draft, destination);
+  const active = migrationFrom(draft, source, vm);
+  if (active?.stage !== 'postCopy') return;
+  if (copyOf(draft, destination, vm)?.arriving !== true) refuse(`${destination} has no copy of ${vm} that arrives`);
+  resumeArrival(draft, active);
 }
 
 function discardIncoming(draft: Draft, { vm, destination }: CommandOf<'discardIncoming'>): void {
@@ -173,6 +206,7 @@ function retire(draft: Draft, { vm, source }: CommandOf<'retire'>): void {
   const copy = copyOf(draft, source, vm);
   if (copy === undefined) return;
   if (copy.state !== 'postMigrate') refuse(`the copy of ${vm} on ${source} is ${copy.state}: it has not moved away`);
+  if (migrationFrom(draft, source, vm) !== undefined) refuse(`${vm} is in post-copy: it needs its source ${source}`);
   dropCopy(draft, source, vm);
 }
 

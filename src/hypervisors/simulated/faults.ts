@@ -5,6 +5,7 @@ import { chance } from './hash.ts';
 import { beginMigration, failLater, failMigration, forget, reshare } from './migrations.ts';
 import type { InjectedFault, Migration } from './model.ts';
 import { DEATH_NOTICED_MS } from './model.ts';
+import { pauseArrival } from './post-copy.ts';
 import { copyOf, type Draft, dropCopy, migrationFrom, newCopy, own, putCopy } from './records.ts';
 
 /** QEMU's own default, which a person at a monitor gets; bytes per second. */
@@ -87,7 +88,8 @@ function doubleRunning(draft: Draft, { vm, host }: FaultOf<'doubleRunning'>): vo
 function foreignMigration(draft: Draft, { vm, to }: FaultOf<'foreignMigration'>): void {
   needHost(draft, to);
   const source = hostsWith(draft, vm).find((host) => copyOf(draft, host, vm)?.state === 'running');
-  if (source === undefined || migrationsOf(draft, vm).length > 0) refuse(`${vm} cannot be migrated now`);
+  if (source === undefined || copyOf(draft, source, vm)?.arriving === true || migrationsOf(draft, vm).length > 0)
+    refuse(`${vm} cannot be migrated now`);
   const there = copyOf(draft, to, vm);
   if (there !== undefined && there.state !== 'incoming') refuse(`${to} has a copy of ${vm} already`);
   putCopy(draft, to, vm, newCopy('incoming', draft.nowMs, 'running'));
@@ -98,6 +100,7 @@ function foreignMigration(draft: Draft, { vm, to }: FaultOf<'foreignMigration'>)
     migrationId: null,
     bandwidthBytesPerSec: FOREIGN_BANDWIDTH,
     downtimeLimitMs: 300,
+    postCopy: false,
   });
 }
 
@@ -134,6 +137,10 @@ function copyDies(draft: Draft, host: string, vm: string): void {
   if (outgoing !== undefined) forget(draft, outgoing);
   for (const migration of migrationsOf(draft, vm)) {
     if (migration.destination !== host) continue;
+    if (migration.stage === 'postCopy') {
+      pauseArrival(draft, migration);
+      continue;
+    }
     const noticed = draft.nowMs + DEATH_NOTICED_MS * (0.2 + 0.8 * chance(draft.seed, 'noticed', vm, migration.number));
     failLater(draft, migration, noticed, {
       code: 'destinationDied',

@@ -84,6 +84,18 @@ export function passJitter(seed: number, vm: string, migration: number, pass: nu
   return 1 + 0.03 * (2 * chance(seed, 'dirty', vm, migration, pass) - 1);
 }
 
+/** A guest in post-copy is never slower than this while pages come: those it asks for come first. */
+const LEAST_FED = 0.3;
+
+/** The part of its demand that a guest gets whose pages are still coming; see post-copy.ts. */
+export function fedShare(
+  { setBytes, missingSetBytes }: { readonly setBytes: number; readonly missingSetBytes: number },
+  rateBytesPerSec: number,
+): number {
+  if (missingSetBytes < 1) return 1;
+  return rateBytesPerSec === 0 ? 0 : Math.max(LEAST_FED, 1 - missingSetBytes / Math.max(1, setBytes));
+}
+
 /** The part of the downtime that no bandwidth shortens: 20..40 ms. */
 export function handoverMs(seed: number, vm: string, migration: number): number {
   return 20 + 20 * chance(seed, 'handover', vm, migration);

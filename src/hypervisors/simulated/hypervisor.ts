@@ -7,6 +7,7 @@ import type {
   Hypervisor,
   MigrationSample,
   MigrationTarget,
+  MigrationTerms,
   Sighting,
 } from '../hypervisor.ts';
 import { lookBetween } from './dirtying.ts';
@@ -65,15 +66,13 @@ export class SimulatedHypervisor implements Hypervisor {
     });
   }
 
+  /** Every simulated destination can take a guest in post-copy. */
   async prepareDestination(fence: Fence, { vm, source, destination, migrationId }: MigrationTarget): Promise<void> {
     return this.#write(fence, { kind: 'prepareDestination', vm, source, destination, migrationId });
   }
 
-  async startMigration(
-    fence: Fence,
-    target: MigrationTarget & { readonly bandwidthBytesPerSec: number; readonly downtimeLimitMs: number },
-  ): Promise<void> {
-    const { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs } = target;
+  async startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void> {
+    const { vm, source, destination, migrationId, bandwidthBytesPerSec, downtimeLimitMs, postCopy } = target;
     return this.#write(fence, {
       kind: 'startMigration',
       vm,
@@ -82,6 +81,7 @@ export class SimulatedHypervisor implements Hypervisor {
       migrationId,
       bandwidthBytesPerSec,
       downtimeLimitMs,
+      postCopy,
     });
   }
 
@@ -96,6 +96,14 @@ export class SimulatedHypervisor implements Hypervisor {
   /** A simulated migration never waits before its switchover. */
   async finishMigration(fence: Fence, _source: string, _vm: string): Promise<void> {
     fence.assertHeld();
+  }
+
+  async beginPostCopy(fence: Fence, source: string, vm: string): Promise<void> {
+    return this.#write(fence, { kind: 'beginPostCopy', source, vm });
+  }
+
+  async recoverPostCopy(fence: Fence, { vm, source, destination }: MigrationTarget): Promise<void> {
+    return this.#write(fence, { kind: 'recoverPostCopy', source, destination, vm });
   }
 
   async cancelMigration(fence: Fence, source: string, vm: string): Promise<void> {

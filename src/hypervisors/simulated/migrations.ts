@@ -1,25 +1,21 @@
 /**
- * How an active migration runs, from its start to its end, once somebody has commanded it:
- *
- *   precopy, pass by pass --(what is left fits the downtime limit)--> switchover --(all bytes sent)--> handover
- *      --> completed; from any stage: failed, cancelled
- *
- * When a pass ends and what is left then is `passes.ts`; whether a command is allowed is `commands.ts`; what breaks is
- * `faults.ts`. Pure.
+ * An active migration as it stands: its counters and their rates, its share of the network, its start and its ends. How
+ * its stages follow each other is `stages.ts`, what post-copy is `post-copy.ts`; when a pass ends and what is left then is
+ * `passes.ts`; whether a command is allowed is `commands.ts`; what breaks is `faults.ts`. Pure.
  */
 import type { Reason } from '../../domain/errors.ts';
-import { demandMs, handoverMs, passJitter, phaseAt } from './guest.ts';
+import { demandMs, fedShare, passJitter, phaseAt } from './guest.ts';
 import type { Copy, EndedMigration, Migration, State } from './model.ts';
-import { LINK_TIMEOUT_MS, MAX_PASSES, OVERBOOKED_LENGTH } from './model.ts';
+import { LINK_TIMEOUT_MS, OVERBOOKED_LENGTH } from './model.ts';
 import { fairRates, isCut, overbookedBy } from './network.ts';
-import { countedLeftBytes, countersAt, fittingBytes, newlyDirtyBytes, stageEndMs } from './passes.ts';
+import { countersAt, stageEndMs } from './passes.ts';
 import type { Draft } from './records.ts';
 import { copyOf, dropCopy, dropMigration, guestNamed, migrationFrom, own, putCopy, putMigration } from './records.ts';
 
 /** CPU time the copy's vCPUs have got by then, ms. */
 export function gotCpuMsAt(state: State, vm: string, copy: Copy, atMs: number): number {
   if (copy.state !== 'running' || copy.still) return copy.gotCpuMs;
-  return copy.gotCpuMs + copy.share * demandMs(guestNamed(state, vm), copy.cpuSinceMs, atMs);
+  return copy.gotCpuMs + copy.share * copy.fed * demandMs(guestNamed(state, vm), copy.cpuSinceMs, atMs);
 }
 
 /** Changes a copy from now on, with its CPU counter and its migration's dirtying kept right. */
@@ -38,7 +34,7 @@ function isLost(migration: Migration): boolean {
 }
 
 /** Moves the anchor to now and sees from there what comes next, with the guest as it is and at this rate. */
-function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migration.rateBytesPerSec): Migration {
+export function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migration.rateBytesPerSec): Migration {
   const now = draft.nowMs;
   const guest = guestNamed(draft, migration.vm);
   const copy = copyOf(draft, migration.source, migration.vm);
@@ -60,10 +56,17 @@ function anchored(draft: Draft, migration: Migration, rateBytesPerSec = migratio
  * changed. A cut link, a dead destination and stuck progress stop the bytes; the guest goes on dirtying.
  */
 export function reshare(draft: Draft): void {
+  for (const migration of [...draft.migrations]) {
+    const { stage, arrival, source, destination } = migration;
+    if (stage !== 'postCopy' || arrival === null || arrival.paused || !isCut(draft, source, destination)) continue;
+    putMigration(draft, { ...migration, arrival: { ...arrival, paused: true } });
+  }
   const migrations = [...draft.migrations];
   const sends = migrations.filter(
     (migration) =>
       migration.stage !== 'handover' &&
+      migration.stage !== 'postCopyHandover' &&
+      migration.arrival?.paused !== true &&
       own(draft.stuck, migration.vm) === undefined &&
       !isCut(draft, migration.source, migration.destination) &&
       !isLost(migration),
@@ -72,11 +75,19 @@ export function reshare(draft: Draft): void {
   for (const migration of migrations) {
     const rate = rates.get(migration) ?? 0;
     let next = rate === migration.rateBytesPerSec ? migration : anchored(draft, migration, rate);
-    const cut = isCut(draft, migration.source, migration.destination);
+    const cut = migration.stage !== 'postCopy' && isCut(draft, migration.source, migration.destination);
     if (cut && next.failsAtMs === null) next = failing(next, draft.nowMs + LINK_TIMEOUT_MS, linkFailed(next));
     if (!cut && next.failsWith?.code === 'linkFailed') next = { ...next, failsAtMs: null, failsWith: null };
     if (next !== migration) putMigration(draft, next);
+    if (next.stage === 'postCopy') feed(draft, next);
   }
+}
+
+/** How much of its demand a guest can use whose pages are still coming; see post-copy.ts. */
+export function feed(draft: Draft, { vm, destination, arrival, rateBytesPerSec }: Migration): void {
+  if (arrival === null) return;
+  const fed = fedShare(arrival, rateBytesPerSec);
+  if (copyOf(draft, destination, vm)?.fed !== fed) changeCopy(draft, destination, vm, { fed });
 }
 
 function linkFailed({ vm, source, destination }: Migration): Reason {
@@ -104,6 +115,7 @@ export interface Start {
   readonly migrationId: string | null;
   readonly bandwidthBytesPerSec: number;
   readonly downtimeLimitMs: number;
+  readonly postCopy: boolean;
 }
 
 /** Begins to send; the incoming copy is there already. */
@@ -115,6 +127,7 @@ export function beginMigration(draft: Draft, start: Start): void {
     number,
     startedAtMs: draft.nowMs,
     stage: 'precopy',
+    arrival: null,
     switchoverAtMs: null,
     pass: 1,
     passStartedAtMs: draft.nowMs,
@@ -148,6 +161,11 @@ export function changeDowntimeLimit(draft: Draft, migration: Migration, downtime
   putMigration(draft, anchored(draft, { ...migration, downtimeLimitMs }));
 }
 
+/** Its counters as they are now. */
+export function counted(draft: Draft, migration: Migration): Migration {
+  return { ...migration, ...countersAt(migration, draft.nowMs), atMs: draft.nowMs };
+}
+
 function noteOverbooking(draft: Draft, migration: Migration): void {
   for (const { name, capacity, limits } of overbookedBy(draft, migration)) {
     const { count, last } = draft.overbooked;
@@ -164,72 +182,24 @@ export function nextEventMs({ failsAtMs, stageEndsAtMs, phaseEndsAtMs }: Migrati
   return Math.min(failsAtMs ?? never, stageEndsAtMs ?? never, phaseEndsAtMs ?? never);
 }
 
-/** Carries out the event that is due now. */
-export function stepMigration(draft: Draft, migration: Migration): void {
-  const due = (atMs: number | null) => atMs !== null && atMs <= draft.nowMs;
-  if (due(migration.failsAtMs) && migration.failsWith !== null) failMigration(draft, migration, migration.failsWith);
-  else if (due(migration.stageEndsAtMs)) endStage(draft, migration);
-  else putMigration(draft, anchored(draft, migration));
-}
-
-function endStage(draft: Draft, migration: Migration): void {
-  if (migration.stage === 'handover') complete(draft, migration);
-  else if (migration.stage === 'switchover') beginHandover(draft, migration);
-  else endPass(draft, migration);
-}
-
-/** Its counters as they are now. */
-function counted(draft: Draft, migration: Migration): Migration {
-  return { ...migration, ...countersAt(migration, draft.nowMs), atMs: draft.nowMs };
-}
-
-function beginHandover(draft: Draft, migration: Migration): void {
-  const stageEndsAtMs = draft.nowMs + handoverMs(draft.seed, migration.vm, migration.number);
-  putMigration(draft, { ...counted(draft, migration), stage: 'handover', stageEndsAtMs });
-  reshare(draft);
-}
-
-/** What is left of this pass and what was dirtied meanwhile is the next pass, or fits the downtime limit and is the last. */
-function endPass(draft: Draft, ended: Migration): void {
-  const now = draft.nowMs;
-  const migration = counted(draft, ended);
-  const passMs = now - migration.passStartedAtMs;
-  const guest = guestNamed(draft, migration.vm);
-  const dirtyBytes = newlyDirtyBytes(migration, guest);
-  const passBytes = migration.passBytes - migration.sentBytes + dirtyBytes;
-  const next: Migration = {
-    ...migration,
-    pass: migration.pass + 1,
-    passStartedAtMs: now,
-    passBytes,
-    sentBeforeBytes: migration.sentBeforeBytes + migration.sentBytes,
-    lastDirtyRateBytesPerSec: passMs > 0 ? (dirtyBytes / passMs) * 1_000 : 0,
-    sentBytes: 0,
-    dirtiedBytes: 0,
-  };
-  // Rounding must not cost a pass.
-  if (countedLeftBytes(migration, guest) + dirtyBytes <= fittingBytes(migration) * (1 + 1e-9)) {
-    putMigration(draft, { ...next, stage: 'switchover', switchoverAtMs: now });
-    changeCopy(draft, migration.source, migration.vm, { still: true });
-    // The limit is off.
-    reshare(draft);
-  } else if (next.pass <= MAX_PASSES) {
-    putMigration(draft, anchored(draft, next));
-  } else {
-    failMigration(draft, next, {
-      code: 'hypervisorRefused',
-      message: `the simulated hypervisor gave up on ${migration.vm} after ${MAX_PASSES} passes`,
-    });
-  }
-}
-
-function complete(draft: Draft, migration: Migration): void {
+/** All of it is there. In post-copy the guest has gone over long before. */
+export function complete(draft: Draft, migration: Migration): void {
   const { vm, source, destination } = migration;
-  const wakesAs = copyOf(draft, destination, vm)?.wakesAs ?? 'running';
   end(draft, migration, 'completed', null);
-  changeCopy(draft, source, vm, { state: 'postMigrate', still: false });
-  changeCopy(draft, destination, vm, { state: wakesAs, wakesAs: null });
+  goOver(draft, { vm, source, destination }, false);
   reshare(draft);
+}
+
+/** From now on the guest goes on at its destination. */
+export function goOver(
+  draft: Draft,
+  { vm, source, destination }: Pick<Migration, 'vm' | 'source' | 'destination'>,
+  arriving: boolean,
+): void {
+  const there = copyOf(draft, destination, vm);
+  changeCopy(draft, source, vm, { state: 'postMigrate', still: false });
+  const state = there?.state === 'incoming' ? (there.wakesAs ?? 'running') : (there?.state ?? 'running');
+  changeCopy(draft, destination, vm, { state, wakesAs: null, arriving, fed: 1 });
 }
 
 /**
@@ -237,6 +207,13 @@ function complete(draft: Draft, migration: Migration): void {
  * the link is cut its host cannot know, and the copy stays until somebody discards it.
  */
 export function failMigration(draft: Draft, migration: Migration, failure: Reason): void {
+  if (migration.stage === 'postCopy') {
+    // It has no way back: what goes wrong breaks the connection only.
+    if (migration.arrival !== null)
+      putMigration(draft, { ...migration, arrival: { ...migration.arrival, paused: true } });
+    reshare(draft);
+    return;
+  }
   end(draft, migration, 'failed', failure);
   abandon(draft, migration);
 }
@@ -257,7 +234,10 @@ function abandon(draft: Draft, { vm, source, destination }: Migration): void {
 export function forget(draft: Draft, migration: Migration): void {
   dropMigration(draft, migration);
   const { vm, destination } = migration;
-  if (copyOf(draft, destination, vm)?.state === 'incoming') dropCopy(draft, destination, vm);
+  const there = copyOf(draft, destination, vm);
+  if (there?.state === 'incoming') dropCopy(draft, destination, vm);
+  // In post-copy it waits for ever for a page that nobody has any more.
+  if (there?.arriving === true) changeCopy(draft, destination, vm, { fed: 0 });
   reshare(draft);
 }
 
@@ -271,10 +251,11 @@ function end(draft: Draft, migration: Migration, status: EndedMigration['status'
     startedAtMs: migration.startedAtMs,
     endedAtMs: now,
     pass: migration.pass,
-    remainingBytes: migration.passBytes - sentBytes,
+    remainingBytes: migration.passBytes - sentBytes + (migration.arrival?.laterBytes ?? 0),
     transferredBytes: migration.sentBeforeBytes + sentBytes,
     dirtyRateBytesPerSec: migration.lastDirtyRateBytesPerSec,
-    downtimeMs: status === 'completed' ? now - (migration.switchoverAtMs ?? now) : null,
+    downtimeMs:
+      status === 'completed' ? (migration.arrival?.downtimeMs ?? now - (migration.switchoverAtMs ?? now)) : null,
     failure,
   };
   dropMigration(draft, migration);

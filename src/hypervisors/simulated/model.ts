@@ -14,7 +14,7 @@ import { reasonSchema } from '../../domain/operation.ts';
 import { share } from '../../domain/units.ts';
 
 /** Raise it when the meaning of a stored state or command changes: a simulation kept by another version is refused. */
-export const MODEL_VERSION = 2;
+export const MODEL_VERSION = 3;
 
 /** The parts of a fleet file that a simulated fleet is made of. */
 export type SimulatedFleetSpec = Pick<Fleet, 'hosts' | 'links' | 'simulation'>;
@@ -73,6 +73,10 @@ const copySchema = z.object({
   /** It stands still for the switchover of its outgoing migration. */
   still: z.boolean(),
   share: z.number(),
+  /** It runs in post-copy: some of its memory is at its source only. */
+  arriving: z.boolean(),
+  /** Part of what it may have that it can use: it waits for pages that are not there yet. 1 but in post-copy. */
+  fed: z.number(),
   /** CPU time its vCPUs had got by `cpuSinceMs`. */
   gotCpuMs: z.number(),
   cpuSinceMs: z.number(),
@@ -93,9 +97,24 @@ const hostSchema = z.object({
 });
 export type SimulatedHost = z.infer<typeof hostSchema>;
 
+/** What is not at the destination yet of a guest that runs there; see post-copy.ts. */
+const arrivalSchema = z.object({
+  /** The guest's working set when post-copy began. */
+  setBytes: z.number(),
+  /** Of the working set, when this stretch began; it is sent before all else. */
+  missingSetBytes: z.number(),
+  /** Behind this stretch, working set included. */
+  laterBytes: z.number(),
+  /** The connection broke: nothing is sent before somebody recovers it. */
+  paused: z.boolean(),
+  downtimeMs: z.number(),
+});
+export type Arrival = z.infer<typeof arrivalSchema>;
+
 /**
  * An active migration. Stages: `precopy` (pass by pass) -> `switchover` (the guest stands still, the rest is sent) ->
- * `handover` (all bytes are there, devices are switched: the fixed part of the downtime) -> ended.
+ * `handover` (all bytes are there, devices are switched: the fixed part of the downtime) -> ended; or, when told to,
+ * `precopy` -> `postCopyHandover` (the guest stands still) -> `postCopy` (it runs at its destination) -> ended.
  */
 const migrationSchema = z.object({
   vm: z.string(),
@@ -109,7 +128,11 @@ const migrationSchema = z.object({
   /** As commanded; 0: no limit, as with QEMU's `max-bandwidth`. */
   bandwidthBytesPerSec: z.number(),
   downtimeLimitMs: z.number(),
-  stage: z.enum(['precopy', 'switchover', 'handover']),
+  /** It may be switched to post-copy. */
+  postCopy: z.boolean(),
+  stage: z.enum(['precopy', 'switchover', 'handover', 'postCopyHandover', 'postCopy']),
+  /** null before post-copy. */
+  arrival: arrivalSchema.nullable(),
   switchoverAtMs: z.number().nullable(),
   pass: z.number(),
   passStartedAtMs: z.number(),
@@ -165,7 +188,10 @@ export const commandSchema = z.discriminatedUnion('kind', [
     ...migrationTarget,
     bandwidthBytesPerSec: z.number().min(0),
     downtimeLimitMs: z.number().min(0),
+    postCopy: z.boolean(),
   }),
+  z.object({ kind: z.literal('beginPostCopy'), ...vmCommand, source: entityName }),
+  z.object({ kind: z.literal('recoverPostCopy'), ...vmCommand, source: entityName, destination: entityName }),
   z.object({ kind: z.literal('setBandwidth'), ...vmCommand, source: entityName, bytesPerSec: z.number().min(0) }),
   z.object({
     kind: z.literal('setDowntimeLimit'),

@@ -43,12 +43,12 @@ function countedPerByte(pass: number, { memoryBytes, touchedBytes }: Guest): num
 /** When the stage ends if nothing changes from its anchor on; null: not at this rate. */
 export function stageEndMs(migration: Migration, guest: Guest): number | null {
   const { stage, atMs, pass, passBytes, sentBytes, rateBytesPerSec, passStartedAtMs } = migration;
-  if (stage === 'handover') return migration.stageEndsAtMs;
+  if (stage === 'handover' || stage === 'postCopyHandover') return migration.stageEndsAtMs;
   const mayBeLeft = stage === 'precopy' ? fittingBytes(migration) / countedPerByte(pass, guest) : 0;
   const toSend = passBytes - sentBytes - mayBeLeft;
   if (toSend > 0 && rateBytesPerSec === 0) return null;
   const sentAtMs = toSend > 0 ? atMs + (toSend / rateBytesPerSec) * 1_000 : atMs;
-  if (stage === 'switchover') return sentAtMs;
+  if (stage !== 'precopy') return sentAtMs;
   // Rounding must not cost a burst.
   const bursts = Math.max(1, Math.ceil((sentAtMs - passStartedAtMs) / BURST_MS - 1e-6));
   return Math.max(atMs, passStartedAtMs + bursts * BURST_MS);

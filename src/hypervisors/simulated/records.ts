@@ -81,5 +81,15 @@ export function dropCopy(draft: Draft, host: string, vm: string): void {
 
 /** A copy that starts to exist now. */
 export function newCopy(state: Copy['state'], atMs: number, wakesAs: Copy['wakesAs'] = null): Copy {
-  return { state, still: false, share: 1, gotCpuMs: 0, cpuSinceMs: atMs, wakesAs, lastOutgoing: null };
+  return {
+    state,
+    still: false,
+    share: 1,
+    arriving: false,
+    fed: 1,
+    gotCpuMs: 0,
+    cpuSinceMs: atMs,
+    wakesAs,
+    lastOutgoing: null,
+  };
 }

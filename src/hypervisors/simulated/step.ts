@@ -1,13 +1,13 @@
 /**
  * The pure heart of the simulation: the state at a time from fleet file, log and clock. Time moves from event to event
  * (a pass ends, a phase changes, a throttle lifts itself, a fault strikes, a link heals), never in ticks; between events
- * nothing is computed. What happens at an event is in `migrations.ts` and `faults.ts`.
+ * nothing is computed. What happens at an event is in `stages.ts` and `faults.ts`.
  */
 import { HostevacError, type Reason } from '../../domain/errors.ts';
 import { carryOut, liftThrottle } from './commands.ts';
 import { heal, strike } from './faults.ts';
 import { guestOf } from './guest.ts';
-import { nextEventMs, stepMigration } from './migrations.ts';
+import { nextEventMs } from './migrations.ts';
 import type {
   Command,
   Guest,
@@ -20,6 +20,7 @@ import type {
 } from './model.ts';
 import { HISTORY_LENGTH } from './model.ts';
 import { copyOf, type Draft, draftOf, hostAndVm, newCopy, own } from './records.ts';
+import { stepMigration } from './stages.ts';
 
 /** The fleet at fleet time 0. Hosts of other drivers are left out. */
 export function initialState(fleet: SimulatedFleetSpec): State {

@@ -21,10 +21,15 @@ export function inventoryOf(state: State, host: string): HostInventory {
       touchedBytes: guest.touchedBytes,
       cpus: guest.cpus,
       demandCores: demandCores(state, name, copy),
-      notMigratable: copy.state === 'shutOff' ? 'it is shut off: there is nothing to migrate live' : null,
+      notMigratable: whyNot(copy),
     };
   });
   return { host, takenAtMs: state.nowMs, vms };
+}
+
+function whyNot({ state, arriving }: Copy): string | null {
+  if (arriving) return 'it arrives here in post-copy: some of its memory is at its source';
+  return state === 'shutOff' ? 'it is shut off: there is nothing to migrate live' : null;
 }
 
 function demandCores(state: State, vm: string, copy: Copy): number {
@@ -44,6 +49,7 @@ export function sightingOf(state: State, host: string, vm: string): Sighting {
     present: true,
     uuid: guestNamed(state, vm).uuid,
     state: copy.state,
+    arriving: copy.arriving,
     outgoing:
       outgoing === null
         ? null
@@ -52,6 +58,7 @@ export function sightingOf(state: State, host: string, vm: string): Sighting {
 }
 
 function statusOf(migration: Migration): OutgoingStatus {
+  if (migration.stage === 'postCopy') return migration.arrival?.paused === true ? 'postCopyPaused' : 'postCopy';
   return migration.stage === 'precopy' ? 'active' : 'switchover';
 }
 
@@ -67,12 +74,12 @@ export function sampleOf(state: State, source: string, vm: string): MigrationSam
       atMs: state.nowMs,
       status: statusOf(active),
       pass: active.pass,
-      remainingBytes: active.passBytes - sentBytes,
+      remainingBytes: active.passBytes - sentBytes + (active.arrival?.laterBytes ?? 0),
       transferredBytes: active.sentBeforeBytes + sentBytes,
       totalBytes,
       rateBytesPerSec: active.rateBytesPerSec,
       dirtyRateBytesPerSec: active.lastDirtyRateBytesPerSec,
-      downtimeMs: null,
+      downtimeMs: active.stage === 'postCopy' ? (active.arrival?.downtimeMs ?? null) : null,
       failure: null,
     };
   }

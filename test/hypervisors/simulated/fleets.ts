@@ -79,12 +79,12 @@ export class PureFleet {
     vm: string,
     source: string,
     destination: string,
-    { bandwidthBytesPerSec = 40 * MIB, downtimeLimitMs = 300, migrationId = 'm1' } = {},
+    { bandwidthBytesPerSec = 40 * MIB, downtimeLimitMs = 300, migrationId = 'm1', postCopy = false } = {},
   ): void {
     const target = { vm, source, destination, migrationId };
     const refusal =
       this.does({ kind: 'prepareDestination', ...target }) ??
-      this.does({ kind: 'startMigration', ...target, bandwidthBytesPerSec, downtimeLimitMs });
+      this.does({ kind: 'startMigration', ...target, bandwidthBytesPerSec, downtimeLimitMs, postCopy });
     if (refusal !== null) throw new Error(refusal.message);
   }
 

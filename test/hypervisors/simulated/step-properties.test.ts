@@ -45,6 +45,7 @@ const start = fc.record({
   ...target,
   bandwidthBytesPerSec: bandwidth,
   downtimeLimitMs: fc.constantFrom(0, 300, 2_000),
+  postCopy: fc.boolean(),
 });
 const fault = fc.oneof(
   fc.record({
@@ -71,6 +72,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     downtimeLimitMs: fc.constantFrom(0, 1_000),
   }),
   fc.record({ kind: fc.constant('cancelMigration' as const), token, vm, source: at }),
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('beginPostCopy' as const), token, vm, source: at }) },
+  fc.record({ kind: fc.constant('recoverPostCopy' as const), token, vm, source: at, destination: at }),
   fc.record({ kind: fc.constant('discardIncoming' as const), token, vm, destination: at }),
   fc.record({ kind: fc.constant('retire' as const), token, vm, source: at }),
   fc.record({
@@ -87,10 +90,34 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 
 /** Most sequences of single random commands are refused; a whole move, well formed, reaches the deeper states. */
 const move: fc.Arbitrary<Command[]> = fc
-  .record({ vm, source: at, destination: at, token, bandwidthBytesPerSec: bandwidth })
-  .map(({ bandwidthBytesPerSec, ...where }) => [
+  .record({ vm, source: at, destination: at, token, bandwidthBytesPerSec: bandwidth, postCopy: fc.boolean() })
+  .map(({ bandwidthBytesPerSec, postCopy, ...where }) => [
     { kind: 'prepareDestination', ...where, migrationId: 'm' },
-    { kind: 'startMigration', ...where, migrationId: 'm', bandwidthBytesPerSec, downtimeLimitMs: 300 },
+    { kind: 'startMigration', ...where, migrationId: 'm', bandwidthBytesPerSec, downtimeLimitMs: 300, postCopy },
+  ]);
+
+/** And one that goes on in post-copy at once, over a link that may break. */
+const postCopyMove: fc.Arbitrary<Command[]> = fc
+  .record({ vm, source: at, destination: at, token, durationMs: fc.option(fc.integer({ min: 1, max: 30_000 })) })
+  .map(({ durationMs, ...where }): Command[] => [
+    { kind: 'prepareDestination', ...where, migrationId: 'm' },
+    {
+      kind: 'startMigration',
+      ...where,
+      migrationId: 'm',
+      bandwidthBytesPerSec: 40_000_003,
+      downtimeLimitMs: 300,
+      postCopy: true,
+    },
+    { kind: 'beginPostCopy', token: where.token, vm: where.vm, source: where.source },
+    ...(durationMs === null
+      ? []
+      : [
+          {
+            kind: 'fault' as const,
+            fault: { kind: 'linkCut' as const, from: where.source, to: where.destination, durationMs },
+          },
+        ]),
   ]);
 
 const script = fc.array(
@@ -98,6 +125,7 @@ const script = fc.array(
     waitMs: fc.integer({ min: 0, max: 8_000 }),
     commands: fc.oneof(
       move,
+      postCopyMove,
       command.map((one) => [one]),
     ),
   }),
@@ -303,15 +331,29 @@ describe('laws of the simulation', () => {
     fc.assert(
       fc.property(fleet, script, (spec, steps) => {
         play(initialState(spec), steps, [], (state) => {
-          for (const migration of state.migrations) seen.add(migration.stage);
+          for (const migration of state.migrations) {
+            seen.add(migration.stage);
+            if (migration.arrival?.paused) seen.add('paused in post-copy');
+          }
           for (const at of Object.values(state.hosts)) {
             for (const copy of Object.values(at.copies)) seen.add(copy.lastOutgoing?.status ?? copy.state);
           }
         });
       }),
-      { numRuns: 200, seed: 1 },
+      { numRuns: 1_000, seed: 1 },
     );
-    const wanted = ['precopy', 'completed', 'failed', 'cancelled', 'running', 'paused', 'shutOff', 'incoming'];
+    const wanted = [
+      'precopy',
+      'postCopy',
+      'paused in post-copy',
+      'completed',
+      'failed',
+      'cancelled',
+      'running',
+      'paused',
+      'shutOff',
+      'incoming',
+    ];
     expect([...seen]).toEqual(expect.arrayContaining(wanted));
   });
 
@@ -332,7 +374,7 @@ describe('laws of the simulation', () => {
           waitMs: 0,
           commands: [
             { kind: 'prepareDestination', ...where },
-            { kind: 'startMigration', ...where, bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 },
+            { kind: 'startMigration', ...where, bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300, postCopy: false },
           ],
         },
       ]);
