@@ -30,6 +30,7 @@ export type {
   PlanPreview,
   Producer,
   ProducerOptions,
+  WhatIfAnswer,
 } from './queue/producer.ts';
 export { type LoadedPolicies, loadPolicies } from './runtime/policy-modules.ts';
 export type { StoredEvent } from './store/event-log.ts';

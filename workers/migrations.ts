@@ -5,6 +5,8 @@ import { afterFault, migrate } from '../src/migration/migrate.ts';
 import { HostQueues } from '../src/queue/host-queues.ts';
 import { endProcess } from '../src/runtime/end-process.ts';
 import { InventoryPublisher } from '../src/runtime/inventory-publisher.ts';
+import { MeasuringService } from '../src/runtime/measure.ts';
+import { thisProcess } from '../src/runtime/process-identity.ts';
 import type { Site } from '../src/runtime/site.ts';
 import { INVENTORY_TOPIC } from '../src/store/presence.ts';
 import type { RunningWorker } from './operations.ts';
@@ -34,21 +36,33 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
     clock: site.clock,
     onError: (error) => log.error({ err: error }, 'queues'),
   });
+  const measuring = new MeasuringService(
+    {
+      clock: site.clock,
+      hypervisorOf: site.hypervisorOf,
+      measurements: stores.measurements,
+      wakeups: stores.wakeups,
+      log,
+      id: thisProcess().id,
+    },
+    hosts,
+  );
   log.info({ hosts }, 'serving hosts');
   return {
     close: async (graceMs) => {
       await queues.close(graceMs);
-      await publisher.close();
+      await Promise.all([publisher.close(), measuring.close()]);
     },
   };
 }
 
-function migrationDeps({ clock, fleet, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {
+function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {
   return {
     clock,
     hypervisorOf,
     throttleOf,
     budget,
+    behaviours: policies.behaviours,
     capacityOf: (host) => {
       const spec = hostOf(fleet, host);
       return { egress: spec?.egress ?? 0, ingress: spec?.ingress ?? 0 };

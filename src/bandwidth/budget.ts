@@ -34,6 +34,15 @@ export interface HostUse {
   readonly ingress: { readonly capacity: number; readonly counted: number };
 }
 
+/** What all that a migration from one host to another draws on could carry. */
+export interface PathRoom {
+  readonly capacity: number;
+  /** Of that, what nobody uses or has been promised now. */
+  readonly free: number;
+  /** What carries least: `egress of a`, `link rack1`. */
+  readonly narrowest: string;
+}
+
 /** With a `fence`, a write is made only while the lease is held: a process that comes back late changes nothing. */
 export interface Budget {
   /** Enters the demand, or renews it, and says what it may use now. Once started, never below what is in force without an ack. */

@@ -9,8 +9,8 @@ import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
 import type { Fence } from '../store/lease.ts';
 import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
-import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse } from './budget.ts';
-import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
+import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse, type PathRoom } from './budget.ts';
+import { capacityOf, describeResource, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
 const entrySchema = z.object({
@@ -117,6 +117,27 @@ export class CellBudget implements Budget {
       egress: lane(host, 'egress', 'source'),
       ingress: lane(host, 'ingress', 'destination'),
     }));
+  }
+
+  /** What the way from one host to another can carry, by itself and beside what uses it now. */
+  async room(source: string, destination: string): Promise<PathRoom> {
+    const state = await this.#cell.read();
+    const network = this.#input(state);
+    const lanes = pathOf(source, destination, network.links).map((resource) => {
+      const capacity = capacityOf(resource, network);
+      const used = Object.values(state.entries)
+        .filter((entry) =>
+          pathOf(entry.source, entry.destination, network.links).some((one) => keyOf(one) === keyOf(resource)),
+        )
+        .reduce((sum, { target, inForce }) => sum + Math.max(target, inForce), 0);
+      return { capacity, free: Math.max(0, capacity - used), name: describeResource(resource) };
+    });
+    const narrowest = lanes.reduce((a, b) => (b.capacity < a.capacity ? b : a));
+    return {
+      capacity: narrowest.capacity,
+      free: Math.min(...lanes.map(({ free }) => free)),
+      narrowest: narrowest.name,
+    };
   }
 
   /**

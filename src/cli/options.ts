@@ -13,6 +13,7 @@ import {
   loadBalanceInput,
 } from '../domain/request.ts';
 import { durationText } from '../domain/units.ts';
+import { type WhatIfInput, whatIfInput } from '../queue/what-if.ts';
 import { hostProblem, unknownHosts } from './hosts.ts';
 import { numberOrText, optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
 
@@ -74,6 +75,22 @@ export function balanceRequest(
     fleet === null ? [] : hosts.map((host) => hostProblem(fleet, host, '--move')).filter((problem) => problem !== null);
   refuse([...parsed.problems, ...problems], unknown);
   return { input: { moves: parsed.moves, ...given }, following: followingOf(options, timeoutMs) };
+}
+
+export interface WhatIfOptions extends PolicyOptions {
+  readonly to?: string;
+}
+
+/** Throws `unknownHost` when the host is all that is wrong, else `badInput`. Whether there is such a VM its hosts know. */
+export function whatIfRequest(vm: string, options: WhatIfOptions, fleet: Fleet): WhatIfInput {
+  const schema = whatIfInput(policyNamesOf(fleet)).omit({ vm: true });
+  const value = optionValues({ ...options });
+  const parsed = schema.safeParse(value);
+  const problems: Problem[] = parsed.success ? [] : problemsOf(schema, value, parsed.error, '--');
+  if (vm === '') problems.push({ path: '<vm>', value: '""', message: 'is empty', remedy: 'name a VM' });
+  const unknown = options.to === undefined ? null : hostProblem(fleet, options.to, '--to');
+  refuse(problems, unknown === null ? [] : [unknown]);
+  return { vm, ...parsed.data };
 }
 
 function refuse(problems: readonly Problem[], unknown: readonly Problem[]): void {

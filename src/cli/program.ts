@@ -10,6 +10,7 @@ import { addRelease } from './commands/release.ts';
 import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 import { addWatch } from './commands/watch.ts';
+import { addWhatIf } from './commands/what-if.ts';
 import { addWorker } from './commands/worker.ts';
 import { logLevels } from './log.ts';
 
@@ -53,6 +54,7 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
   addWorker(program, bound);
   addEvacuate(program, bound);
   addBalance(program, bound);
+  addWhatIf(program, bound);
   addStatus(program, bound);
   addWatch(program, bound);
   addControls(program, bound);

@@ -10,13 +10,13 @@ import {
   type OperationRecord,
   type OperationResult,
 } from '../domain/operation.ts';
-import { type PolicyCatalogue, PRESET_CATALOGUE } from '../domain/policy.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import { cancel, known, pause, resume } from '../operations/control.ts';
 import { readFleet } from '../operations/fleet-view.ts';
 import { balance, evacuation, type Intake, type KnownNames, sentence, unknownName } from '../operations/intake.ts';
 import { preview } from '../operations/preview.ts';
 import { operationResult } from '../operations/result.ts';
+import { type LoadedPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
 import { openRedis, redisTarget } from '../runtime/redis-connection.ts';
 import { fleetPrefix, type PublishedFleet, Stores } from '../runtime/stores.ts';
 import { isCordoned } from '../store/claims.ts';
@@ -30,7 +30,9 @@ import type {
   PlanPreview,
   Producer,
   ProducerOptions,
+  WhatIfAnswer,
 } from './producer.ts';
+import { askWhatIf, type WhatIfInput } from './what-if.ts';
 
 /** Records are looked at this often even when nobody wakes us (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -51,7 +53,7 @@ export async function createProducer(options: ProducerOptions): Promise<Producer
       clock,
       stores,
       fleet: options.fleet ?? null,
-      policies: options.policies?.catalogue ?? PRESET_CATALOGUE,
+      policies: options.policies ?? PRESETS_ONLY,
     });
     await producer.learnFleet();
     return producer;
@@ -65,7 +67,7 @@ class RedisProducer implements Producer {
   readonly #redis: Redis;
   readonly #stores: Stores;
   readonly #fleet: Fleet | null;
-  readonly #policies: PolicyCatalogue;
+  readonly #policies: LoadedPolicies;
   readonly #clock: AdoptedClock;
   #published: PublishedFleet | null = null;
 
@@ -74,7 +76,7 @@ class RedisProducer implements Producer {
     clock: AdoptedClock;
     stores: Stores;
     fleet: Fleet | null;
-    policies: PolicyCatalogue;
+    policies: LoadedPolicies;
   }) {
     this.#policies = given.policies;
     this.#redis = given.redis;
@@ -150,6 +152,14 @@ class RedisProducer implements Producer {
     const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
     const plan = preview(fleet, view, await this.#stores.claims.read(), intake.request);
     return { ...plan, warnings: intake.warnings };
+  }
+
+  async whatIf(input: WhatIfInput, options?: Parameters<Producer['whatIf']>[1]): Promise<WhatIfAnswer> {
+    const fleet = this.#fleet;
+    if (fleet === null)
+      throw new HostevacError('fleetFileMissing', 'what-if needs the fleet file; give `fleet` to createProducer');
+    await this.learnFleet();
+    return askWhatIf({ fleet, stores: this.#stores, ...this.#policies }, input, options);
   }
 
   async operation(id: string): Promise<OperationHandle> {
@@ -230,7 +240,7 @@ class RedisProducer implements Producer {
   async #names(): Promise<KnownNames> {
     const published = await this.learnFleet();
     const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
-    const policies = this.#policies;
+    const policies = this.#policies.catalogue;
     if (hosts === null) return { hosts, vms: null, vmsOn: new Map(), policies };
     const inventories = await this.#stores.presence.inventories(hosts);
     const vmsOn = new Map(

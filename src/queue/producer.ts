@@ -3,11 +3,16 @@
  * request is kept in Redis before the call returns, whether or not a worker runs.
  */
 import type { RedisOptions } from 'ioredis';
+import type { DirtyModel, GuestFacts } from '../convergence/dirty-model.ts';
+import type { WhatIf } from '../convergence/what-if.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import type { MoveRecord, OperationRecord, OperationResult } from '../domain/operation.ts';
+import type { Policy } from '../domain/policy.ts';
+import type { DirtyWindow } from '../domain/prediction.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import type { StoredEvent } from '../store/event-log.ts';
+import type { WhatIfInput } from './what-if.ts';
 
 export interface ProducerOptions {
   /** A Redis URL, a unix socket path, or ioredis options. */
@@ -15,7 +20,7 @@ export interface ProducerOptions {
   /** Checks host and VM names at once; without it the names are checked against the fleet that workers published. */
   readonly fleet?: Fleet;
   /** What `loadPolicies` made of the fleet's policy modules; without it, requests may name presets only. */
-  readonly policies?: Pick<LoadedPolicies, 'catalogue'>;
+  readonly policies?: LoadedPolicies;
   /** Fleet name, when no `fleet` is given. Default: `default`. */
   readonly fleetName?: string;
 }
@@ -59,6 +64,51 @@ export interface PlanPreview {
   readonly warnings: readonly string[];
 }
 
+/** What a move of one VM would cost now; see `Producer.whatIf`. */
+export interface WhatIfAnswer {
+  readonly vm: string;
+  readonly host: string;
+  /** null: no host takes it now; then the widest way out of its host is assumed. */
+  readonly destination: string | null;
+  readonly destinationWhy: string;
+  /** Only one that runs is measured and has rows. */
+  readonly state: 'running' | 'paused' | 'shutOff' | 'incoming' | 'postMigrate' | 'migrating';
+  readonly migratingTo: string | null;
+  readonly guest: GuestFacts;
+  readonly policy: Policy;
+  readonly path: {
+    /** What it would have by itself, before the policy's cap. */
+    readonly bytesPerSec: number;
+    readonly capacityBytesPerSec: number;
+    readonly freeBytesPerSec: number;
+    /** What carries least: `egress of a`, `link rack1`. */
+    readonly narrowest: string;
+    /** Too little is free now: it would wait, and then have the capacity. */
+    readonly waits: boolean;
+  };
+  readonly measured: {
+    readonly looks: readonly DirtyWindow[];
+    /** Fleet time. */
+    readonly tookMs: number;
+    /** Of the same VM, also taken into account. */
+    readonly earlierMigrations: number;
+  };
+  /** null: it was not measured. */
+  readonly model: Pick<DirtyModel, 'rateBytesPerSec' | 'workingSetBytes' | 'pattern' | 'change'> | null;
+  readonly rows: WhatIf['rows'];
+  readonly relaxed: WhatIf['relaxed'];
+  readonly givesUp: string | null;
+  /** What was assumed. */
+  readonly bandwidthBytesPerSec: number;
+}
+
+/** What a `whatIf` that takes its seconds is doing. */
+export interface WhatIfStage {
+  readonly kind: 'measuring';
+  readonly host: string;
+  readonly vm: string;
+}
+
 export interface HostStatus {
   readonly host: string;
   /** null: no worker has ever reported. */
@@ -77,6 +127,15 @@ export interface Producer {
   loadBalance(input: LoadBalanceInput): Promise<OperationHandle>;
   /** What either would do, from the inventories that workers published. */
   preview(request: { evacuateNode: EvacuateNodeInput } | { loadBalance: LoadBalanceInput }): Promise<PlanPreview>;
+  /**
+   * Looks at the guest now, for about 3 s (fleet time), and predicts what a move would cost at every aggression. Nothing is
+   * claimed or changed. Needs the `fleet`, and a worker that serves the VM's host. Throws `badInput`, `unknownVm`,
+   * `unknownHost`, `hostUnreachable`.
+   */
+  whatIf(
+    input: WhatIfInput,
+    options?: { readonly signal?: AbortSignal; readonly onStage?: (stage: WhatIfStage) => void },
+  ): Promise<WhatIfAnswer>;
   /** Throws `unknownOperation`. */
   operation(id: string): Promise<OperationHandle>;
   /** Newest first. */

@@ -6,6 +6,7 @@ import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { BullMqDelivery } from '../queue/bullmq-delivery.ts';
+import { Measurements } from '../queue/measurements.ts';
 import { Cell } from '../store/cell.ts';
 import { Claims } from '../store/claims.ts';
 import { Presence } from '../store/presence.ts';
@@ -45,6 +46,7 @@ export class Stores {
   readonly events: RedisEventLog;
   readonly leases: RedisLeases;
   readonly delivery: BullMqDelivery;
+  readonly measurements: Measurements;
   readonly publishedFleet: Cell<PublishedFleet | null>;
 
   constructor({ redis, openSubscriber, prefix, clock }: StoreOptions) {
@@ -59,6 +61,7 @@ export class Stores {
     this.events = new RedisEventLog(redis, this.wakeups, prefix, real);
     this.leases = new RedisLeases({ redis, prefix, owner: thisProcess(), isDead: isDeadHere, clock: real });
     this.delivery = new BullMqDelivery({ prefix, redis });
+    this.measurements = new Measurements(this.cells);
     this.publishedFleet = new Cell(this.cells, 'fleet', publishedFleetSchema.nullable(), null);
   }
 

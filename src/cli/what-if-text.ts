@@ -1,0 +1,181 @@
+/** The answer of `hostevac what-if` as text: what is known of the guest, a line per aggression, what would give way. Pure. */
+import type { Estimate } from '../convergence/dirty-model.ts';
+import { horizonMs } from '../convergence/predict.ts';
+import { grouped, type WhatIfGroup, type WhatIfRow } from '../convergence/what-if.ts';
+import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
+import type { WhatIfAnswer } from '../queue/producer.ts';
+import { intervalText } from './progress/estimate.ts';
+import { policyText } from './status-text.ts';
+import { type TableCell, tableLines } from './table.ts';
+import { counted, type Paint, printable } from './text.ts';
+
+/** No end at all, or none that is worth a figure. */
+const UNLIKELY = 0.05;
+/** Of the time that a prediction looks ahead: what still runs there has no end in sight, give or take its error. */
+const ENDLESS_PART = 0.9;
+
+export function whatIfLines(answer: WhatIfAnswer, columns: number, paint: Paint): string[] {
+  const head = [guestLine(answer), ...(answer.model === null ? [] : [writesLine(answer), knownLine(answer)])];
+  const away = notMoved(answer);
+  if (away !== null) return [...head, away];
+  const lines = [...head, sentLine(answer), `policy     ${policyText(answer.policy)}`];
+  const groups = worthShowing(grouped(answer.rows));
+  lines.push('', ...rowTable(groups, answer, columns, paint), '', verdict(groups));
+  for (const { requirement, why } of answer.relaxed) lines.push(`gives way  ${WORDS[requirement]}: ${printable(why)}`);
+  if (answer.givesUp !== null) {
+    lines.push(`gives up   ${printable(answer.givesUp)}; then ${DEADLINE[answer.policy.atDeadline]}`);
+  }
+  if (answer.policy.controller !== 'leastHarm') {
+    lines.push(`note       the figures are those of leastHarm; ${answer.policy.controller} predicts nothing`);
+  }
+  return lines;
+}
+
+/** A guest that no aggression throttles needs one line, not two that are alike. */
+function worthShowing(groups: readonly WhatIfGroup[]): readonly WhatIfGroup[] {
+  const throttled = groups.filter(({ from }) => from !== null);
+  const [only] = throttled;
+  return throttled.length === 1 && only !== undefined && only.row.share >= 1 ? throttled : groups;
+}
+
+const WORDS = { minCpu: 'min CPU', maxBandwidth: 'max bandwidth', maxTime: 'max time', maxStall: 'max stall' } as const;
+const DEADLINE = {
+  abort: 'it is aborted and stays where it is',
+  postCopy: 'it goes on at its destination and fetches what is missing',
+  forceComplete: 'it is held until all is sent',
+} as const;
+
+/** `web-1 on node-a: running, 8GiB (3.1GiB to be sent), uses 1.4 cores`. */
+function guestLine({ vm, host, state, guest }: WhatIfAnswer): string {
+  const cores = guest.demandCores.toFixed(guest.demandCores < 9.95 ? 1 : 0);
+  const sent = `${formatSize(guest.memoryBytes)} (${formatSize(guest.touchedBytes)} to be sent)`;
+  return `${printable(vm)} on ${printable(host)}: ${STATES[state]}, ${sent}, uses ${cores} cores`;
+}
+
+const STATES = {
+  running: 'running',
+  paused: 'paused',
+  shutOff: 'shut off',
+  incoming: 'waiting for a migration that brings it',
+  postMigrate: 'gone, its memory is elsewhere',
+  migrating: 'being migrated',
+} as const;
+
+/** What is said in place of a table. */
+function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIfAnswer): string | null {
+  switch (state) {
+    case 'running':
+      return null;
+    case 'paused': {
+      const ms = bandwidthBytesPerSec > 0 ? (guest.touchedBytes / bandwidthBytesPerSec) * 1_000 : Number.NaN;
+      const rate = formatRate(bandwidthBytesPerSec);
+      return `It writes nothing while it is paused: at ${rate} it is sent in about ${formatDuration(ms)}, and nothing is throttled.`;
+    }
+    case 'shutOff':
+      return 'It has no memory to send: it moves with its definition, at no cost to anybody.';
+    case 'migrating':
+      return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
+    default:
+      return 'It does not run here, so there is nothing to predict.';
+  }
+}
+
+function writesLine({ model }: WhatIfAnswer): string {
+  if (model === null) return '';
+  const rate = estimateText(model.rateBytesPerSec, formatRate);
+  const set = estimateText(model.workingSetBytes, formatSize);
+  const pattern =
+    model.pattern === null ? '' : model.pattern === 'sweep' ? ', one page after the other' : ', pages at random';
+  return `writes     ${rate ?? 'nobody knows how much'} over ${set ?? 'nobody knows how much memory'}${pattern}`;
+}
+
+/** A figure with its bounds; a bound alone where that is all that evidence gives. */
+function estimateText({ value, low, high }: Estimate, format: (value: number) => string): string | null {
+  if (value !== null) return intervalText({ value, low, high: high ?? value }, format);
+  if (low > 0 && high !== null) return `${format(low)} to ${format(high)}`;
+  if (low > 0) return `at least ${format(low)}`;
+  return high === null ? null : `at most ${format(high)}`;
+}
+
+function knownLine({ model, measured }: WhatIfAnswer): string {
+  const { looks, tookMs, earlierMigrations } = measured;
+  const lengths = looks.map(({ cpuMs }) => cpuMs);
+  const [least, most] = [Math.min(...lengths), Math.max(...lengths)].map(formatDuration);
+  const from =
+    looks.length === 0
+      ? 'nothing measured: its hypervisor cannot tell now, so the figures below are wide'
+      : `${counted(looks.length, 'look')} of ${least === most ? least : `${least} to ${most}`}, ${formatDuration(tookMs)} in all`;
+  const earlier = earlierMigrations === 0 ? '' : `, and ${counted(earlierMigrations, 'earlier migration')}`;
+  const change = model?.change == null ? '' : `; ${printable(model.change.what)}`;
+  return `known from ${from}${earlier}${change}`;
+}
+
+function sentLine({ destination, destinationWhy, bandwidthBytesPerSec, path }: WhatIfAnswer): string {
+  const where =
+    destination === null
+      ? `no host takes it now (${printable(destinationWhy)}), the widest way out is assumed`
+      : `to ${printable(destination)} (${printable(destinationWhy)})`;
+  const limit =
+    bandwidthBytesPerSec < path.bytesPerSec
+      ? "the policy's cap"
+      : path.waits
+        ? `${printable(path.narrowest)}, of which ${formatRate(path.freeBytesPerSec)} is free now: it would wait for its turn`
+        : path.freeBytesPerSec < path.capacityBytesPerSec
+          ? `what is free now of ${formatRate(path.capacityBytesPerSec)}, ${printable(path.narrowest)}`
+          : printable(path.narrowest);
+  return `sent with  ${formatRate(bandwidthBytesPerSec)} (${limit}) ${where}`;
+}
+
+function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns: number, paint: Paint): string[] {
+  const endless = horizonMs(answer.policy.maxTimeMs);
+  const time = (ms: number): string => (ms >= ENDLESS_PART * endless ? 'no end' : formatDuration(ms));
+  return tableLines(
+    [
+      { title: 'AGGRESSION' },
+      { title: 'TOTAL' },
+      { title: 'DOWNTIME', dropFirst: 1 },
+      { title: 'MEAN CPU', align: 'right', dropFirst: 2 },
+      { title: 'LEAST', align: 'right' },
+      { title: 'HARM (CPU TIME)' },
+      { title: 'KEEPS', shrinkTo: 12 },
+    ],
+    groups.map((group): TableCell[] => {
+      const { prediction, endsInTime, breaks } = group.row;
+      // What never ends has no downtime, and its harm goes on.
+      const ends = prediction.totalMs.value < ENDLESS_PART * endless;
+      const colour = breaks.length > 0 ? 'yellow' : group.chosen ? 'green' : undefined;
+      return [
+        { text: label(group), colour },
+        { text: intervalText(prediction.totalMs, time) },
+        { text: ends ? intervalText(prediction.downtimeMs, formatDuration) : '-' },
+        { text: formatShare(prediction.meanShare) },
+        { text: formatShare(prediction.minShare) },
+        { text: ends || endsInTime > UNLIKELY ? intervalText(prediction.harmCpuMs, formatDuration) : '-' },
+        { text: keepsText(group.row), colour: breaks.length > 0 ? 'yellow' : undefined },
+      ];
+    }),
+    columns,
+    paint,
+  );
+}
+
+/** `no throttle`, `0..0.4`, `0.5 *`. */
+function label({ from, to, chosen }: WhatIfGroup): string {
+  if (from === null) return 'no throttle';
+  return `${from === to ? from : `${from}..${to}`}${chosen ? ' *' : ''}`;
+}
+
+function keepsText({ breaks }: WhatIfRow): string {
+  if (breaks.length === 0) return 'all';
+  return `not ${breaks.map(({ requirement, why }) => `${WORDS[requirement]} (${printable(why)})`).join(', ')}`;
+}
+
+/** The line that the policy would take, and why. */
+function verdict(groups: readonly WhatIfGroup[]): string {
+  const throttled = groups.filter(({ from }) => from !== null);
+  const taken = throttled.find(({ chosen }) => chosen);
+  const why = taken === undefined ? '' : `: ${printable(taken.row.why)}`;
+  if (throttled.length === 1) return `All aggressions are alike${why}`;
+  const later = taken?.row.begins === 'nextPass' && taken.row.share < 1 ? ', throttled from the second pass on' : '';
+  return `* is what the policy would do${later}${why}`;
+}
