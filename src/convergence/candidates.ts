@@ -16,9 +16,15 @@ export const LEAST_SHARE = 0.02;
 const STEPS = 14;
 /** Halvings between the gentlest share of the grid that meets the deadline and the next one that does not. */
 const REFINEMENTS = 5;
-/** A plan must end that much before the deadline: clocks, bursts, rates of sending (see predict.ts). */
+/**
+ * A plan must end that much before the deadline: clocks, bursts, rates of sending (see predict.ts). There is less to err
+ * about shortly before the end.
+ */
 const TIME_ERROR = 0.02;
 const TIME_ERROR_MS = 100;
+const LEAST_ERROR_MS = 20;
+/** After looking at it for so long a free guest is known well enough to tell whether it has to be slowed at once. */
+const LOOK_MS = 2_000;
 /** A plan that leads nowhere is noticed and given up for a better one; by then it has cost about so many times the least. */
 const LED_NOWHERE = 3;
 /** Of hypotheses that weigh nothing nothing is to be learned. */
@@ -52,7 +58,8 @@ export class Outlook {
     this.#hypotheses = heavy.length > 0 ? heavy : model.hypotheses;
     this.#weight = this.#hypotheses.reduce((sum, { weight }) => sum + weight, 0);
     this.#timeLeftMs = timeLeftMs;
-    this.#limitMs = Math.max(0, (timeLeftMs - TIME_ERROR_MS) / (1 + TIME_ERROR));
+    const errorMs = Math.min(TIME_ERROR_MS, LEAST_ERROR_MS + TIME_ERROR * timeLeftMs);
+    this.#limitMs = Math.max(0, (timeLeftMs - errorMs) / (1 + TIME_ERROR));
     this.#free = this.#play(FREE);
   }
 
@@ -60,14 +67,36 @@ export class Outlook {
     return this.#hypotheses.map((hypothesis) => playForward(this.#from, hypothesis, plan, this.#limitMs));
   }
 
-  /** As it will be done: at the next pass one that ends by itself is let. */
-  #outcomes(plan: ThrottlePlan): readonly Outcome[] {
+  /**
+   * As it will be done: one that ends by itself is let, and one that turns out, when it has been looked at a little longer,
+   * to need it at once gets the least share (`rescue`).
+   */
+  #outcomes(plan: ThrottlePlan, rescue: readonly Outcome[] = []): readonly Outcome[] {
     if (plan.share >= 1) return this.#free;
     const held = this.#play(plan);
     if (plan.begins === 'now') return held;
     return held.map((outcome, index) => {
       const free = this.#free[index];
-      return free?.ends && (!outcome.ends || free.harmCpuMs <= outcome.harmCpuMs) ? free : outcome;
+      if (free?.ends && (!outcome.ends || free.harmCpuMs <= outcome.harmCpuMs)) return free;
+      const rescued = rescue[index];
+      return !outcome.ends && rescued?.ends ? rescued : outcome;
+    });
+  }
+
+  /** Free while it is looked at, then with the least share; where the pass goes on for so long. */
+  #rescue(share: number): readonly Outcome[] {
+    const from = this.#from;
+    const bytesPerMs = from.bandwidthBytesPerSec / 1_000;
+    if (from.pass === 0 || from.leftBytes < 2 * LOOK_MS * bytesPerMs) return [];
+    const after: Standing = {
+      ...from,
+      leftBytes: from.leftBytes - LOOK_MS * bytesPerMs,
+      cpuMsInPass: from.cpuMsInPass + LOOK_MS,
+      passElapsedMs: from.passElapsedMs + LOOK_MS,
+    };
+    return this.#hypotheses.map((hypothesis) => {
+      const outcome = playForward(after, hypothesis, { share, begins: 'now' }, this.#limitMs - LOOK_MS);
+      return { ...outcome, totalMs: outcome.totalMs + LOOK_MS };
     });
   }
 
@@ -83,10 +112,11 @@ export class Outlook {
   /** `free` first, then every share now and with the next pass, and finer ones where the deadline draws its line. */
   candidates(shares: readonly number[]): readonly Candidate[] {
     const played: Played[] = [{ plan: FREE, outcomes: this.#free }];
+    const rescue = this.#rescue(shares.at(-1) ?? 1);
     for (const share of shares) {
       for (const begins of ['now', 'nextPass'] as const) {
         const plan = { share, begins };
-        played.push({ plan, outcomes: this.#outcomes(plan) });
+        played.push({ plan, outcomes: this.#outcomes(plan, rescue) });
       }
     }
     played.push(...this.#refined(played));

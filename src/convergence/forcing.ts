@@ -12,7 +12,7 @@ import type { Standing } from './forward.ts';
 import { floorOf } from './infeasible.ts';
 import type { Candidate } from './policy-behaviour.ts';
 
-/** Slowed as far as can be, it ends within that; else it is held altogether. */
+/** Slowed as far as can be, it ends within that, or within its max time; else it is held altogether. */
 const SOON_MS = 10_000;
 const SOON_PART = 0.1;
 /** More likely than not. */
@@ -27,9 +27,20 @@ export interface Forced {
   readonly relaxed: readonly Relaxation[];
 }
 
-/** `stallMs`: what it may stand still now; never becomes less. */
-export function forced(from: Standing, model: DirtyModel, policy: Policy, stallMs: number, why: string): Forced {
-  const soonMs = Math.max(SOON_MS, SOON_PART * policy.maxTimeMs);
+export interface Forcing {
+  /** What it may stand still now; never becomes less. */
+  readonly stallMs: number;
+  readonly timeLeftMs: number;
+  readonly why: string;
+}
+
+export function forced(
+  from: Standing,
+  model: DirtyModel,
+  policy: Policy,
+  { stallMs, timeLeftMs, why }: Forcing,
+): Forced {
+  const soonMs = Math.max(SOON_MS, SOON_PART * policy.maxTimeMs, timeLeftMs);
   const outlook = new Outlook(from, model, soonMs);
   const plan = outlook.plan({ share: LEAST_SHARE, begins: 'now' });
   const relaxed: Relaxation[] = [{ requirement: 'maxTime', why }];

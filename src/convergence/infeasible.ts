@@ -20,8 +20,9 @@ import type { Candidate } from './policy-behaviour.ts';
 const CANNOT = 0.05;
 /** It will rather not: enough for what is less precious than the max time to give way, while that still helps. */
 const UNLIKELY = 0.5;
-/** One look may err. */
+/** One look may err; a guest that has just changed its ways errs more often. */
 const LOOKS = 2;
+const LOOKS_UNSURE = 4;
 /** After the cap has been dropped the budget needs some looks to grant more. */
 const LOOKS_FOR_GRANT = -3;
 
@@ -38,9 +39,11 @@ export interface Conflict {
   readonly looks: number;
   /** What has given way, in that order. */
   readonly relaxed: readonly Relaxation[];
+  /** Of shares, as low as it has got; null: the policy's floor. */
+  readonly floor: number | null;
 }
 
-export const NO_CONFLICT: Conflict = { looks: 0, relaxed: [] };
+export const NO_CONFLICT: Conflict = { looks: 0, relaxed: [], floor: null };
 
 export interface Settled {
   readonly conflict: Conflict;
@@ -55,6 +58,10 @@ export interface Question {
   readonly model: DirtyModel;
   readonly from: Standing;
   readonly outlook: Outlook;
+  /** That the guest is held to now; without: all. */
+  readonly share?: number;
+  /** What it has cost; without: nothing. */
+  readonly spentHarmCpuMs?: number;
   readonly timeLeftMs: number;
   /** Nothing that is known says that the guest may soon behave otherwise, and something is known. */
   readonly certain: boolean;
@@ -67,21 +74,26 @@ export function hasGivenWay({ relaxed }: Conflict, requirement: Relaxation['requ
 /** One look: is there a way within the requirements, and if there is none for long enough, what gives way. */
 export function settle(conflict: Conflict, question: Question): Settled {
   const { policy, outlook } = question;
-  const below = hasGivenWay(conflict, 'minCpu');
-  const candidates = below ? asLowAsNeeded(outlook, policy) : outlook.candidates(sharesDownTo(floorOf(policy)));
+  const given = hasGivenWay(conflict, 'minCpu') ? asLowAsNeeded(question, conflict.floor) : null;
+  const before = given === null ? conflict : { ...conflict, floor: given.floor };
+  const candidates = given?.candidates ?? outlook.candidates(sharesOf(question, floorOf(policy)));
   const likely = mostLikely(candidates);
   if (likely > UNLIKELY)
-    return { conflict: { ...conflict, looks: Math.min(0, conflict.looks) }, candidates, givesUp: null };
+    return { conflict: { ...before, looks: Math.min(0, before.looks) }, candidates, givesUp: null };
   const looks = conflict.looks + 1;
-  const waiting: Settled = { conflict: { ...conflict, looks }, candidates, givesUp: null };
-  if (looks < LOOKS) return waiting;
+  const waiting: Settled = { conflict: { ...before, looks }, candidates, givesUp: null };
+  if (looks < (question.certain || likely <= CANNOT ? LOOKS : LOOKS_UNSURE)) return waiting;
 
   const why = cannot(question, likely);
   const rank = (requirement: YieldingRequirement) => policy.precedence.indexOf(requirement);
   for (const requirement of [...policy.precedence].reverse()) {
     const precious = rank(requirement) < rank('maxTime');
     if (likely > CANNOT && (precious || requirement === 'maxTime')) return waiting;
-    if (requirement === 'maxTime') return question.certain ? { ...waiting, givesUp: why } : waiting;
+    if (requirement === 'maxTime') {
+      // Shortly before its end, giving up spares the guest less than it would lose.
+      const worthIt = (question.spentHarmCpuMs ?? 0) <= question.timeLeftMs * question.from.guest.demandCores;
+      return question.certain && worthIt ? { ...waiting, givesUp: why } : waiting;
+    }
     if (hasGivenWay(conflict, requirement)) continue;
     if (requirement === 'maxBandwidth') {
       if (policy.maxBandwidthBytesPerSec === null) continue;
@@ -89,27 +101,34 @@ export function settle(conflict: Conflict, question: Question): Settled {
         ...conflict.relaxed,
         { requirement, why: `${why}; the cap of ${formatRate(policy.maxBandwidthBytesPerSec)} is dropped` },
       ];
-      return { conflict: { looks: LOOKS_FOR_GRANT, relaxed }, candidates, givesUp: null };
+      return { conflict: { ...before, looks: LOOKS_FOR_GRANT, relaxed }, candidates, givesUp: null };
     }
-    const lower = asLowAsNeeded(outlook, policy);
-    if (mostLikely(lower) <= Math.max(CANNOT, likely)) continue;
-    const least = lower.reduce((low, { share }) => Math.min(low, share), 1);
-    const relaxed = [...conflict.relaxed, { requirement, why: `${why}; at ${formatShare(least)} it could` }];
-    return { conflict: { looks: 0, relaxed }, candidates: lower, givesUp: null };
+    const lower = asLowAsNeeded(question, null);
+    if (mostLikely(lower.candidates) <= Math.max(CANNOT, likely)) continue;
+    const relaxed = [...conflict.relaxed, { requirement, why: `${why}; at ${formatShare(lower.floor)} it could` }];
+    return { conflict: { looks: 0, relaxed, floor: lower.floor }, candidates: lower.candidates, givesUp: null };
   }
   return waiting;
 }
 
-/** Candidates down to the floor where that is enough, else down to the largest share that is, or that comes nearest. */
-function asLowAsNeeded(outlook: Outlook, policy: Policy): readonly Candidate[] {
-  const floor = floorOf(policy);
-  const candidates = outlook.candidates([
-    ...new Set([...sharesDownTo(floor), ...sharesDownTo(LEAST_SHARE).filter((share) => share < floor)]),
-  ]);
+/** Down to the floor where that is enough, else to the largest share that is, or that comes nearest; never up again. */
+function asLowAsNeeded(
+  question: Question,
+  lowest: number | null,
+): { readonly floor: number; readonly candidates: readonly Candidate[] } {
+  const highest = lowest ?? floorOf(question.policy);
+  const lower = sharesDownTo(LEAST_SHARE).filter((share) => share < highest);
+  const candidates = question.outlook.candidates([...new Set([...sharesOf(question, highest), ...lower])]);
   const best = mostLikely(candidates);
   const enough = candidates.find(({ endsInTime }) => endsInTime >= Math.min(SURE, best));
-  const least = Math.min(floor, enough?.share ?? floor);
-  return candidates.filter(({ share }) => share >= least);
+  const floor = Math.min(highest, enough?.share ?? highest);
+  return { floor, candidates: candidates.filter(({ share }) => share >= floor) };
+}
+
+/** The grid, and the share of now, so that it can be kept. */
+function sharesOf({ share = 1 }: Question, floor: number): readonly number[] {
+  const shares = sharesDownTo(floor);
+  return share < 1 && share > floor && !shares.includes(share) ? [...shares, share].sort((a, b) => b - a) : shares;
 }
 
 /** `cannot end within 30s without going below 10% CPU: it writes 160MiB/s over 1GiB, 40MiB/s are sent`. */

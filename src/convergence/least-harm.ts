@@ -185,9 +185,9 @@ function advice(policy: Policy, { rateBytesPerSec }: DirtyModel): string {
 }
 
 function force(seen: Seen, why: string): Decision<LeastHarmState> {
-  const { state, policy, model, from, notes } = seen;
+  const { state, policy, model, from, timeLeftMs, notes } = seen;
   const stallMs = state.action?.maxStallMs ?? policy.maxStallMs;
-  const { candidate, maxStallMs, relaxed } = forced(from, model, policy, stallMs, why);
+  const { candidate, maxStallMs, relaxed } = forced(from, model, policy, { stallMs, timeLeftMs, why });
   const conflict = { ...state.conflict, relaxed: withThese(state.conflict.relaxed, relaxed) };
   const action = run(policy, candidate.share, maxStallMs, SHORTEST_LOOK_MS, conflict);
   const reason = explainChoice(candidate, `held until all is sent: ${why}`, model, from);
@@ -203,13 +203,22 @@ function withThese(before: readonly Relaxation[], more: readonly Relaxation[]): 
 function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Decision<LeastHarmState> {
   const { sample, policy, model, from, timeLeftMs } = seen;
   const outlook = new Outlook(from, model, timeLeftMs);
+  const share = seen.state.action?.share ?? 1;
+  const spentHarmCpuMs = Number.isFinite(sample.harmCpuMs) ? Math.max(0, sample.harmCpuMs) : 0;
   const certain = !seen.state.changes && seen.state.evidence.some(({ source }) => source !== 'history');
-  const settled = settle(seen.state.conflict, { policy, model, from, outlook, timeLeftMs, certain });
+  const settled = settle(seen.state.conflict, {
+    policy,
+    model,
+    from,
+    outlook,
+    share,
+    spentHarmCpuMs,
+    timeLeftMs,
+    certain,
+  });
   const state = { ...seen.state, conflict: settled.conflict };
   if (settled.givesUp !== null) return giveUp({ ...seen, state }, settled.givesUp);
 
-  const share = state.action?.share ?? 1;
-  const spentHarmCpuMs = Number.isFinite(sample.harmCpuMs) ? Math.max(0, sample.harmCpuMs) : 0;
   const changedSince = model.change !== null && model.change.atMs > (state.reference?.atMs ?? 0);
   const reference: Reference =
     state.reference === null || share >= 1 || changedSince

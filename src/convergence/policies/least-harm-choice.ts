@@ -9,6 +9,8 @@ import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
 /** Waiting for the next pass must save that part of the harm, or as much as a part of the time lost. */
 const WORTH_WAITING = 0.05;
 const WORTH_TIME = 0.5;
+/** Where nothing is likelier than that to end in time, no share is better than the present one. */
+const HOPELESS = 0.02;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
 
@@ -18,6 +20,10 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   const free = inTime.find(({ share }) => share >= 1);
   if (free !== undefined && free.endsInTime >= SURE) {
     return { candidate: free, why: 'what remains falls by itself, in time' };
+  }
+  if (candidates.every(({ endsInTime }) => endsInTime < HOPELESS)) {
+    const same = candidates.filter(({ begins }) => begins === 'now').findLast(({ share }) => share >= view.share);
+    return { candidate: same ?? candidates[0] ?? nothingOffered(), why: 'nothing that is allowed ends in time' };
   }
   const whole = ({ expectedHarmCpuMs }: Candidate) => spentHarmCpuMs + expectedHarmCpuMs;
   const now = inTime.filter(({ begins }) => begins === 'now');
