@@ -58,6 +58,7 @@ export const ERROR_CATALOGUE = {
   foreignMigration: { exit: EXIT.failed, when: 'a migration that nobody of ours started is running for this VM' },
   vmDoubled: { exit: EXIT.failed, when: 'two running copies of one VM were seen; everything is left as it is' },
   vmMissing: { exit: EXIT.failed, when: 'no running copy of a VM was seen at either end; everything is left as it is' },
+  policyUnknown: { exit: EXIT.failed, when: 'a policy is asked for whose module this worker has not loaded' },
   throttleUnavailable: { exit: EXIT.failed, when: 'the guest cannot be throttled here (rights or cgroups)' },
   labUnfit: {
     exit: EXIT.failed,

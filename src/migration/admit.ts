@@ -1,5 +1,6 @@
 /** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
 import type { Demand } from '../bandwidth/budget.ts';
+import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { HostevacError } from '../domain/errors.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
@@ -38,6 +39,11 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
 
 export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;
+  const { name } = ctx.policy;
+  if (!PRESET_BEHAVIOURS.has(name) && !ctx.deps.behaviours.has(name)) {
+    const add = `list it under policies in the fleet file of the worker that serves ${source}, start that again, and ask again`;
+    return refused('policyUnknown', `${vm}: the policy ${name} is not known to this worker; ${add}`);
+  }
   const found = await vmAtSource(ctx);
   if (found === undefined) return refused('sourceDied', `${vm} is not at ${source} any more`);
   if (found.notMigratable !== null)
@@ -73,7 +79,10 @@ async function waitFor(ctx: MigrationContext, what: string): Promise<void> {
   await ctx.idle();
 }
 
-function refused(code: 'sourceDied' | 'hypervisorRefused' | 'deadlineExceeded', message: string): StepOutcome {
+function refused(
+  code: 'sourceDied' | 'hypervisorRefused' | 'deadlineExceeded' | 'policyUnknown',
+  message: string,
+): StepOutcome {
   return { cause: 'refused', reason: because(code, message) };
 }
 

@@ -14,6 +14,7 @@ const FINAL_CODES: ReadonlySet<ErrorCode> = new Set([
   // Another host would not make it converge: the guest and the source's bandwidth are the same.
   'maxTimeExceeded',
   'throttleUnavailable',
+  'policyUnknown',
 ]);
 
 /** A destination that failed is given this long before it is tried again, doubled with each try (fleet ms). */
