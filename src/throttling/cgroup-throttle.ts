@@ -10,7 +10,7 @@ import { GroupFiles } from './cgroup/files.ts';
 import { DemandMeter, FIRST_WINDOW_MS } from './demand.ts';
 import type { GuardClient } from './guard/client.ts';
 import type { Look } from './guard/protocol.ts';
-import type { GuestCpu, Throttle, ThrottleTarget } from './throttle.ts';
+import type { GuestCpu, Throttle, ThrottleTarget, ThrottleTerms } from './throttle.ts';
 import type { VcpuThreads, VcpuThreadsOf } from './vcpu-threads.ts';
 
 export interface CgroupThrottleOptions {
@@ -67,12 +67,8 @@ export class CgroupThrottle implements Throttle {
     return null;
   }
 
-  /** A share that the smallest quota exceeds is raised to that; `guestCpu` tells. */
-  async set(
-    fence: Fence,
-    target: ThrottleTarget & { readonly share: number; readonly validForMs: number },
-  ): Promise<void> {
-    const { host, vm, share, validForMs } = target;
+  async set(fence: Fence, target: ThrottleTarget & ThrottleTerms): Promise<void> {
+    const { host, vm, share, validForMs, longestStretchMs } = target;
     if (share >= 1) return this.release(fence, target);
     const { threads, meter, demandCores } = await this.#measure(target);
     const { pid, startTicks, tids } = threads;
@@ -85,6 +81,7 @@ export class CgroupThrottle implements Throttle {
       threads: tids.map((tid, index) => ({ tid, cores: share * demandCores * (parts[index] ?? 0) })),
       share,
       demandCores,
+      longestStretchMs,
     });
   }
 

@@ -26,6 +26,20 @@ export interface ThrottleInForce {
 const WINDOW_MS = 500;
 export const FIRST_WINDOW_MS = 250;
 /**
+ * One such stretch scatters: a guest that wants 0.5 cores used 0.42 to 0.72. So demand is the mean of the last ones together,
+ * unless the guest has changed: then it is the mean of those since. It has where the last three all differ from the mean of
+ * those before them to the same side by more than a quarter of it, or the last two by more than half of it.
+ */
+const REMEMBERED_MS = 3_000;
+const CHANGED = [
+  { windows: 3, part: 0.25 },
+  { windows: 2, part: 0.5 },
+] as const;
+/** Shorter ones scatter too much to tell a change from. */
+const TELLING_MS = 1_000;
+/** Less is no change, however little it was before. */
+const LITTLE_CORES = 0.03;
+/**
  * A throttled guest must want clearly less than it may have, for so long, before it is believed to want less. What it
  * wanted is the time in which its threads ran or waited: one that got little because others took the CPU has waited.
  * The kernel counts the wait for a quota's next period, too (sched_info, kernel/sched/stats.h; measured on Linux 6.18: a
@@ -45,6 +59,8 @@ export class DemandMeter {
   #countedMs = 0;
   #cores: number | null = null;
   #demandCores: number | null = null;
+  /** Unthrottled, one after the other, the last one last. */
+  #windows: readonly Window[] = [];
   #rates: readonly number[] = [];
   /** Begin of the stretch that the next rates are of; they do not care what is throttled. */
   #threadsFrom: CpuSample | null = null;
@@ -70,6 +86,7 @@ export class DemandMeter {
       (cores === null) !== (this.#cores === null) || (sinceMs !== null && from !== null && from.atMs < sinceMs);
     if (from === null || changed) {
       this.#begin(sample);
+      this.#windows = [];
       this.#cores = cores;
       if (throttle !== null) this.#demandCores = throttle.demandCores;
       return;
@@ -78,7 +95,8 @@ export class DemandMeter {
     const usedMs = total(sample.usedMs) - total(from.usedMs);
     if (cores === null) {
       if (elapsedMs < (this.#demandCores === null ? FIRST_WINDOW_MS : WINDOW_MS)) return;
-      this.#demandCores = usedMs / elapsedMs;
+      this.#windows = sinceChange([...this.#windows, { ms: elapsedMs, usedMs }]);
+      this.#demandCores = coresIn(this.#windows);
       this.#begin(sample);
       return;
     }
@@ -146,6 +164,35 @@ export class DemandMeter {
     if (from !== null)
       this.#rates = sample.usedMs.map((used, index) => Math.max(0, used - (from.usedMs[index] ?? used)));
   }
+}
+
+interface Window {
+  readonly ms: number;
+  readonly usedMs: number;
+}
+
+function lengthOf(windows: readonly Window[]): number {
+  return windows.reduce((sum, { ms }) => sum + ms, 0);
+}
+
+function coresIn(windows: readonly Window[]): number {
+  const ms = lengthOf(windows);
+  return ms > 0 ? windows.reduce((sum, { usedMs }) => sum + usedMs, 0) / ms : 0;
+}
+
+/** Those of the windows that tell what is wanted now; the last one always does. */
+function sinceChange(windows: readonly Window[]): readonly Window[] {
+  for (const { windows: count, part } of CHANGED) {
+    const [before, since] = [windows.slice(0, -count), windows.slice(-count)];
+    const cores = coresIn(before);
+    const apart = Math.max(LITTLE_CORES, part * cores);
+    const off = since.map((window) => coresIn([window]) - cores);
+    const changed = off.every((each) => each > apart) || off.every((each) => each < -apart);
+    if (lengthOf(before) >= TELLING_MS && changed) return since;
+  }
+  let kept = windows;
+  while (lengthOf(kept.slice(1)) >= REMEMBERED_MS) kept = kept.slice(1);
+  return kept;
 }
 
 function total(each: readonly number[]): number {

@@ -21,6 +21,8 @@ const PAGE_BYTES = 4_096;
 const GIB = 2 ** 30;
 const RENEW_MS = 500;
 const VALID_MS = 1_800;
+/** Every preset's. */
+const STRETCH_MS = 300;
 /** Of the guest, unthrottled, before. */
 const LOOK_MS = 1_500;
 
@@ -61,7 +63,7 @@ export async function migrateReally(place: LabPlace, order: Order): Promise<Meas
   const hypervisor = new QemuHypervisor({ hosts, clock, log: pino({ level: 'silent' }), gatekeeper: null });
   const throttle = new CgroupThrottle({ guard, vcpuThreadsOf: hypervisor.vcpuThreads, clock, log: () => undefined });
   const renewals = new Renewals(() =>
-    throttle.set(HELD, { host: 'lab-a', vm, share: order.share, validForMs: VALID_MS }),
+    throttle.set(HELD, { host: 'lab-a', vm, share: order.share, validForMs: VALID_MS, longestStretchMs: STRETCH_MS }),
   );
   try {
     const measured = await measure(place, order, { vm, hypervisor, throttle, renewals });

@@ -1,5 +1,6 @@
 /** What a guest would use if nobody held it back. */
 import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../src/clock/virtual-clock.ts';
 import { DemandMeter } from '../../src/throttling/demand.ts';
 
 /** A guest whose threads use so many cores, seen every 250 ms. */
@@ -46,10 +47,46 @@ describe('demand', () => {
     expect(guest.meter.demandCores).toBeNull();
     guest.run(250, [1], null, null);
     expect(guest.meter.demandCores).toBeCloseTo(1);
-    guest.run(250, [0.2], null, null);
+    guest.run(250, [0.4], null, null);
     expect(guest.meter.demandCores).toBeCloseTo(1);
-    guest.run(250, [0.2], null, null);
-    expect(guest.meter.demandCores).toBeCloseTo(0.2);
+    guest.run(250, [0.4], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(0.6);
+  });
+
+  test.each([
+    [1, 0.1],
+    [0.1, 1],
+    [1, 0],
+    [0, 0.5],
+  ])('follows a guest that changes from %d to %d cores within a second', (before, after) => {
+    const guest = new Guest();
+    guest.run(5_000, [before], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(before);
+    guest.run(1_000, [after], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(after);
+  });
+
+  test('follows a smaller change within a second and a half, the smallest within three', () => {
+    const guest = new Guest();
+    guest.run(5_000, [0.5], null, null);
+    guest.run(1_500, [0.36], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(0.36);
+    guest.run(1_500, [0.4], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(0.38);
+    guest.run(1_500, [0.4], null, null);
+    expect(guest.meter.demandCores).toBeCloseTo(0.4);
+  });
+
+  test('scatters by 8% after three seconds where half a second scatters by 18%', () => {
+    const clock = new VirtualClock({ seed: 4 });
+    const squares: number[] = [];
+    for (let turn = 0; turn < 500; turn += 1) {
+      const guest = new Guest();
+      // From 0.34 to 0.66 for a guest that wants 0.5.
+      for (let window = 0; window < 7; window += 1) guest.run(500, [0.34 + 0.32 * clock.random()], null, null);
+      squares.push(((guest.meter.demandCores ?? 0) / 0.5 - 1) ** 2);
+    }
+    expect(Math.sqrt(squares.reduce((sum, each) => sum + each, 0) / squares.length)).toBeLessThan(0.08);
   });
 
   test('stays while the guest is held back and uses what it may', () => {

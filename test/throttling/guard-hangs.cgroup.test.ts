@@ -15,7 +15,7 @@ const PROMISE_MS = 2_000;
 /** Of a guard, on a busy machine. */
 const RESTART_MS = 2_000;
 const busy = { host: 'a', vm: 'busy' };
-const hard = { ...busy, share: 0.5, validForMs: 1_800 };
+const hard = { ...busy, share: 0.5, validForMs: 1_800, longestStretchMs: 300 };
 
 describeWith(['root', 'cgroup'], 'silence', () => {
   let place: Place;

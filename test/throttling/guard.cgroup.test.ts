@@ -18,7 +18,7 @@ const SEED = Number(process.env['HOSTEVAC_SEED'] ?? Math.floor(Math.random() * 2
 const MOST_ROUNDS = 40;
 const PROMISE_MS = 2_000;
 const busy = { host: 'a', vm: 'busy' };
-const hard = { ...busy, share: 0.5, validForMs: 1_800 };
+const hard = { ...busy, share: 0.5, validForMs: 1_800, longestStretchMs: 300 };
 
 describeWith(['root', 'cgroup'], 'the guard', () => {
   let place: Place;
@@ -104,7 +104,7 @@ describeWith(['root', 'cgroup'], 'the guard', () => {
       one.signalGroup('SIGSTOP');
       await until(isAsBefore, PROMISE_MS, 'as before');
       const next = worker();
-      await next.call('hold', token + 1, { ...busy, share: 0.75, validForMs: 1_800 });
+      await next.call('hold', token + 1, { ...busy, share: 0.75, validForMs: 1_800, longestStretchMs: 300 });
       const seen = one.renewals.length;
       one.signalGroup('SIGCONT');
       await until(() => one.renewals.length >= seen + 3, 5_000, 'renewals of the one that hung');
@@ -160,7 +160,7 @@ describeWith(['root', 'cgroup'], 'the guard', () => {
     const vcpu = place.group(`${home}/vcpu0`, '150000/75000');
     writeFileSync(join(vcpu, 'tasks'), String(guest.threads.tids[0]));
     const one = worker();
-    await one.call('set', 1, { ...busy, share: 0.5, validForMs: 1_800 });
+    await one.call('set', 1, { ...busy, share: 0.5, validForMs: 1_800, longestStretchMs: 300 });
     const [quota = 0, period = 0] = quotaOf(vcpu).split('/').map(Number);
     expect(quota / period).toBeGreaterThan(0.05);
     expect(quota / period).toBeLessThan(0.15);
@@ -175,7 +175,7 @@ describeWith(['root', 'cgroup'], 'the guard', () => {
     const above = place.group(`${home}/above`, '4000/40000');
     writeFileSync(join(above, 'cgroup.procs'), String(guest.threads.pid));
     const one = worker();
-    await one.call('set', 1, { ...busy, share: 0.9, validForMs: 1_800 });
+    await one.call('set', 1, { ...busy, share: 0.9, validForMs: 1_800, longestStretchMs: 300 });
     expect(guest.group()).toBe(`${home}/above/${ownName()}`);
     await one.call('release', 1, busy);
     expect(guest.group()).toBe(`${home}/above`);
@@ -186,7 +186,7 @@ describeWith(['root', 'cgroup'], 'the guard', () => {
     const one = worker();
     const other = worker();
     await one.call('hold', 1, hard);
-    await other.call('hold', 2, { ...busy, share: 0.75, validForMs: 1_800 });
+    await other.call('hold', 2, { ...busy, share: 0.75, validForMs: 1_800, longestStretchMs: 300 });
     await until(() => one.renewals.includes('leaseLost'), 3_000, 'a refusal of the older one');
     one.signalGroup('SIGKILL');
     await until(() => one.ended, 2_000, 'end');

@@ -22,7 +22,7 @@ describeWith(['root', 'cgroup'], 'a neighbour', () => {
       const guest = await place.guest(1, 1);
       onCpu(1, guest.threads.pid);
       const worker = place.worker({ 'a/busy': guest.threads });
-      await worker.call('hold', 1, { ...busy, share: 0.4, validForMs: 1_800 });
+      await worker.call('hold', 1, { ...busy, share: 0.4, validForMs: 1_800, longestStretchMs: 300 });
       const before = await worker.call('guestCpu', busy);
       const group = place.group(`hevtest-neighbour-${guest.threads.pid}`);
       writeFileSync(join(group, 'cpu.shares'), '8192');

@@ -14,7 +14,7 @@ export interface ThrottleHarness {
   close(): Promise<void>;
 }
 
-const target = { host: 'a', vm: 'busy' };
+const target = { host: 'a', vm: 'busy', longestStretchMs: 300 };
 const LONG_MS = 3_600_000;
 
 export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarness>): void {

@@ -2,7 +2,7 @@
 import type { Clock } from '../../clock/clock.ts';
 import type { Reason } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
-import type { GuestCpu, Throttle, ThrottleTarget } from '../../throttling/throttle.ts';
+import type { GuestCpu, Throttle, ThrottleTarget, ThrottleTerms } from '../../throttling/throttle.ts';
 import { reachable } from './commands.ts';
 import type { SimulatedFleet } from './simulated-fleet.ts';
 import { guestCpuOf } from './views.ts';
@@ -22,10 +22,8 @@ export class SimulatedThrottle implements Throttle {
     return null;
   }
 
-  async set(
-    fence: Fence,
-    target: ThrottleTarget & { readonly share: number; readonly validForMs: number },
-  ): Promise<void> {
+  /** The share as asked: simulated CPU time flows evenly, so nothing ever waits for a period. */
+  async set(fence: Fence, target: ThrottleTarget & ThrottleTerms): Promise<void> {
     const { host, vm, share } = target;
     const validForMs = this.#clock.fleetMs(target.validForMs);
     fence.assertHeld();

@@ -13,7 +13,7 @@ import { HostevacError } from '../../domain/errors.ts';
 import type { VcpuThreads } from '../vcpu-threads.ts';
 import { errnoOf, type GroupFiles, isGone } from './files.ts';
 import { type CpuGroup, cpuGroup } from './layout.ts';
-import { coresAbove, coresOf, type Quota, quotaFor, readQuota, writeQuota } from './quota.ts';
+import { type Allowance, coresAbove, coresOf, type Quota, quotaFor, readQuota, writeQuota } from './quota.ts';
 
 const OWN_PREFIX = 'hostevac-';
 
@@ -147,20 +147,26 @@ export function openCell(files: GroupFiles, cell: Cell): void {
 }
 
 /** Sets the cell's quota and sees to it that its threads are in it; returns the cores it may use now. */
-export function holdCell(files: GroupFiles, cell: Cell, cores: number): number {
+export function holdCell(files: GroupFiles, cell: Cell, allowance: Allowance): number {
   const original: Quota = cell.place.kind === 'lent' ? cell.place.original : { quotaUs: null, periodUs: 0 };
   const limit = Math.min(coresOf(original), coresAbove(files, cell));
-  const wanted = quotaFor(cores);
+  const wanted = quotaFor(allowance);
   // Never more than it had: rounding down keeps it within what v1 lets a child have.
   const quota =
-    coresOf(wanted) <= limit
-      ? wanted
-      : cell.place.kind === 'lent'
-        ? original
-        : { quotaUs: Math.floor(limit * wanted.periodUs), periodUs: wanted.periodUs };
-  granted(`set the CPU quota of ${cell.path} to ${coresOf(quota)} cores`, () => writeQuota(files, cell, quota));
+    coresOf(wanted) <= limit ? wanted : cell.place.kind === 'lent' ? original : within(limit, wanted.periodUs);
+  const now = readQuota(files, cell);
+  // A write fills the quota up, whatever has been used of it: one that changes nothing would give CPU away.
+  if (now?.quotaUs !== quota.quotaUs || now.periodUs !== quota.periodUs) {
+    granted(`set the CPU quota of ${cell.path} to ${coresOf(quota)} cores`, () => writeQuota(files, cell, quota));
+  }
   if (cell.place.kind === 'own') moveIn(files, cell, cell.place.home);
   return coresOf(quota);
+}
+
+/** The kernel takes no quota below 1 ms. */
+function within(cores: number, atLeastUs: number): Quota {
+  const periodUs = Math.max(atLeastUs, Math.ceil(1_000 / cores));
+  return { quotaUs: Math.floor(cores * periodUs), periodUs };
 }
 
 /** Only threads that are at home are taken: whoever moved one elsewhere had a reason. */

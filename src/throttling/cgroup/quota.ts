@@ -15,38 +15,84 @@ export interface Quota {
 }
 
 /**
- * The period, and the smallest quota that a thread is given, bound how long a guest stands still.
+ * Period and quota together bound how long a thread stands still.
  *
  * A group that has used its quota q waits for the next period P; one that ran first at the start and then at the end of
  * its turn waits 2(P - q) (Shin and Lee, "Periodic Resource Model for Compositional Real-Time Guarantees", 2003). The
- * kernel charges CPU time at its tick, 4 ms with HZ=250: a thread with q = 1 ms runs for a tick and then pays for it
- * during the next periods, so it waits ceil(tick/q) * P - tick. Both are at most 196 ms for P = 50 ms and q >= 1 ms.
- * Measured with HZ=250 (Linux 6.18), longest gap of a busy loop in 10 s:
+ * kernel charges CPU time at its tick, 4 ms with HZ=250: a thread with less quota than that runs for a tick and then pays
+ * for it during the next periods, so it waits ceil(tick/q) * P - tick. Several busy threads that share a quota of less than a
+ * tick for each run by turns, and nobody sees to it that none is passed over: twice as long as fair turns would take.
+ * Measured with HZ=250 (Linux 6.18, two CPUs in use by others), longest gaps of busy loops in 2.5 s, three times:
  *
- *   P = 50 ms, one thread at 1 ms: 197 ms; two threads at 2 ms together: 148; two at 1.5 ms together: 546
- *   P = 100 ms, one thread at 1 ms: 199 ms; at 2 ms: 200; two at 4 ms together: 296; two at 2 ms: 298
+ *   q / P ms     threads   said   measured
+ *   1 / 50          1      196    196 199 200
+ *   2 / 40          1       76     77  77  80
+ *   1 / 22          1       84     84  84 106
+ *   1 / 10          1       36     36  36  46
+ *   1 / 5           1       16     17  17  17
+ *   3 / 40          2      209    116 119 195
+ *   5 / 50          2      156    104 104 104
+ *   8 / 45          2       82     48  83  86
+ *   25 / 50         2       75     32  36  46
+ *   4 / 50          4      396    245 345 395
  *
- * So the shorter period, and 1 ms of it for every thread that is busy: 300 ms of stall (every preset's limit) are kept.
+ * A kernel with a longer tick (HZ=100) makes the waits of the smallest quotas 2.5 times as long.
  */
-const PERIOD_US = 50_000;
-const SMALLEST_US = 1_000;
 const TICK_US = 4_000;
+/** The kernel takes no smaller quota. */
+const SMALLEST_US = 1_000;
+/** Longer ones hold a guest back no better and let it wait longer; the kernel takes none below 1 ms. */
+const PERIODS_US = [50, 45, 40, 36, 32, 28, 25, 22, 20, 18, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1].map(
+  (ms) => ms * 1_000,
+);
+/** What is left for timers that fire late, and for others who run first. */
+const OF_STRETCH = 0.9;
 
-/** The least that a group with so many threads, that want so much, can be held to. */
-export function smallestCores(threads: number, demandCores: number): number {
-  return (SMALLEST_US / PERIOD_US) * Math.max(1, Math.min(threads, Math.ceil(demandCores)));
+export interface Allowance {
+  /** For the group as a whole. */
+  readonly cores: number;
+  /** Threads in the group that want most of a CPU; at least 1. */
+  readonly busyThreads: number;
+  /** None of those may wait longer than this for its next turn. */
+  readonly longestStretchMs: number;
 }
 
-/** The quota for so many cores; at least the smallest one for one thread. */
-export function quotaFor(cores: number): Quota & { readonly quotaUs: number } {
-  return { quotaUs: Math.max(SMALLEST_US, Math.round(cores * PERIOD_US)), periodUs: PERIOD_US };
+/**
+ * So many cores, with the longest period that keeps the stretch. Where none does, the cores are raised to the least that
+ * does: about 4 ms / longestStretchMs for one thread, for several twice that each.
+ */
+export function quotaFor({ cores, busyThreads, longestStretchMs }: Allowance): Quota & { readonly quotaUs: number } {
+  const stretchUs = longestStretchMs * 1_000 * OF_STRETCH;
+  let best = { quotaUs: SMALLEST_US, periodUs: SMALLEST_US };
+  let bestCores = Number.POSITIVE_INFINITY;
+  for (const periodUs of PERIODS_US) {
+    const leastUs = Math.ceil(leastQuotaUs(periodUs, busyThreads, stretchUs));
+    const leastCores = Math.max(cores, leastUs / periodUs);
+    if (leastCores < bestCores) {
+      best = { quotaUs: Math.max(leastUs, Math.round(cores * periodUs)), periodUs };
+      bestCores = leastCores;
+    }
+  }
+  return best;
 }
 
-/** The longest that one busy thread waits under this quota; see above. */
-export function longestStallMs({ quotaUs, periodUs }: Quota): number {
-  if (quotaUs === null || quotaUs >= periodUs) return 0;
-  const burstUs = Math.max(quotaUs, TICK_US);
-  return Math.max(2 * (periodUs - quotaUs), Math.ceil(burstUs / quotaUs) * periodUs - burstUs) / 1_000;
+/** The inverse of `longestStallMs`. */
+function leastQuotaUs(periodUs: number, threads: number, stretchUs: number): number {
+  const byPeriods = threads * (periodUs - stretchUs / 2);
+  const withTick = stretchUs + TICK_US;
+  const periods = Math.max(1, Math.floor(withTick / periodUs));
+  const byTick = threads === 1 ? TICK_US / periods : threads * TICK_US * Math.min(1, (2 * periodUs) / withTick);
+  return Math.min(threads * periodUs, Math.max(threads * SMALLEST_US, byPeriods, byTick));
+}
+
+/** The longest that one of so many busy threads waits under this quota; see above. */
+export function longestStallMs({ quotaUs, periodUs }: Quota, threads: number): number {
+  if (quotaUs === null || quotaUs >= threads * periodUs) return 0;
+  const byPeriods = 2 * (periodUs - quotaUs / threads);
+  const burstsUs = threads * TICK_US;
+  if (quotaUs >= burstsUs) return byPeriods / 1_000;
+  const periods = threads === 1 ? Math.ceil(burstsUs / quotaUs) : (2 * burstsUs) / quotaUs;
+  return Math.max(byPeriods, periods * periodUs - TICK_US) / 1_000;
 }
 
 export function coresOf({ quotaUs, periodUs }: Quota): number {

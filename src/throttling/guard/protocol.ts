@@ -7,7 +7,7 @@ import { ERROR_CATALOGUE, type ErrorCode } from '../../domain/errors.ts';
 import { entityName } from '../../domain/names.ts';
 
 /** Both ends of a connection may be of different releases of hostevac: they must know the same words. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** A VM with 1,000 vCPUs takes a third of it. */
 export const MAX_LINE_BYTES = 128 * 1024;
@@ -39,6 +39,8 @@ const setSchema = vmKey.extend({
   /** What this is of the guest's demand; for those who ask later. */
   share: z.number().min(0).max(1),
   demandCores: z.number().nonnegative(),
+  /** No busy thread may wait longer than this for its next turn: bounds the period. */
+  longestStretchMs: z.number().positive(),
 });
 export type SetRequest = z.infer<typeof setSchema>;
 

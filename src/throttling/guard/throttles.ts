@@ -9,7 +9,6 @@
 import { HostevacError } from '../../domain/errors.ts';
 import { type Cell, holdCell, isSameVm, openCell, ownGroupName, planCells, restoreCell } from '../cgroup/cells.ts';
 import type { GroupFiles } from '../cgroup/files.ts';
-import { smallestCores } from '../cgroup/quota.ts';
 import type { Log } from './guard-log.ts';
 import type { JournalContent, TokenRecord } from './journal.ts';
 import { type GuardStatus, LONGEST_VALID_MS, type Look, type Released, type SetRequest } from './protocol.ts';
@@ -45,6 +44,8 @@ type VmKey = { readonly host: string; readonly vm: string };
 
 const NOBODY = -1;
 const UNHELD = { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, failure: '' };
+/** Any will do: nobody runs there. */
+const PROBE_STRETCH_MS = 300;
 /** Under this the groups of a probe stand in the journal. */
 const PROBE = { host: 'hostevac-guard', vm: 'probe' };
 
@@ -208,7 +209,7 @@ export class Throttles {
     try {
       for (const cell of own) {
         openCell(files, cell);
-        holdCell(files, cell, 1);
+        holdCell(files, cell, { cores: 1, busyThreads: 1, longestStretchMs: PROBE_STRETCH_MS });
       }
     } finally {
       this.#restore(probe);
@@ -237,14 +238,17 @@ export class Throttles {
   }
 
   /** Writes the quotas; each cell gets what its threads may use together. */
-  #hold(throttle: Throttle, { threads, share, demandCores }: SetRequest): void {
+  #hold(throttle: Throttle, { threads, share, demandCores, longestStretchMs }: SetRequest): void {
     const coresOf = new Map(threads.map(({ tid, cores }) => [tid, cores]));
     const wanted = threads.reduce((sum, { cores }) => sum + cores, 0);
     let cores = 0;
-    for (const cell of throttle.cells) {
-      const forCell = cell.tids.reduce((sum, tid) => sum + (coresOf.get(tid) ?? 0), 0);
-      const least = smallestCores(cell.tids.length, (demandCores * cell.tids.length) / threads.length);
-      cores += holdCell(this.#given.files, cell, Math.max(forCell, least));
+    for (const { tids, ...cell } of throttle.cells) {
+      const its = tids.map((tid) => coresOf.get(tid) ?? 0);
+      // Quotas are divided as the threads used CPU, so they say what each wants.
+      const demands = its.map((each) => (wanted > 0 ? (demandCores * each) / wanted : demandCores / threads.length));
+      const forCell = its.reduce((sum, each) => sum + each, 0);
+      const allowance = { cores: forCell, busyThreads: busyThreads(demands), longestStretchMs };
+      cores += holdCell(this.#given.files, { ...cell, tids }, allowance);
     }
     throttle.state = 'inForce';
     throttle.failure = '';
@@ -329,6 +333,18 @@ export class Throttles {
       this.#unsaved = true;
     }
   }
+}
+
+/** A thread that wants so much of a CPU is busy. */
+const BUSY_CORES = 0.4;
+/** Idle threads have their timers, and what is measured scatters. */
+const NEXT_TO_NOTHING_CORES = 0.1;
+
+/** How many of a cell's threads want to run at the same time. */
+function busyThreads(demands: readonly number[]): number {
+  const together = Math.ceil(demands.reduce((sum, each) => sum + each, 0) - NEXT_TO_NOTHING_CORES);
+  const busy = demands.filter((each) => each >= BUSY_CORES).length;
+  return Math.max(1, Math.min(demands.length, Math.max(together, busy)));
 }
 
 function covers(cells: readonly Cell[], tids: readonly number[]): boolean {

@@ -1,5 +1,6 @@
 /** What a look by page sampling asks of each QEMU, and that what its answer is said to be worth is true. */
 import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../../src/clock/virtual-clock.ts';
 import { dirtied, samplingLook } from '../../../src/hypervisors/qemu/dirty-sampling.ts';
 import { featuresOf } from '../../../src/hypervisors/qemu/features.ts';
 
@@ -67,16 +68,6 @@ interface Terms {
   readonly windowMs: number;
 }
 
-function mulberry(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 describe('its answer', () => {
   const LOOKS = 400;
   const cases: readonly [Terms, number][] = [50, 100, 250, 500, 1_000, 2_000].flatMap((windowMs) =>
@@ -87,7 +78,8 @@ describe('its answer', () => {
   );
 
   test.each(cases)('%o, %d MiB dirtied: on average that much, scattered as is said', (terms, mib) => {
-    const random = mulberry(mib * 1_000 + terms.windowMs + terms.pagesPerGib);
+    const clock = new VirtualClock({ seed: mib * 1_000 + terms.windowMs + terms.pagesPerGib });
+    const random = () => clock.random();
     const looks = Array.from({ length: LOOKS }, () => {
       // Anywhere between two whole MiB/s: rounding is an error only as long as nobody knows where.
       const trueBytes = (mib + (random() * terms.windowMs) / 1_000) * MIB;

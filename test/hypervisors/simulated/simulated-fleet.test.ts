@@ -105,7 +105,7 @@ describe('one process of a simulated fleet', () => {
     const fleet = new SimulatedFleet({ fleet: THROTTLE_FLEET, log: new MemorySimulationLog(clock) });
     const throttle = new SimulatedThrottle(fleet, clock);
     const busy = { host: 'a', vm: 'busy' };
-    await throttle.set(heldFence(), { ...busy, share: 0.5, validForMs: 300 });
+    await throttle.set(heldFence(), { ...busy, share: 0.5, validForMs: 300, longestStretchMs: 300 });
     await clock.advance(2_999);
     expect((await throttle.guestCpu(busy)).share).toBe(0.5);
     await clock.advance(1);

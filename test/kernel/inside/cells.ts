@@ -16,7 +16,7 @@ async function held(spinner: Spinner, watched: readonly string[], cores: number)
   const before = look();
   const planned: Cell[] = planCells(files, spinner.tids, 'hostevac-test', () => false);
   for (const cell of planned) openCell(files, cell);
-  for (const cell of planned) holdCell(files, cell, cores);
+  for (const cell of planned) holdCell(files, cell, { cores, busyThreads: 1, longestStretchMs: 300 });
   const during = look();
   const shares = await sharesOf(spinner, 2_000);
   for (const cell of planned) restoreCell(files, cell);

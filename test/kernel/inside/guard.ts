@@ -61,6 +61,7 @@ export async function guard(spinner: Spinner) {
       threads: spinner.tids.map((tid) => ({ tid, cores: 0.1 })),
       share: 0.1,
       demandCores: 2,
+      longestStretchMs: 300,
     });
 
   // The client's patience with a guard that starts is made for real machines.

@@ -12,47 +12,73 @@ import {
   type Quota,
   quotaFor,
   readQuota,
-  smallestCores,
   writeQuota,
 } from '../../../src/throttling/cgroup/quota.ts';
 
 /** What the kernel takes: at least 1 ms, periods of 1 ms to 1 s. */
 const LEAST_US = 1_000;
 const MOST_PERIOD_US = 1_000_000;
-/** Within the 300 ms of every preset, with room for the kernel's own lateness. */
-const STALL_MS = 250;
+
+const allowances = fc.record({
+  cores: fc.double({ min: 0, max: 64, noNaN: true }),
+  busyThreads: fc.integer({ min: 1, max: 64 }),
+  longestStretchMs: fc.double({ min: 1, max: 2_000, noNaN: true }),
+});
 
 describe('cores as a quota', () => {
-  test('is what was asked for, within what the kernel takes, and no guest stands still too long', () => {
+  test('is at least what was asked for, within what the kernel takes, and no thread waits too long', () => {
     fc.assert(
-      fc.property(fc.double({ min: 0, max: 512, noNaN: true }), (cores) => {
-        const quota = quotaFor(cores);
+      fc.property(allowances, (allowance) => {
+        const quota = quotaFor(allowance);
         expect(quota.quotaUs).toBeGreaterThanOrEqual(LEAST_US);
         expect(Number.isInteger(quota.quotaUs)).toBe(true);
         expect(quota.periodUs).toBeGreaterThanOrEqual(LEAST_US);
         expect(quota.periodUs).toBeLessThanOrEqual(MOST_PERIOD_US);
-        expect(coresOf(quota)).toBeCloseTo(Math.max(cores, smallestCores(1, cores)), 3);
-        expect(longestStallMs(quota)).toBeLessThanOrEqual(STALL_MS);
+        expect(coresOf(quota)).toBeGreaterThan(allowance.cores - 0.001);
+        expect(longestStallMs(quota, allowance.busyThreads)).toBeLessThan(allowance.longestStretchMs);
+      }),
+    );
+  });
+
+  test('is never more for a longer stretch, nor less for more cores', () => {
+    fc.assert(
+      fc.property(allowances, fc.double({ min: 1, max: 10, noNaN: true }), (allowance, factor) => {
+        const { cores, longestStretchMs } = allowance;
+        const least = coresOf(quotaFor(allowance)) + 0.001;
+        expect(coresOf(quotaFor({ ...allowance, longestStretchMs: longestStretchMs * factor }))).toBeLessThan(least);
+        expect(coresOf(quotaFor({ ...allowance, cores: cores / factor }))).toBeLessThan(least);
       }),
     );
   });
 
   test.each([
-    // Paid for a tick of 4 ms during three more periods; measured: 197 ms.
-    [{ quotaUs: 1_000, periodUs: 50_000 }, 196],
-    [{ quotaUs: 1_000, periodUs: 100_000 }, 396],
-    [{ quotaUs: 25_000, periodUs: 50_000 }, 50],
-    [{ quotaUs: 60_000, periodUs: 50_000 }, 0],
-    [{ quotaUs: null, periodUs: 100_000 }, 0],
-  ])('the stall of %o is %d ms', (quota, ms) => {
-    expect(longestStallMs(quota)).toBe(ms);
+    // Every preset's stretch leaves the period as long as it ever is.
+    [0.05, 1, 300, { quotaUs: 2_500, periodUs: 50_000 }],
+    [0, 1, 300, { quotaUs: 1_000, periodUs: 50_000 }],
+    [0.5, 2, 300, { quotaUs: 25_000, periodUs: 50_000 }],
+    [0.05, 1, 100, { quotaUs: 2_250, periodUs: 45_000 }],
+    // Raised: less cannot be had without a longer wait.
+    [0, 1, 100, { quotaUs: 2_000, periodUs: 45_000 }],
+    [0.05, 1, 50, { quotaUs: 1_000, periodUs: 12_000 }],
+    [0.05, 2, 100, { quotaUs: 4_766, periodUs: 28_000 }],
+    [0, 1, 20, { quotaUs: 1_334, periodUs: 7_000 }],
+    [0, 1, 1, { quotaUs: 4_550, periodUs: 5_000 }],
+  ])('%d cores for %d busy threads, none of which may wait for %d ms: %o', (cores, busyThreads, ms, quota) => {
+    expect(quotaFor({ cores, busyThreads, longestStretchMs: ms })).toEqual(quota);
   });
 
-  test('every thread that is busy keeps a least part, the idle ones none', () => {
-    expect(smallestCores(1, 1)).toBeCloseTo(0.02);
-    expect(smallestCores(8, 0.3)).toBeCloseTo(0.02);
-    expect(smallestCores(8, 3.5)).toBeCloseTo(0.08);
-    expect(smallestCores(2, 64)).toBeCloseTo(0.04);
+  test.each([
+    // Paid for a tick of 4 ms during three more periods; measured: 197 ms.
+    [{ quotaUs: 1_000, periodUs: 50_000 }, 1, 196],
+    [{ quotaUs: 1_000, periodUs: 100_000 }, 1, 396],
+    [{ quotaUs: 25_000, periodUs: 50_000 }, 1, 50],
+    [{ quotaUs: 3_000, periodUs: 40_000 }, 2, 209],
+    [{ quotaUs: 8_000, periodUs: 45_000 }, 2, 82],
+    [{ quotaUs: 60_000, periodUs: 50_000 }, 1, 0],
+    [{ quotaUs: 100_000, periodUs: 50_000 }, 2, 0],
+    [{ quotaUs: null, periodUs: 100_000 }, 1, 0],
+  ])('the stall of %o for %d busy threads is %d ms', (quota, threads, ms) => {
+    expect(Math.round(longestStallMs(quota, threads))).toBe(ms);
   });
 });
 

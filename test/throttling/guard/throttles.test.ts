@@ -81,6 +81,7 @@ describe('the guard', () => {
         threads: [{ tid: pid, cores: 0.5 }],
         share: 0.5,
         demandCores: 1,
+        longestStretchMs: 300,
       },
       undefined,
     );
