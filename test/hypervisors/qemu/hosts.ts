@@ -25,6 +25,7 @@ const QUIET: GuestParameters = {
   unpaced: false,
   tickHz: 50,
   delayLoops: 0,
+  secondLoops: 1,
   touchedBytes: 8 * MIB,
   phases: [{ ticks: 1, pagesPerTick: 0, workingSetBytes: MIB }],
 };
