@@ -72,7 +72,7 @@ function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIfAns
       return `It writes nothing while it is paused: at ${rate} it is sent in about ${formatDuration(ms)}, and nothing is throttled.`;
     }
     case 'shutOff':
-      return 'It has no memory to send: it moves with its definition, at no cost to anybody.';
+      return 'It has no memory to send, so there is nothing to predict.';
     case 'migrating':
       return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
     default:

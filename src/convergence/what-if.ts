@@ -4,7 +4,7 @@
  */
 import type { Policy } from '../domain/policy.ts';
 import type { Prediction } from '../domain/prediction.ts';
-import { formatDuration, formatShare } from '../domain/units.ts';
+import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
 import { FREE, Outlook, SURE, sharesDownTo } from './candidates.ts';
 import type { Relaxation } from './controller.ts';
 import type { DirtyModel, GuestFacts } from './dirty-model.ts';
@@ -146,8 +146,11 @@ function breaks(candidate: Candidate, policy: Policy, { conflict }: Settled): Re
     const [stall, limit] = [prediction.downtimeMs.value, policy.maxStallMs].map(formatDuration);
     broken.push({ requirement: 'maxStall', why: `${stall} is more than ${limit}` });
   }
-  const cap = conflict.relaxed.find(({ requirement }) => requirement === 'maxBandwidth');
-  return cap === undefined ? broken : [...broken, cap];
+  const cap = policy.maxBandwidthBytesPerSec;
+  if (cap !== null && hasGivenWay(conflict, 'maxBandwidth')) {
+    broken.push({ requirement: 'maxBandwidth', why: `${formatRate(cap)} is dropped` });
+  }
+  return broken;
 }
 
 /** Neighbouring rows that come to the same plan, as one. The row without a throttle stays by itself. */
