@@ -1,10 +1,11 @@
 /** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
 import type { Demand } from '../bandwidth/budget.ts';
+import { downtimeLimit } from '../convergence/downtime.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { HostevacError } from '../domain/errors.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
-import { downtimeLimit } from './downtime.ts';
+import { foresee } from './foresight.ts';
 import { isStale, lookBeforeStart } from './measuring.ts';
 
 /**
@@ -65,6 +66,8 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
     }
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
     if (grant.bytesPerSec > 0) {
+      const hopeless = await foresee(ctx, grant.bytesPerSec);
+      if (hopeless !== null) return { cause: 'refused', reason: hopeless };
       await ctx.save({ reason: null });
       return { cause: 'granted' };
     }
@@ -89,9 +92,10 @@ function refused(
 export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   const { id, vm, source, destination } = ctx.record;
   const target = { vm, source, destination, migrationId: id };
+  const postCopy = ctx.policy.atDeadline === 'postCopy';
   const grant = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   try {
-    await ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, target));
+    await ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, { ...target, postCopy }));
     await ctx.check();
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
@@ -100,7 +104,7 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
         ...target,
         bandwidthBytesPerSec: grant.bytesPerSec,
         downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
-        postCopy: ctx.policy.atDeadline === 'postCopy',
+        postCopy,
       }),
     );
     await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec, ctx.lease);
