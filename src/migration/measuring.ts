@@ -23,10 +23,15 @@ export function isStale(ctx: MigrationContext): boolean {
   return last === undefined || ctx.now() - last.atMs > staleMs;
 }
 
-/** Looks at a guest that nobody throttles. Afterwards the record has what was seen. */
+/**
+ * Looks at a guest that nobody throttles. Afterwards the record has what was seen, and the throttle knows how much CPU the
+ * guest demands from as long a stretch.
+ */
 export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
   const { source, vm } = ctx.record;
   const began = ctx.now();
+  const throttle = ctx.deps.throttleOf(source);
+  await throttle.guestCpu({ host: source, vm });
   const taken: DirtyingMeasured[] = [];
   const windows: DirtyWindow[] = [];
   for (;;) {
@@ -39,6 +44,7 @@ export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
     taken.push(measured);
     windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
   }
+  await throttle.guestCpu({ host: source, vm });
   if (windows.length > 0) {
     await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
   }
