@@ -20,11 +20,14 @@ function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost): GuestFac
 
 /** Throws `hypervisorRefused` when the VM is not at its source. */
 export async function briefingOf(ctx: MigrationContext): Promise<Briefing> {
+  const { vm: name, source, account, evidence, uuid } = ctx.record;
   const vm = await vmAtSource(ctx);
-  if (vm === undefined) {
-    throw new HostevacError('hypervisorRefused', `${ctx.record.vm} is not at ${ctx.record.source}`);
-  }
+  if (vm === undefined || ctx.guest === null)
+    throw new HostevacError('hypervisorRefused', `${name} is not at ${source}`);
+  // Seen over a longer stretch than an inventory's look; what was frozen when throttling began, if it has.
+  const { demandCores } = account ?? (await ctx.deps.throttleOf(source).guestCpu({ host: source, vm: name }));
+  ctx.guest = { ...ctx.guest, demandCores };
   const nowMs = ctx.now();
-  const kept = await ctx.deps.records.history(ctx.record.uuid ?? vm.uuid);
-  return { guest: factsOf(vm), evidence: [...fromHistory(kept, nowMs), ...ctx.record.evidence], nowMs };
+  const kept = await ctx.deps.records.history(uuid ?? vm.uuid);
+  return { guest: ctx.guest, evidence: [...fromHistory(kept, nowMs), ...evidence], nowMs };
 }
