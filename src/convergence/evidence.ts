@@ -20,6 +20,8 @@ export interface Look {
 
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
+const LEAST_MEMORY = 2 ** 20;
+const MOST_MEMORY = 2 ** 48;
 
 /** Of the model, for a look of now and for one of an earlier migration. */
 const RELATIVE_ERROR = 0.06;
@@ -51,9 +53,9 @@ export function fitsIn(guest: GuestFacts, { bytes }: DirtyWindow): boolean {
   return bytes <= memoryOf(guest) * 1.1;
 }
 
-/** What a hypervisor says of memory may be nonsense as well. */
+/** What a hypervisor says of memory may be nonsense as well; and no guest has less than a MiB or more than 256 TiB. */
 export function memoryOf({ memoryBytes }: GuestFacts): number {
-  return Number.isFinite(memoryBytes) && memoryBytes > 0 ? memoryBytes : GIB;
+  return memoryBytes >= LEAST_MEMORY && memoryBytes <= MOST_MEMORY ? memoryBytes : GIB;
 }
 
 export function lookOf(window: DirtyWindow, weighed: { relativeError: number; power: number }): Look {
@@ -61,7 +63,7 @@ export function lookOf(window: DirtyWindow, weighed: { relativeError: number; po
     window,
     cpuSec: window.cpuMs / 1_000,
     bytes: window.bytes,
-    errorSquared: Math.max(LEAST_ERROR_BYTES, window.errorBytes) ** 2,
+    errorSquared: Math.min(MOST_MEMORY, Math.max(LEAST_ERROR_BYTES, window.errorBytes)) ** 2,
     relativeSquared: weighed.relativeError ** 2,
     power: weighed.power,
   };

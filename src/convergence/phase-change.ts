@@ -24,10 +24,10 @@ const STEP = Math.LN2 / 2;
 const MUCH_BETTER = 3;
 /** And it must make a difference to somebody. */
 const LEAST_FACTOR = 1.6;
-/** One look by sampling may go wrong; a pass has counted every page, but must be far off to stand alone. */
+/** One look by sampling may go wrong: it takes two. A pass has counted every page, but must be far off to stand alone. */
 const ALONE_FACTOR = 3;
 /** A look much longer or shorter than all before shows more of the guest than they did, not another guest. */
-const COMPARABLE = 3;
+const COMPARABLE = 2;
 const NEXT_TO_NOTHING = 0.02;
 
 /** The latest change in live looks, which are sound and by time; null: none. */
@@ -68,22 +68,34 @@ interface Shift {
 
 /** null: too small, or seen by too little. */
 function shiftAt(grid: CoarseGrid, begin: number, first: number): Shift | null {
-  const { windows } = grid;
-  const told = windows[first];
-  const alone = windows.length - first === 1;
-  if (told === undefined || (alone && told.source !== 'pass') || !comparable(windows, begin, first)) return null;
-  const cpuMs = Math.max(...windows.slice(first).map((window) => window.cpuMs));
+  const since = grid.windows.slice(first);
+  const told = since[0];
+  if (told === undefined) return null;
+  const cpuMs = Math.max(...since.map((window) => window.cpuMs));
   const before = grid.expectedBytes(begin, first, cpuMs);
-  const after = grid.expectedBytes(first, windows.length, cpuMs);
-  if (Math.max(after / before, before / after) < (alone ? ALONE_FACTOR : LEAST_FACTOR)) return null;
+  const after = grid.expectedBytes(first, grid.windows.length, cpuMs);
+  const factor = Math.max(after / before, before / after);
+  if (factor < LEAST_FACTOR) return null;
+  const lengths = grid.windows.slice(begin, first).map((window) => window.cpuMs);
+  const [shortest, longest] = [Math.min(...lengths) / COMPARABLE, Math.max(...lengths) * COMPARABLE];
+  const witnesses = since
+    .filter((window) => window.cpuMs >= shortest && window.cpuMs <= longest)
+    .filter((window) => unexpected(window, grid.expectedBytes(begin, first, window.cpuMs), after > before));
+  const sure = witnesses.length > 1 || (factor >= ALONE_FACTOR && witnesses[0]?.source === 'pass');
+  if (!sure) return null;
   // It began at some time in the first look that shows it, or after the last one that does not.
-  return { first, atMs: Math.max(windows[first - 1]?.atMs ?? told.atMs, told.atMs - told.cpuMs), cpuMs, before, after };
+  return {
+    first,
+    atMs: Math.max(grid.windows[first - 1]?.atMs ?? told.atMs, told.atMs - told.cpuMs),
+    cpuMs,
+    before,
+    after,
+  };
 }
 
-function comparable(windows: readonly DirtyWindow[], begin: number, first: number): boolean {
-  const before = windows.slice(begin, first).map(({ cpuMs }) => cpuMs);
-  const [shortest, longest] = [Math.min(...before) / COMPARABLE, Math.max(...before) * COMPARABLE];
-  return windows.slice(first).some(({ cpuMs }) => cpuMs >= shortest && cpuMs <= longest);
+/** By more than its own error. */
+function unexpected({ bytes, errorBytes }: DirtyWindow, expected: number, more: boolean): boolean {
+  return more ? bytes - errorBytes > expected * LEAST_FACTOR : bytes + errorBytes < expected / LEAST_FACTOR;
 }
 
 function inWords({ before, after, cpuMs }: Shift, agoMs: number): string {
