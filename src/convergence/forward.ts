@@ -50,6 +50,8 @@ const BURST_MS = 100;
 /** The part of the downtime that no bandwidth shortens: the middle of the 20..40 ms of passes measured on QEMU 10.0. */
 export const HANDOVER_MS = 30;
 const PAGE_BYTES = 4_096;
+/** From the beginning of a pass until a throttle that was waiting for it bites: event, decision, quota. */
+const REACTION_MS = 20;
 /** A migration that has not ended after so many passes is called endless: with the shortest it is more than 8 minutes. */
 const MAX_PASSES = 5_000;
 const LEFT_KEPT = 64;
@@ -124,7 +126,8 @@ export function playForward(from: Standing, guest: Hypothesis, plan: ThrottlePla
     if (played > 0 && repeats.seen(left)) return endless();
     pass += 1;
     passElapsedMs = 0;
-    cpuMs = 0;
+    // The throttle comes a moment after the pass has begun.
+    cpuMs = Math.max(0, share - plan.share) * REACTION_MS;
     share = plan.share;
   }
   return endless();

@@ -92,7 +92,7 @@ export function settle(conflict: Conflict, question: Question): Settled {
     if (requirement === 'maxTime') {
       // Shortly before its end, giving up spares the guest less than it would lose.
       const worthIt = (question.spentHarmCpuMs ?? 0) <= question.timeLeftMs * question.from.guest.demandCores;
-      return question.certain && worthIt ? { ...waiting, givesUp: why } : waiting;
+      return (question.certain || isImpossible(question)) && worthIt ? { ...waiting, givesUp: why } : waiting;
     }
     if (hasGivenWay(conflict, requirement)) continue;
     if (requirement === 'maxBandwidth') {
@@ -109,6 +109,12 @@ export function settle(conflict: Conflict, question: Question): Settled {
     return { conflict: { looks: 0, relaxed, floor: lower.floor }, candidates: lower.candidates, givesUp: null };
   }
   return waiting;
+}
+
+/** Not even a guest that writes nothing would end in time. */
+function isImpossible({ from, timeLeftMs }: Question): boolean {
+  const bytesPerMs = from.bandwidthBytesPerSec / 1_000;
+  return from.leftBytes > bytesPerMs * (timeLeftMs + from.downtimeLimitMs);
 }
 
 /** Down to the floor where that is enough, else to the largest share that is, or that comes nearest; never up again. */

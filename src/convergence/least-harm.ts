@@ -238,7 +238,7 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const notes = fault === null || state.blamed ? seen.notes : [...seen.notes, fault];
   const { candidate, why } = choice;
   const slows = candidate.begins === 'now' ? candidate.share : 1;
-  const lookMs = slows < 1 || candidate.share < 1 ? nextLookMs(from, candidate) : null;
+  const lookMs = lookAgainAfter(state, from, candidate);
   const lastLookMs = timeLeftMs <= TICK_MS ? Math.max(SHORTEST_LOOK_MS, Math.ceil(timeLeftMs)) : null;
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
@@ -256,6 +256,13 @@ export function chosen(behaviour: PolicyBehaviour, view: PolicyView): { choice: 
     const what = error instanceof Error ? error.message : String(error);
     return { choice: chooseLeastHarm(view), fault: `policy ${behaviour.name} failed: ${what}` };
   }
+}
+
+/** null: at the next tick. */
+function lookAgainAfter({ conflict }: LeastHarmState, from: Standing, candidate: Candidate): number | null {
+  // Whether it can be done at all is to be known soon.
+  if (conflict.looks > 0) return SHORTEST_LOOK_MS;
+  return candidate.share < 1 ? nextLookMs(from, candidate) : null;
 }
 
 /** When to look again: near the end of the pass, and often while it matters. */

@@ -7,7 +7,10 @@ import type { Candidate, PolicyView } from '../policy-behaviour.ts';
 
 /** As likely to end in time, as far as anybody can tell. */
 const AS_LIKELY = 0.02;
-/** The share is raised only by that much at once, so that it does not flutter between neighbours; back to all is always at once. */
+/**
+ * The share is raised only where the guest then gets that much more, or lacks that much less, so that it does not flutter
+ * between neighbours; all of it is given back at once.
+ */
 const WORTH_EASING = 1.3;
 
 /** Those that meet the deadline; where none surely does, those that most likely do. Never empty. */
@@ -51,5 +54,9 @@ export function gentlestWithin(
   const gentlest = within.at(-1) ?? least;
   if (gentlest.share >= 1 || gentlest.begins !== 'now') return gentlest;
   const kept = within.find(({ share }) => share === view.share);
-  return kept !== undefined && gentlest.share < WORTH_EASING * kept.share ? kept : gentlest;
+  return kept !== undefined && !isWorthEasing(kept.share, gentlest.share) ? kept : gentlest;
+}
+
+function isWorthEasing(from: number, to: number): boolean {
+  return to >= WORTH_EASING * from || (1 - to) * WORTH_EASING <= 1 - from;
 }
