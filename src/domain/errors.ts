@@ -59,6 +59,10 @@ export const ERROR_CATALOGUE = {
   vmDoubled: { exit: EXIT.failed, when: 'two running copies of one VM were seen; everything is left as it is' },
   vmMissing: { exit: EXIT.failed, when: 'no running copy of a VM was seen at either end; everything is left as it is' },
   policyUnknown: { exit: EXIT.failed, when: 'a policy is asked for whose module this worker has not loaded' },
+  memoryLost: {
+    exit: EXIT.failed,
+    when: "one end of a migration in post-copy was lost, and with it part of the guest's memory; everything is left as it is",
+  },
   throttleUnavailable: { exit: EXIT.failed, when: 'the guest cannot be throttled here (rights or cgroups)' },
   labUnfit: {
     exit: EXIT.failed,

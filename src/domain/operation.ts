@@ -94,6 +94,8 @@ export const accountSchema = z.object({
   demandCores: z.number(),
   observedMs: z.number(),
   shareMs: z.number(),
+  /** In post-copy: `gotCpuMs` is what the guest has got at its destination. */
+  arriving: z.boolean().optional(),
 });
 export type Account = z.infer<typeof accountSchema>;
 

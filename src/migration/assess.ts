@@ -13,6 +13,8 @@ export interface Assessed {
     | 'neverStarted'
     | 'runningOurs'
     | 'switchingOver'
+    /** It runs, or is about to, at its destination; its source is needed until all of it is there. */
+    | 'inPostCopy'
     | 'finished'
     | 'leftovers'
     /** Ask again; give up as `unreachable` when that has gone on for long. */
@@ -42,6 +44,10 @@ function inFlight(outgoing: OutgoingMigration | null): boolean {
   return outgoing !== null && ['setup', 'active', 'preSwitchover', 'switchover'].includes(outgoing.status);
 }
 
+function inPostCopy(outgoing: OutgoingMigration | null): outgoing is OutgoingMigration {
+  return outgoing?.status === 'postCopy' || outgoing?.status === 'postCopyPaused';
+}
+
 function ours({ migrationId }: OutgoingMigration, move: AssessedMove): boolean {
   return migrationId !== null && (migrationId === move.id || move.earlierIds.has(migrationId));
 }
@@ -50,7 +56,8 @@ export function describe(host: string, seen: Seen): string {
   if (seen === null) return `${host} does not answer`;
   if (!seen.present) return `${host} does not have it`;
   const outgoing = seen.outgoing === null ? '' : `, migration ${seen.outgoing.status}`;
-  return `${host} has it ${seen.state}${outgoing}`;
+  const arriving = seen.arriving ? ', waiting for memory from its source' : '';
+  return `${host} has it ${seen.state}${arriving}${outgoing}`;
 }
 
 export function assess(move: AssessedMove, source: Seen, destination: Seen): Assessed {
@@ -65,6 +72,27 @@ export function assess(move: AssessedMove, source: Seen, destination: Seen): Ass
   const foreignCopy = [source, destination].find((one) => one?.present && move.uuid !== null && one.uuid !== move.uuid);
   if (foreignCopy !== undefined) {
     return say('refused', 'hypervisorRefused', 'another VM of that name (other uuid) is there; rename or remove it');
+  }
+
+  if (source.present && inPostCopy(source.outgoing)) {
+    if (!ours(source.outgoing, move)) {
+      return say('refused', 'foreignMigration', 'a migration that was not started for this move is in post-copy');
+    }
+    const to = source.outgoing.destination;
+    if (to !== null && to !== move.destination) {
+      const why = `an earlier migration of ours to ${to} is in post-copy and cannot be ended; it has to arrive there first`;
+      return say('refused', 'foreignMigration', why);
+    }
+    if (destination !== null && (!destination.present || destination.state === 'shutOff')) {
+      const why = `ITS DESTINATION WAS LOST IN POST-COPY, and the memory it had written there; nothing was touched`;
+      return say('contradiction', 'memoryLost', why);
+    }
+    // Its connection broke with the last byte: the destination has all and says so, the source was never told.
+    if (source.outgoing.status === 'postCopyPaused' && destination !== null && live(destination)) {
+      if (destination.present && !destination.arriving)
+        return say('finished', 'internal', 'all of it is at its destination');
+    }
+    return say('inPostCopy', 'internal', 'it is in post-copy');
   }
 
   if (source.present && live(source)) {
@@ -102,6 +130,14 @@ export function assess(move: AssessedMove, source: Seen, destination: Seen): Ass
   // The source's copy does not run: it must have moved, or nobody has it.
   if (destination === null) {
     return say('unknown', 'hostUnreachable', `the destination ${move.destination} does not answer`);
+  }
+  if (destination.present && destination.arriving) {
+    // The source's last word is on its way.
+    if (source.present && source.outgoing?.status === 'completed') {
+      return say('inPostCopy', 'internal', 'it is at the end of its post-copy');
+    }
+    const why = 'ITS SOURCE WAS LOST IN POST-COPY, and the memory that had not arrived; nothing was touched';
+    return say('contradiction', 'memoryLost', why);
   }
   if (live(destination)) return say('finished', 'internal', 'it runs at its destination');
   if (source.present && inFlight(source.outgoing))

@@ -5,7 +5,9 @@
 import { BUDGET_TOPIC } from '../bandwidth/budget.ts';
 import { HostevacError, type Reason, reasonOf } from '../domain/errors.ts';
 import { ENDED_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import { policyFor } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
+import type { OutgoingStatus } from '../hypervisors/hypervisor.ts';
 import type { MoveJob, MoveTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { admitting, BREAKS, preparing } from './admit.ts';
@@ -17,10 +19,13 @@ import {
   ShuttingDown,
   type StepOutcome,
 } from './context.ts';
-import { precopy, switchover } from './converge.ts';
+import { precopy } from './converge.ts';
+import { learn } from './learning.ts';
+import { postcopy } from './postcopy.ts';
 import { succeedAlone } from './predecessors.ts';
 import { cleaning, reconciling, verifying } from './reconcile.ts';
 import { type Cause, FINAL_STEPS, follow, type MigrationStep, SHOWN_AS } from './states.ts';
+import { switchover } from './switchover.ts';
 
 const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => Promise<StepOutcome>>>> = {
   reconciling,
@@ -28,6 +33,7 @@ const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => P
   preparing,
   precopy,
   switchover,
+  postcopy,
   verifying,
   cleaning,
 };
@@ -86,7 +92,7 @@ async function drive(
   const ctx = new MigrationContext({
     deps,
     lease,
-    policy: request.policy,
+    policy: policyFor(request, record.vm),
     deadlineAtMs: request.deadlineMs === null ? null : operation.createdAtMs + request.deadlineMs,
     tier: request.kind === 'evacuateNode' ? 'evacuation' : 'rebalance',
     signal,
@@ -148,6 +154,7 @@ const ON_BREAK: Readonly<Partial<Record<MigrationStep, Cause>>> = {
   admitting: 'refused',
   precopy: 'lostSight',
   switchover: 'lostSight',
+  postcopy: 'lostSight',
   verifying: 'unreachable',
   cleaning: 'unreachable',
 };
@@ -181,6 +188,7 @@ async function enter(
     ...(over ? { endedAtMs: ctx.now() } : {}),
   });
   await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
+  if (over) await learn(ctx);
 }
 
 /**
@@ -198,10 +206,13 @@ async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause)
   );
 }
 
+/** In these a source sends nothing, and would not without being told. */
+const STILL: ReadonlySet<OutgoingStatus> = new Set(['completed', 'failed', 'cancelled', 'postCopyPaused']);
+
 /** A halted VM keeps its grant only while its source may still be sending. */
 async function freeIfNothingMoves(ctx: MigrationContext): Promise<void> {
   const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm).catch(() => undefined);
-  if (sample === null || (sample !== undefined && ['completed', 'failed', 'cancelled'].includes(sample.status))) {
+  if (sample === null || (sample !== undefined && STILL.has(sample.status))) {
     await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   }
 }
@@ -216,6 +227,8 @@ function told(record: MoveRecord, to: MigrationStep, cause: Cause): string {
   switch (to) {
     case 'precopy':
       return cause === 'runningOurs' ? `${path}, a running migration was adopted` : `${path}, copying`;
+    case 'postcopy':
+      return `${path}, in post-copy: it goes on at its destination, what is missing there follows`;
     case 'done':
       return `${path}, moved in ${formatDuration(record.figures.totalMs)}, downtime ${formatDuration(record.figures.downtimeMs)}`;
     default:

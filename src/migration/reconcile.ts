@@ -4,6 +4,7 @@
  */
 import { HostevacError, type Reason } from '../domain/errors.ts';
 import type { Sighting } from '../hypervisors/hypervisor.ts';
+import type { GuestCpu } from '../throttling/throttle.ts';
 import { closeAccount } from './accounting.ts';
 import { type Assessed, assess, type Seen } from './assess.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
@@ -64,12 +65,13 @@ async function earlierIdsOf(ctx: MigrationContext, atSource: Seen): Promise<Read
 
 /** How long a verdict must last before it is believed, fleet ms; 0 for one that is not named. */
 type Doubts = Readonly<Partial<Record<Assessed['verdict'], number>>>;
-const DOUBTS: Doubts = { unknown: PATIENCE_MS, contradiction: SETTLE_MS };
+export const DOUBTS: Doubts = { unknown: PATIENCE_MS, contradiction: SETTLE_MS };
 /** Where a migration was said to have finished, everything else is doubtful. */
 const DOUBTS_AFTER_THE_END: Doubts = {
   ...DOUBTS,
   runningOurs: SETTLE_MS,
   switchingOver: SETTLE_MS,
+  inPostCopy: SETTLE_MS,
   neverStarted: SETTLE_MS,
   leftovers: SETTLE_MS,
 };
@@ -79,12 +81,15 @@ const DOUBTS_AFTER_THE_END: Doubts = {
  * is concluded, and above all nothing ended, before that could be seen.
  */
 function doubt(ctx: MigrationContext, looked: Looked, doubts: Doubts): number {
+  // A post-copy cannot be given up: whoever stops looking leaves a guest that waits for memory.
+  if (looked.verdict === 'unknown' && ctx.record.account?.arriving === true)
+    return doubts.unknown === 0 ? 0 : Number.POSITIVE_INFINITY;
   const died = looked.verdict === 'refused' && looked.reason.code === 'sourceDied' && ctx.record.migrateSent;
   return Math.max(doubts[looked.verdict] ?? 0, died && looked.destination?.present ? SETTLE_MS : 0);
 }
 
 /** Looks until the verdict is one that may be acted on. */
-async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
+export async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
   const began = ctx.now();
   for (;;) {
     const looked = await look(ctx);
@@ -134,12 +139,16 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   if (looked.verdict !== 'finished') return { cause: 'notFinished', reason: looked.reason };
   const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
+  const asked = looked.source?.present && ctx.record.account?.arriving !== true;
+  const cpu = asked ? await lastCpu(ctx) : null;
   await ctx.during(ctx.destinationHypervisor.keepDefinition(ctx.lease, destination, vm));
   await unthrottle(ctx);
   if (looked.source?.present) await ctx.during(ctx.sourceHypervisor.retire(ctx.lease, source, vm));
   await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   await ctx.save({
     figures: closeAccount(ctx.record.account, figures, {
+      atMs: endedAtMs,
+      cpu,
       totalMs: startedAtMs === null ? 0 : endedAtMs - startedAtMs,
       downtimeMs: sample?.downtimeMs ?? figures.downtimeMs,
       transferredBytes: sample?.transferredBytes ?? ctx.record.progress?.transferredBytes ?? 0,
@@ -149,17 +158,28 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   return { cause: 'verified' };
 }
 
+/** What the source's vCPUs have got, now that they have stopped; null where that cannot be told any more. */
+async function lastCpu(ctx: MigrationContext): Promise<GuestCpu | null> {
+  const { vm, source } = ctx.record;
+  try {
+    return await ctx.deps.throttleOf(source).guestCpu({ host: source, vm });
+  } catch (error) {
+    if (error instanceof HostevacError && error.code !== 'leaseLost') return null;
+    throw error;
+  }
+}
+
 /**
  * Makes a failed or cancelled attempt undone: no outgoing migration, no throttle at the source, nothing waiting at the
  * destination, and the VM seen running. Each act is harmless where there is nothing to do, so it may be repeated.
  */
 export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
-  const { vm, source, destination } = ctx.record;
+  const { source, destination } = ctx.record;
   const began = ctx.now();
   await unthrottleEarly(ctx);
   for (;;) {
     const before = await lookUntilSure(ctx);
-    if (before.verdict === 'finished') return { cause: 'finished' };
+    if (before.verdict === 'finished' || before.verdict === 'inPostCopy') return { cause: before.verdict };
     if (before.verdict === 'contradiction') return { cause: 'contradiction', reason: before.reason };
     if (before.verdict === 'unknown') return { cause: 'unreachable', reason: before.reason };
     if (before.verdict === 'refused' && before.reason.code === 'sourceDied') {
@@ -171,7 +191,7 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
       if (before.reason.code !== 'foreignMigration') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       return { cause: 'cleanAfterFailure', reason: before.reason };
     }
-    await ctx.during(ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm));
+    await cancelOutgoing(ctx);
     await unthrottle(ctx);
     // Looked at again: the migration may have finished while the order to end it was on its way.
     // A copy that has died is present no more, and may have left its traces.
@@ -185,6 +205,17 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     }
     if (ctx.now() - began > PATIENCE_MS) return { cause: 'unreachable', reason: stillThere(ctx, after.reason) };
     await ctx.pace(LOOK_AGAIN_MS);
+  }
+}
+
+/** One that goes into post-copy at this moment refuses; the next look says so. */
+async function cancelOutgoing(ctx: MigrationContext): Promise<void> {
+  const { vm, source } = ctx.record;
+  try {
+    await ctx.during(ctx.sourceHypervisor.cancelMigration(ctx.lease, source, vm));
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code !== 'hypervisorRefused') throw error;
+    if (!['inPostCopy', 'switchingOver'].includes((await look(ctx)).verdict)) throw error;
   }
 }
 
@@ -206,7 +237,7 @@ async function unthrottle(ctx: MigrationContext): Promise<void> {
  * Ending a migration takes a while, and its guest need not wait for its CPU meanwhile. What goes wrong here is done, and
  * told, when the throttle is lifted for certain.
  */
-async function unthrottleEarly(ctx: MigrationContext): Promise<void> {
+export async function unthrottleEarly(ctx: MigrationContext): Promise<void> {
   if (ctx.record.figures.minShare === 1) return;
   try {
     await unthrottle(ctx);

@@ -8,6 +8,7 @@
  *   preparing    starts the waiting copy and then the migration
  *   precopy      the convergence loop: samples, budget, throttle, downtime limit
  *   switchover   the guest stands still, the last bytes move
+ *   postcopy     the guest goes on at its destination (or is about to), what is missing there follows; no way back
  *   verifying    one running copy, at the destination; the source's rest is retired
  *   cleaning     the VM must run, unthrottled, at its source and nothing be left at the destination
  *   done, failed, cancelled   ended as said
@@ -22,6 +23,7 @@ export const migrationSteps = [
   'preparing',
   'precopy',
   'switchover',
+  'postcopy',
   'verifying',
   'cleaning',
   'done',
@@ -43,6 +45,7 @@ export const TRANSITIONS = [
   ['reconciling', 'neverStarted', 'admitting'],
   ['reconciling', 'runningOurs', 'precopy'],
   ['reconciling', 'switchingOver', 'switchover'],
+  ['reconciling', 'inPostCopy', 'postcopy'],
   ['reconciling', 'finished', 'verifying'],
   ['reconciling', 'leftovers', 'cleaning'],
   ['reconciling', 'contradiction', 'halted'],
@@ -64,6 +67,8 @@ export const TRANSITIONS = [
   ['preparing', 'shutdown', 'released'],
 
   ['precopy', 'switchingOver', 'switchover'],
+  ['precopy', 'postCopy', 'postcopy'],
+  ['precopy', 'inPostCopy', 'postcopy'],
   ['precopy', 'finished', 'verifying'],
   ['precopy', 'broken', 'cleaning'],
   ['precopy', 'gaveUp', 'cleaning'],
@@ -74,11 +79,20 @@ export const TRANSITIONS = [
   ['precopy', 'shutdown', 'released'],
 
   ['switchover', 'finished', 'verifying'],
+  ['switchover', 'inPostCopy', 'postcopy'],
   ['switchover', 'broken', 'cleaning'],
   ['switchover', 'resumed', 'precopy'],
   ['switchover', 'lostSight', 'reconciling'],
   ['switchover', 'leaseLost', 'released'],
   ['switchover', 'shutdown', 'released'],
+
+  ['postcopy', 'finished', 'verifying'],
+  ['postcopy', 'broken', 'cleaning'],
+  ['postcopy', 'cancel', 'cleaning'],
+  ['postcopy', 'contradiction', 'halted'],
+  ['postcopy', 'lostSight', 'reconciling'],
+  ['postcopy', 'leaseLost', 'released'],
+  ['postcopy', 'shutdown', 'released'],
 
   ['verifying', 'verified', 'done'],
   ['verifying', 'notFinished', 'reconciling'],
@@ -90,6 +104,7 @@ export const TRANSITIONS = [
   ['cleaning', 'cleanAfterFailure', 'failed'],
   ['cleaning', 'cleanAfterCancel', 'cancelled'],
   ['cleaning', 'cleanToStart', 'admitting'],
+  ['cleaning', 'inPostCopy', 'postcopy'],
   ['cleaning', 'finished', 'verifying'],
   ['cleaning', 'contradiction', 'halted'],
   ['cleaning', 'unreachable', 'failed'],
@@ -113,6 +128,7 @@ export const SHOWN_AS: Readonly<Record<MigrationStep, MoveState | null>> = {
   preparing: 'admitted',
   precopy: 'precopy',
   switchover: 'switchover',
+  postcopy: 'postcopy',
   verifying: 'verifying',
   cleaning: null,
   done: 'done',

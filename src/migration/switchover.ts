@@ -11,9 +11,11 @@ const SWITCHOVER_LOOK_MS = 100;
 /** Before its switchover the guest stands still while its destination is looked at: 5 to 70 ms, measured also on a busy machine. */
 const LAST_LOOK_REAL_MS = 500;
 
-/** What an ended sample means; undefined while it goes on. */
+/** What a sample means that ends a pre-copy, in whatever way; undefined while it goes on. */
 export function ended(ctx: MigrationContext, sample: MigrationSample): StepOutcome | undefined {
   if (sample.status === 'completed') return { cause: 'finished' };
+  // Somebody else has switched it: that is not undone.
+  if (sample.status === 'postCopy' || sample.status === 'postCopyPaused') return { cause: 'inPostCopy' };
   if (sample.status === 'failed' || sample.status === 'cancelled') {
     return {
       cause: 'broken',

@@ -8,6 +8,7 @@ import { ENDED_MOVE_STATES, type MoveRecord, type VmTask } from '../domain/opera
 const FINAL_CODES: ReadonlySet<ErrorCode> = new Set([
   'vmDoubled',
   'vmMissing',
+  'memoryLost',
   'sourceDied',
   'foreignMigration',
   'deadlineExceeded',

@@ -1,5 +1,5 @@
 /** What an operation came to: the result that users and tools read. Pure. */
-import type { Reason } from '../domain/errors.ts';
+import type { ErrorCode, Reason } from '../domain/errors.ts';
 import {
   type MoveRecord,
   type MoveResult,
@@ -20,6 +20,9 @@ export function endState(tasks: readonly VmTask[]): OperationState {
   return left.every((task) => task.state === 'blocked') ? 'blocked' : 'failed';
 }
 
+/** What somebody has to look at before anything else. */
+const LOUDEST: ReadonlySet<ErrorCode> = new Set(['vmDoubled', 'vmMissing', 'memoryLost']);
+
 /**
  * State and reason of an operation that ends now. `overdue`: its deadline passed; `unseen`: what is (still) to be moved could not
  * be seen, so nothing may be called done.
@@ -28,7 +31,7 @@ export function outcome(
   { tasks }: Pick<OperationRecord, 'tasks'>,
   why: { readonly cancelled: boolean; readonly overdue: Reason | null; readonly unseen: Reason | null },
 ): { readonly state: OperationState; readonly reason: Reason | null } {
-  const loudest = tasks.find((task) => task.reason?.code === 'vmDoubled' || task.reason?.code === 'vmMissing')?.reason;
+  const loudest = tasks.find(({ reason }) => reason !== null && LOUDEST.has(reason.code))?.reason;
   const unfinished = tasks.length === 0 || tasks.some((task) => task.state !== 'done');
   if (why.cancelled && unfinished) {
     return { state: 'cancelled', reason: loudest ?? { code: 'cancelled', message: 'cancelled' } };

@@ -5,6 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
 import type { MoveRecord, OperationRecord } from '../../src/domain/operation.ts';
+import type { Policy } from '../../src/domain/policy.ts';
 import type { Hypervisor, Sighting } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
 import { FINAL_STEPS, follow, migrationSteps, TRANSITIONS } from '../../src/migration/states.ts';
@@ -626,7 +627,7 @@ describe('an attempt that breaks', () => {
       ],
     });
     const crew = await world.crew();
-    const id = await world.request(evacuate('a', { aggression: 0, maxTimeMs: 60_000 }));
+    const id = await world.request(evacuate('a', { aggression: 0, maxTimeMs: 60_000, controller: 'rfc2011' }));
     const told = { world, crew, id };
     const record = await world.ended(id);
     expect(record.state).toBe('failed');
@@ -707,9 +708,308 @@ describe('while switching over', () => {
   });
 });
 
+describe('a migration that goes on in post-copy', () => {
+  /** 8 GiB that it writes faster than the link carries; its policy switches it to post-copy after half a minute. */
+  async function postCopyStory(
+    options: CrewOptions | ((world: () => World, crew: () => Crew) => CrewOptions) = {},
+    over: Partial<Policy> = IN_TIME,
+    deadlineMs: number | null = null,
+  ): Promise<Story> {
+    const hot = vm('v1', { memory: '16GiB', dirtyRate: '4GiB/s', workingSet: '8GiB', cpuUse: 1 });
+    const world = new World({ hosts: [host('a', [hot]), host('b')] });
+    let crew: Crew | undefined;
+    const given =
+      typeof options === 'function'
+        ? options(
+            () => world,
+            () => crew as Crew,
+          )
+        : options;
+    crew = await world.crew(given);
+    const id = await world.request(evacuate('a', over, deadlineMs));
+    return { world, crew, id };
+  }
+  const IN_TIME: Partial<Policy> = {
+    atDeadline: 'postCopy',
+    maxTimeMs: 30_000,
+    minCpuShare: 0.9,
+    aggression: 0,
+    precedence: ['minCpu', 'maxBandwidth', 'maxTime'],
+  };
+  /** Long enough for the controller to go on in pre-copy. */
+  const NO_HURRY: Partial<Policy> = { atDeadline: 'postCopy' };
+  const statusAt = async (world: World) => (await world.hypervisor.sample('a', 'v1'))?.status;
+  const goesOver = (world: World) => world.clock.runUntil(async () => (await statusAt(world)) === 'postCopy', 120_000);
+  /** By somebody at the hypervisor itself, who needs no lease. */
+  async function beginsByHand(world: World): Promise<void> {
+    const token = (await world.simulated.view()).tokens['v1'] ?? 0;
+    await world.hypervisor.beginPostCopy({ token, assertHeld: () => undefined }, 'a', 'v1');
+  }
+
+  it('moves a guest that does not converge, with a short standstill, and books what it waited for pages', async () => {
+    const told = await postCopyStory();
+    const { world, id } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    expect(await world.copies('v1')).toEqual(['a:postMigrate', 'b:running']);
+    expect(await world.move(id, 'v1')).toMatchObject({
+      state: 'postcopy',
+      step: 'postcopy',
+      reason: expect.anything(),
+    });
+    // It still draws on the path, and is held back nowhere.
+    expect((await world.budget.use()).find((one) => one.host === 'a')?.egress.counted).toBeGreaterThan(0);
+    expect((await world.simulated.view()).throttled).toEqual({});
+    await expectMoved(told);
+    expect(causes(world)).toEqual(expect.arrayContaining(['precopy postCopy', 'postcopy finished']));
+    const figures = (await world.move(id, 'v1'))?.figures;
+    expect(figures?.downtimeMs).toBeGreaterThan(30);
+    expect(figures?.downtimeMs).toBeLessThan(100);
+    // Two CPUs: about 45% of 8 s, and what it was held back before.
+    expect(figures?.harmCpuMs).toBeGreaterThan(5_000);
+    expect(figures?.harmCpuMs).toBeLessThan(16_000);
+    expect((await world.budget.use()).find((one) => one.host === 'a')?.egress.counted).toBe(0);
+  });
+
+  it('is adopted by a successor, which finishes it', async () => {
+    const told = await postCopyStory();
+    await goesOver(told.world);
+    told.crew.kill();
+    await told.world.crew();
+    await redeliver(told);
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('reconciling inPostCopy');
+  });
+
+  it('is not ended by a cancel, a pause or the deadline, and says why', async () => {
+    const told = await postCopyStory();
+    const { world, id } = told;
+    await goesOver(world);
+    await world.records.setControl(id, { pause: true, pauseNow: true });
+    await world.clock.advance(1_500);
+    expect((await world.move(id, 'v1'))?.reason?.message).toMatch(/was to be paused now.*cannot be called off/);
+    await world.records.setControl(id, { cancel: true });
+    await world.clock.advance(1_500);
+    expect((await world.move(id, 'v1'))?.reason?.message).toMatch(/was cancelled, but it is in post-copy/);
+    await world.ended(id);
+    expect(await world.copies('v1')).toEqual(['b:running']);
+    expect(await world.move(id, 'v1')).toMatchObject({ state: 'done', reason: null });
+    expect((await world.told(id)).filter(({ kind }) => kind === 'move.notCalledOff')).toHaveLength(2);
+    const late = await postCopyStory({}, IN_TIME, 12_000);
+    await goesOver(late.world);
+    await late.world.clock.runUntil(async () => {
+      return /deadline has passed, but it is in post-copy/.test(
+        (await late.world.move(late.id, 'v1'))?.reason?.message ?? '',
+      );
+    }, 60_000);
+    await late.world.clock.runUntil(async () => (await late.world.move(late.id, 'v1'))?.step === 'done', 60_000);
+  });
+
+  it('whose link is cut for long is recovered when it is back, however often that fails before', async () => {
+    const told = await postCopyStory();
+    const { world, id } = told;
+    await goesOver(world);
+    await inject(world, { kind: 'linkCut', from: 'a', to: 'b', durationMs: 1_800_000 });
+    await world.clock.advance(1_700_000);
+    const move = await world.move(id, 'v1');
+    expect(move).toMatchObject({ step: 'postcopy', reason: { code: 'linkFailed' } });
+    expect(move?.reason?.message).toMatch(/connection from a to b is broken; both ends were told to connect anew/);
+    // At most twice a minute.
+    expect((await world.told(id)).filter(({ kind }) => kind === 'move.recovering').length).toBeLessThan(65);
+    await expectMoved(told);
+  });
+
+  it('over a connection that is silently dead is recovered though both ends think that it is whole', async () => {
+    const recovered: number[] = [];
+    const told = await postCopyStory((world) => ({
+      hypervisor: but((real) => ({
+        recoverPostCopy: async (...args) => {
+          recovered.push(world().clock.now());
+          await real.recoverPostCopy(...args);
+        },
+      })),
+    }));
+    const { world } = told;
+    await goesOver(world);
+    const stuckAt = world.clock.now();
+    await inject(world, { kind: 'stuckProgress', vm: 'v1', durationMs: 60_000 });
+    await expectMoved(told);
+    expect((recovered[0] ?? 0) - stuckAt).toBeGreaterThanOrEqual(10_000);
+    expect((recovered[0] ?? 0) - stuckAt).toBeLessThan(13_000);
+    expect(await world.copies('v1')).toEqual(['b:running']);
+  });
+
+  it('whose hosts do not answer for an hour is waited for', async () => {
+    let silent = false;
+    const told = await postCopyStory({
+      hypervisor: but((real) => ({
+        look: async (name, vmName) => (silent ? unreachable(name) : real.look(name, vmName)),
+        sample: async (name, vmName) => (silent ? unreachable(name) : real.sample(name, vmName)),
+      })),
+    });
+    const { world, id } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    silent = true;
+    await world.clock.advance(3_600_000);
+    expect(await world.move(id, 'v1')).toMatchObject({ step: 'postcopy', reason: { code: 'hostUnreachable' } });
+    silent = false;
+    await expectMoved(told);
+  });
+
+  it.each([
+    ['a', /SOURCE WAS LOST.*a does not have it; b has it running, waiting for memory/],
+    ['b', /DESTINATION WAS LOST.*a has it postMigrate, migration postCopyPaused; b does not have it/],
+  ])('whose copy at %s dies has lost memory: what was seen is said, and nothing is touched', async (end, words) => {
+    const told = await postCopyStory();
+    const { world, id } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    await inject(world, { kind: 'vmDies', vm: 'v1', host: end });
+    const before = await world.copies('v1');
+    const record = await world.ended(id);
+    expect(record.reason).toMatchObject({ code: 'memoryLost', message: expect.stringMatching(words) });
+    expect(causes(world)).toContain('postcopy contradiction');
+    expect(await world.copies('v1')).toEqual(before);
+    expect((await world.budget.use()).find((one) => one.host === 'a')?.egress.counted).toBe(0);
+  });
+
+  it('that somebody else began is followed, not undone', async () => {
+    const told = await postCopyStory({}, NO_HURRY);
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.clock.advance(5_000);
+    await beginsByHand(world);
+    await expectMoved(told);
+    expect(causes(world)).toContain('precopy inPostCopy');
+  });
+
+  it('that began while it switched over is followed', async () => {
+    const first = once();
+    const told = await postCopyStory(
+      {
+        hypervisor: but((real) => ({
+          sample: async (...args) => {
+            const sample = await real.sample(...args);
+            return sample?.status === 'postCopy' && first() ? { ...sample, status: 'switchover' } : sample;
+          },
+        })),
+      },
+      NO_HURRY,
+    );
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.clock.advance(5_000);
+    await beginsByHand(world);
+    await expectMoved(told);
+    expect(causes(world)).toContain('switchover inPostCopy');
+  });
+
+  it('that began while it was to be cleaned up is followed', async () => {
+    const told = await postCopyStory(
+      (world) => ({
+        hypervisor: but((real) => ({
+          cancelMigration: async (...args) => {
+            await beginsByHand(world());
+            await real.cancelMigration(...args);
+          },
+        })),
+      }),
+      NO_HURRY,
+    );
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'precopy');
+    await world.clock.advance(5_000);
+    await world.records.setControl(id, { cancel: true });
+    await world.ended(id);
+    expect(causes(world)).toContain('cleaning inPostCopy');
+    expect(await world.copies('v1')).toEqual(['b:running']);
+  });
+
+  /** Waits before the guest goes over, as a hypervisor with a last word does; `look` at its destination. */
+  function waiting(look: (real: Hypervisor, name: string, vmName: string) => Promise<Sighting>) {
+    const said: string[] = [];
+    const hypervisor = but((real) => {
+      let waits = false;
+      return {
+        beginPostCopy: async () => {
+          waits = true;
+        },
+        sample: async (...args) => {
+          const sample = await real.sample(...args);
+          return waits && sample?.status === 'active' ? { ...sample, status: 'preSwitchover' } : sample;
+        },
+        look: (name, vmName) => (waits && name === 'b' ? look(real, name, vmName) : real.look(name, vmName)),
+        finishMigration: async (held, source, vmName) => {
+          said.push('finish');
+          waits = false;
+          await real.beginPostCopy(held, source, vmName);
+        },
+        cancelMigration: async (...args) => {
+          said.push('cancel');
+          waits = false;
+          await real.cancelMigration(...args);
+        },
+      };
+    });
+    return { said, hypervisor };
+  }
+
+  it('gets its last word before the guest goes over', async () => {
+    const { said, hypervisor } = waiting((real, name, vmName) => real.look(name, vmName));
+    await expectMoved(await postCopyStory({ hypervisor }));
+    expect(said).toEqual(['finish']);
+  });
+
+  it('is called off where its destination has lost the copy: nothing had gone over', async () => {
+    const { said, hypervisor } = waiting(async () => ({ present: false }));
+    const told = await postCopyStory({ hypervisor });
+    await told.world.clock.runUntil(() => causes(told.world).includes('postcopy broken'), 120_000);
+    expect(said[0]).toBe('cancel');
+    expect(said).not.toContain('finish');
+    expect(await told.world.copies('v1')).toContain('a:running');
+  });
+
+  it('is still called off by a cancel that comes before the guest goes over', async () => {
+    const { said, hypervisor } = waiting((real, name, vmName) => real.look(name, vmName));
+    const told = await postCopyStory((world) => ({
+      hypervisor,
+      onEvent: async ({ kind, operationId }) => {
+        if (kind === 'move.postcopy') await world().records.setControl(operationId, { cancel: true });
+      },
+    }));
+    expect(await told.world.ended(told.id)).toMatchObject({ state: 'cancelled' });
+    expect(causes(told.world)).toContain('postcopy cancel');
+    expect(said).toEqual(['cancel']);
+    await expectAtHome(told);
+  });
+
+  it('that does not begin is looked at from the start', async () => {
+    const first = once();
+    const told = await postCopyStory({
+      hypervisor: but((real) => ({
+        beginPostCopy: async (...args) => {
+          if (!first()) await real.beginPostCopy(...args);
+        },
+      })),
+    });
+    await expectMoved(told);
+    expect(causes(told.world)).toEqual(expect.arrayContaining(['postcopy lostSight', 'precopy postCopy']));
+  });
+});
+
 describe('a process that has to let go', () => {
   /** How each state is entered, told by its event; `reconciling` by losing sight once. */
-  const entered = ['admitting', 'preparing', 'precopy', 'switchover', 'verifying', 'cleaning', 'reconciling'] as const;
+  const entered = [
+    'admitting',
+    'preparing',
+    'precopy',
+    'switchover',
+    'postcopy',
+    'verifying',
+    'cleaning',
+    'reconciling',
+  ] as const;
 
   function passingThrough(step: (typeof entered)[number]): CrewOptions['hypervisor'] {
     const first = once();
@@ -719,6 +1019,7 @@ describe('a process that has to let go', () => {
         if (sample?.status !== 'active' || !first()) return sample;
         if (step === 'reconciling') return null;
         if (step === 'switchover') return { ...sample, status: 'switchover' };
+        if (step === 'postcopy') return { ...sample, status: 'postCopy' };
         if (step === 'cleaning') return { ...sample, status: 'failed' };
         return sample;
       },
