@@ -7,7 +7,7 @@ import type { Clock } from '../clock/clock.ts';
 import { nextWindowMs, type TakenLook } from '../convergence/measuring.ts';
 import { HostevacError, reasonOf } from '../domain/errors.ts';
 import type { DirtyWindow } from '../domain/prediction.ts';
-import type { HypervisorOf, OutgoingMigration, VmOnHost } from '../hypervisors/hypervisor.ts';
+import type { Hypervisor, OutgoingMigration, VmOnHost } from '../hypervisors/hypervisor.ts';
 import { type GuestSeen, MEASURING_TOPIC, type Measurement, type Measurements } from '../queue/measurements.ts';
 import type { Wakeups } from '../store/cell.ts';
 
@@ -31,7 +31,7 @@ const ACTIVE: ReadonlySet<OutgoingMigration['status']> = new Set([
 
 export interface MeasuringDeps {
   readonly clock: Clock;
-  readonly hypervisorOf: HypervisorOf;
+  readonly hypervisorOf: (host: string) => Pick<Hypervisor, 'inventory' | 'look' | 'measureDirtying'>;
   readonly measurements: Measurements;
   readonly wakeups: Wakeups;
   readonly log: Logger;
