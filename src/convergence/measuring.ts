@@ -4,6 +4,7 @@
  * looks that last longer than that. How a look is taken is the hypervisor's business. Pure.
  */
 import type { DirtyWindow } from '../domain/prediction.ts';
+import { isSound } from './evidence.ts';
 
 /** A look as it came back: its real length (ms), what was dirtied in it, and the standard error of that (bytes). */
 export interface TakenLook {
@@ -114,6 +115,8 @@ function sure(looks: readonly TakenLook[]): number {
 const LOOK_EVERY_MS = 2_500;
 const SURPRISED_EVERY_MS = 300;
 const SURPRISE = 1.6;
+/** So few that, after a change, the looks before it are soon forgotten. */
+const COMPARED_LOOKS = 4;
 const LONGEST_RUNNING_MS = 2_000;
 /** Older looks say little of how fast it is now. */
 const RECENT_MS = 30_000;
@@ -127,33 +130,32 @@ const LEAST_SHARE = 0.05;
  * rate: the passes show the working set. A guest held to a share (0..1) dirties in proportion, so looks get longer.
  */
 export function nextLookWhileRunning(evidence: readonly DirtyWindow[], share: number, nowMs: number): number | null {
-  const live = evidence.filter(({ source, atMs }) => source !== 'history' && atMs >= nowMs - RECENT_MS);
+  const live = evidence.filter(
+    (window) => window.source !== 'history' && isSound(window) && window.atMs >= nowMs - RECENT_MS,
+  );
   const sampled = live.filter(({ source }) => source === 'sampling');
   const lastAtMs = sampled.reduce((last, { atMs }) => Math.max(last, atMs), Number.NEGATIVE_INFINITY);
   if (nowMs - lastAtMs < (surprising(live) ? SURPRISED_EVERY_MS : LOOK_EVERY_MS)) return null;
-  const { bytesPerMs, setBytes } = seen(live);
-  const roundMs = bytesPerMs > 0 ? setBytes / bytesPerMs : Number.POSITIVE_INFINITY;
+  const bytesPerMs = live.reduce((most, { bytes, cpuMs }) => Math.max(most, bytes / cpuMs), 0);
+  const setBytes = live.reduce((most, { bytes }) => Math.max(most, bytes), 0);
+  const comesRound = live.some(({ bytes, cpuMs }) => bytes / cpuMs < bytesPerMs * COME_ROUND);
+  const roundMs = comesRound ? setBytes / bytesPerMs : Number.POSITIVE_INFINITY;
   const tellingMs = bytesPerMs > 0 ? TELLING_BYTES / bytesPerMs : Number.POSITIVE_INFINITY;
-  const cpuMs = Math.min(tellingMs, roundMs * 0.7);
-  const wallMs = cpuMs / Math.max(LEAST_SHARE, Math.min(1, share));
+  const wallMs = Math.min(tellingMs, roundMs * 0.7) / Math.max(LEAST_SHARE, Math.min(1, share));
   return Math.round(Math.max(SHORTEST_MS, Math.min(LONGEST_RUNNING_MS, wallMs)));
 }
 
-/** The fastest look and the largest: a guest is at least so fast, and its working set at least so large. */
-function seen(looks: readonly DirtyWindow[]): { bytesPerMs: number; setBytes: number } {
-  return {
-    bytesPerMs: looks.reduce((most, { bytes, cpuMs }) => (cpuMs > 0 ? Math.max(most, bytes / cpuMs) : most), 0),
-    setBytes: looks.reduce((most, { bytes }) => Math.max(most, bytes), 0),
-  };
-}
-
-/** The last look is unlike what those before it let expect. */
+/**
+ * The last look is unlike what the few before it let expect. Dirtying slows down with time and never goes back: a longer
+ * look shows at least as much as a shorter one, and at most so much more as it is longer.
+ */
 function surprising(looks: readonly DirtyWindow[]): boolean {
-  const last = looks.reduce<DirtyWindow | null>((a, b) => (a === null || b.atMs >= a.atMs ? b : a), null);
-  const before = looks.filter((look) => look !== last);
-  if (last === null || before.length === 0) return false;
-  const { bytesPerMs, setBytes } = seen(before);
-  const expected = Math.min(setBytes, bytesPerMs * last.cpuMs);
+  const byTime = [...looks].sort((a, b) => a.atMs - b.atMs);
+  const last = byTime.at(-1);
+  const before = byTime.slice(-1 - COMPARED_LOOKS, -1);
+  if (last === undefined || before.length === 0) return false;
+  const least = Math.max(...before.map(({ bytes, cpuMs }) => bytes * Math.min(1, last.cpuMs / cpuMs)));
+  const most = Math.min(...before.map(({ bytes, cpuMs }) => bytes * Math.max(1, last.cpuMs / cpuMs)));
   const margin = 2 * last.errorBytes;
-  return last.bytes > expected * SURPRISE + margin || last.bytes + margin < expected / SURPRISE;
+  return last.bytes > most * SURPRISE + margin || last.bytes + margin < least / SURPRISE;
 }
