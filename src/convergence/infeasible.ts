@@ -125,10 +125,11 @@ function asLowAsNeeded(
   const highest = lowest ?? floorOf(question.policy);
   const lower = sharesDownTo(LEAST_SHARE).filter((share) => share < highest);
   const candidates = question.outlook.candidates([...new Set([...sharesOf(question, highest), ...lower])]);
-  const best = mostLikely(candidates);
-  const enough = candidates.find(({ endsInTime }) => endsInTime >= Math.min(SURE, best));
+  const now = candidates.filter(({ begins }) => begins === 'now');
+  const best = mostLikely(now);
+  const enough = now.find(({ endsInTime }) => endsInTime >= Math.min(SURE, best));
   const floor = Math.min(highest, enough?.share ?? highest);
-  return { floor, candidates: candidates.filter(({ share }) => share >= floor) };
+  return { floor, candidates: question.outlook.candidates(sharesOf(question, floor)) };
 }
 
 /** The grid, and the share of now, so that it can be kept. */
