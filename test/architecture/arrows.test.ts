@@ -27,7 +27,10 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/bandwidth/{allocate,resources,waiting-for}.ts', 'pure'],
   // The pure step of the simulation and all it is made of.
   ['src/hypervisors/simulated/{model,step}*.ts', 'pure'],
-  ['src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,passes,records}.ts', 'pure'],
+  [
+    'src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,passes,post-copy,records,stages}.ts',
+    'pure',
+  ],
   ['src/clock/clock.ts', 'ports'],
   ['src/store/{cell,lease,event-log}.ts', 'ports'],
   ['src/hypervisors/hypervisor.ts', 'ports'],

@@ -41,7 +41,7 @@ const MIB = 2 ** 20;
 const fence = heldFence();
 const quick = { vm: 'quick', source: 'a', destination: 'b', migrationId: 'm1' };
 const endless = { ...quick, vm: 'endless' };
-const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 };
+const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300, postCopy: false };
 const GONE: Sighting = { present: false };
 
 export function hypervisorBehaviour(name: string, open: () => Promise<HypervisorHarness>): void {
@@ -197,6 +197,71 @@ export function hypervisorBehaviour(name: string, open: () => Promise<Hypervisor
       await ends();
       await one.cancelMigration(fence, 'a', 'quick');
       expect(await one.look('b', 'quick')).toMatchObject({ state: 'running' });
+    });
+
+    /** In its first pass, and slowly enough to be looked at: it asks for no page. */
+    const goesOver = async (): Promise<void> => {
+      await one.prepareDestination(fence, { ...quick, postCopy: true });
+      await one.startMigration(fence, { ...quick, downtimeLimitMs: 10, bandwidthBytesPerSec: MIB, postCopy: true });
+      await harness.until(async () => (await sampleNow('quick')).status === 'active', 10_000);
+      await other.beginPostCopy(fence, 'a', 'quick');
+      await harness.until(async () => {
+        const there = await other.look('b', 'quick');
+        return there.present && there.state === 'running';
+      }, 10_000);
+    };
+
+    test('in post-copy the VM runs at its destination, needs its source, and has no way back', async () => {
+      await goesOver();
+      expect(await one.look('a', 'quick')).toMatchObject({
+        state: 'postMigrate',
+        arriving: false,
+        outgoing: { status: 'postCopy', destination: 'b', migrationId: 'm1' },
+      });
+      expect(await one.look('b', 'quick')).toMatchObject({ state: 'running', arriving: true, outgoing: null });
+      const states = async (host: string) => (await other.inventory(host)).vms.map(({ name, state }) => [name, state]);
+      expect(await states('a')).toContainEqual(['quick', 'postMigrate']);
+      expect(await states('b')).toEqual([['quick', 'running']]);
+      const refused = { code: 'hypervisorRefused' };
+      await expect(one.cancelMigration(fence, 'a', 'quick')).rejects.toMatchObject(refused);
+      await expect(one.discardIncoming(fence, 'b', 'quick')).rejects.toMatchObject(refused);
+      await expect(one.retire(fence, 'a', 'quick')).rejects.toMatchObject(refused);
+      await one.beginPostCopy(fence, 'a', 'quick');
+      const before = await sampleNow('quick');
+      expect(before).toMatchObject({ status: 'postCopy', failure: null });
+      expect(before.downtimeMs).toBeLessThan(2_000);
+      await other.setBandwidth(fence, 'a', 'quick', 40 * MIB);
+      await ends('quick');
+      expect(await sampleNow('quick')).toMatchObject({ status: 'completed', failure: null });
+      await harness.until(async () => {
+        const there = await other.look('b', 'quick');
+        return there.present && !there.arriving;
+      }, 10_000);
+      await other.keepDefinition(fence, 'b', 'quick');
+      await other.retire(fence, 'a', 'quick');
+      expect(await one.look('a', 'quick')).toEqual(GONE);
+    });
+
+    test('the ends of a post-copy are connected anew as often as that is asked, and all arrives', async () => {
+      await goesOver();
+      await one.recoverPostCopy(fence, quick);
+      await harness.until(async () => (await sampleNow('quick')).status === 'postCopy', 10_000);
+      await other.recoverPostCopy(fence, quick);
+      await harness.until(async () => (await sampleNow('quick')).status === 'postCopy', 10_000);
+      await one.setBandwidth(fence, 'a', 'quick', 40 * MIB);
+      await ends('quick');
+      expect(await sampleNow('quick')).toMatchObject({ status: 'completed' });
+      await one.recoverPostCopy(fence, quick);
+      await one.beginPostCopy(fence, 'a', 'quick');
+    });
+
+    test('only what was started for post-copy is switched to it', async () => {
+      const refused = { code: 'hypervisorRefused' };
+      await expect(one.beginPostCopy(fence, 'a', 'endless')).rejects.toMatchObject(refused);
+      await begin(endless);
+      await expect(one.beginPostCopy(fence, 'a', 'endless')).rejects.toMatchObject(refused);
+      await one.recoverPostCopy(fence, endless);
+      expect(await one.look('a', 'endless')).toMatchObject({ state: 'running', outgoing: { status: 'active' } });
     });
 
     test('only a copy that never ran is discarded', async () => {

@@ -109,7 +109,7 @@ async function measure(place: LabPlace, order: Order, parts: Parts): Promise<Mea
   const pids = qemusOf(place.manifest.place).map(({ pid }) => pid);
   const start = await moment();
   const busyBefore = cpuTimes(pids);
-  await hypervisor.startMigration(HELD, { ...target, bandwidthBytesPerSec, downtimeLimitMs });
+  await hypervisor.startMigration(HELD, { ...target, bandwidthBytesPerSec, downtimeLimitMs, postCopy: false });
   let dirtyRateBytesPerSec = 0;
   let last = start;
   let passes = 1;

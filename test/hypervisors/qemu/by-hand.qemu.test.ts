@@ -9,7 +9,7 @@ import { heldFence } from '../hypervisor-behaviour.ts';
 import { Hosts, MIB } from './hosts.ts';
 
 const fence = heldFence();
-const limits = { bandwidthBytesPerSec: 200 * MIB, downtimeLimitMs: 300 };
+const limits = { bandwidthBytesPerSec: 200 * MIB, downtimeLimitMs: 300, postCopy: false };
 const OWN_UUID = '0f7b2f1e-5d0c-4c59-8a52-0d3ad0f3c0de';
 
 describeWith(['qemu'], 'a VM started by hand', () => {

@@ -18,8 +18,8 @@ import { heldFence } from '../hypervisor-behaviour.ts';
 import { Hosts, MIB } from './hosts.ts';
 
 const fence = heldFence(5);
-const slow = { bandwidthBytesPerSec: 5 * MIB, downtimeLimitMs: 50 };
-const fast = { bandwidthBytesPerSec: 200 * MIB, downtimeLimitMs: 300 };
+const slow = { bandwidthBytesPerSec: 5 * MIB, downtimeLimitMs: 50, postCopy: false };
+const fast = { bandwidthBytesPerSec: 200 * MIB, downtimeLimitMs: 300, postCopy: false };
 const quick = { vm: 'quick', source: 'a', destination: 'b', migrationId: 'm1' };
 const endless = { ...quick, vm: 'endless' };
 const REFUSED = { code: 'hypervisorRefused' };

@@ -171,7 +171,7 @@ describe('other faults', () => {
     const fleet = migrating();
     fleet.fault({ kind: 'doubleRunning', vm: 'v', host: 'c' });
     const target = { vm: 'v', source: 'c', destination: 'b', migrationId: 'm2' };
-    const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 };
+    const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300, postCopy: false };
     expect(fleet.does({ kind: 'startMigration', ...target, ...limits })?.message).toMatch(/taken/);
   });
 
@@ -183,7 +183,7 @@ describe('other faults', () => {
     });
     const target = { vm: 'v', source: 'a', destination: 'b', migrationId: 'm1' };
     fleet.does({ kind: 'prepareDestination', ...target });
-    const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 };
+    const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300, postCopy: false };
     expect(fleet.does({ kind: 'startMigration', ...target, ...limits })?.code).toBe('hypervisorRefused');
     expect(sightingOf(fleet.at(90_000).state, 'c', 'v')).toMatchObject({ state: 'running' });
     expect(fleet.state.overbooked.count).toBe(0);

@@ -100,7 +100,13 @@ export function logBehaviour(name: string, open: () => Promise<LogHarness>): voi
       const target = { vm: 'ref', source: 'a', destination: 'b', migrationId: 'm1', token: 1 };
       const commands: Command[] = [
         { kind: 'prepareDestination', ...target },
-        { kind: 'startMigration', ...target, bandwidthBytesPerSec: 40 * 2 ** 20, downtimeLimitMs: 300 },
+        {
+          kind: 'startMigration',
+          ...target,
+          bandwidthBytesPerSec: 40 * 2 ** 20,
+          downtimeLimitMs: 300,
+          postCopy: false,
+        },
       ];
       while (commands.length < COMPACT_ABOVE + 50) commands.push(share(0.3 + (commands.length % 7) / 10));
       let whole = initialState(LOG_FLEET);

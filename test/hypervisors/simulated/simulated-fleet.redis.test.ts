@@ -116,7 +116,7 @@ describe.skipIf(testRedisSocket() === '')('the simulated fleet in Redis', () => 
       });
       const target = { token: 1, vm: 'ref', source: 'a', destination: 'b', migrationId: 'm' };
       await fleet.send({ kind: 'prepareDestination', ...target });
-      const limits = { bandwidthBytesPerSec: 2 ** 20, downtimeLimitMs: 300 };
+      const limits = { bandwidthBytesPerSec: 2 ** 20, downtimeLimitMs: 300, postCopy: false };
       relay.dropReplies(true);
       const pending = fleet.send({ kind: 'startMigration', ...target, ...limits });
       await until(async () => (await server.redis.llen(`${prefix}:sim:log`)) === 2, 5_000);

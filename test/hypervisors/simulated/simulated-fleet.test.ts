@@ -62,7 +62,13 @@ describe('one process of a simulated fleet', () => {
     const other = new SimulatedFleet({ fleet: LOG_FLEET, log: memory });
     const target = { token: 1, vm: 'ref', source: 'a', destination: 'b', migrationId: 'm' };
     await one.send({ kind: 'prepareDestination', ...target });
-    await one.send({ kind: 'startMigration', ...target, bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 });
+    await one.send({
+      kind: 'startMigration',
+      ...target,
+      bandwidthBytesPerSec: 40 * MIB,
+      downtimeLimitMs: 300,
+      postCopy: false,
+    });
     nowMs = 5_000;
     expect(sampleOf(await one.view(), 'a', 'ref')?.pass).toBe(4);
     nowMs = 1_000;
@@ -146,7 +152,7 @@ describe('one process of a simulated fleet', () => {
     for (let n = 0; n < 200; n += 1) {
       const where = { token: 1, vm: name('v', n * 10), source: name('h', n), destination: name('h', (n + 7) % 200) };
       await fleet.send({ kind: 'prepareDestination', migrationId: 'm', ...where });
-      const limits = { bandwidthBytesPerSec: (30 + n / 10) * MIB, downtimeLimitMs: 300 };
+      const limits = { bandwidthBytesPerSec: (30 + n / 10) * MIB, downtimeLimitMs: 300, postCopy: false };
       await fleet.send({ kind: 'startMigration', migrationId: 'm', ...where, ...limits });
     }
     for (let look = 0; look < 60; look += 1) {

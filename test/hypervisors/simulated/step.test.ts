@@ -126,7 +126,7 @@ describe('a migration', () => {
 
 describe('commands', () => {
   const target = { vm: 'q', source: 'a', destination: 'b', migrationId: 'm1' };
-  const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300 };
+  const limits = { bandwidthBytesPerSec: 40 * MIB, downtimeLimitMs: 300, postCopy: false };
 
   test('preparing twice is harmless and leaves one incoming copy', () => {
     const fleet = two();
