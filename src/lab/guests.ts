@@ -166,15 +166,25 @@ function imageOf(images: string, profile: ProfileName): string {
   return join(images, `${profile}.img`);
 }
 
-/** Its directory, its definition and its process, on the image that `writeImages` has made; not yet booted. */
-export async function startGuest(guest: LabGuest, host: LabHost, images: string, accel: Accel): Promise<RunningGuest> {
+export interface GuestPlace {
+  readonly host: LabHost;
+  /** Where `writeImages` has put the images. */
+  readonly images: string;
+  readonly accel: Accel;
+  /** Further arguments for QEMU. A part of the definition: they are the destination's, too. */
+  readonly moreArguments: readonly string[];
+}
+
+/** Its directory, its definition and its process; not yet booted. */
+export async function startGuest(guest: LabGuest, place: GuestPlace): Promise<RunningGuest> {
+  const { host, images, accel, moreArguments } = place;
   const profile = profileNamed(guest.profile);
   const image = imageOf(images, guest.profile);
   const dir = newVmDir(host.runDir, guest.name);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   const { name, uuid } = guest;
   const { memoryBytes, vcpus } = profile;
-  const argv = ['-name', name, '-uuid', uuid, ...argvOf({ accel, memoryBytes, vcpus, image })];
+  const argv = ['-name', name, '-uuid', uuid, ...argvOf({ accel, memoryBytes, vcpus, image }), ...moreArguments];
   const definition = { name, uuid, memory: `${memoryBytes / MIB}MiB`, cpus: vcpus, argv };
   writeFileSync(dir.definition, definitionText(definition));
   return launch(dir, argv, host.networkNamespace);

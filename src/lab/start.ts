@@ -33,6 +33,8 @@ export interface StartOptions extends LabOptions {
   readonly accel: Accel | 'auto';
   /** As an earlier lab here has found it: guests of several labs are then the same. Without it, it is measured now. */
   readonly machine?: Machine;
+  /** Further arguments for the QEMU of every guest, wherever it goes. */
+  readonly moreArguments?: readonly string[];
   /** Null: no `hostevac up` is started. */
   readonly serveWith: { readonly env: NodeJS.ProcessEnv; readonly program: string } | null;
   readonly env: NodeJS.ProcessEnv;
@@ -169,7 +171,8 @@ async function startGuests(options: StartOptions, manifest: LabManifest, machine
       const host = hosts.find(({ name }) => name === guest.host);
       if (host === undefined) throw new HostevacError('internal', `${guest.name} has no host ${guest.host}`);
       signal.throwIfAborted();
-      await bootedInTime(await startGuest(guest, host, images, machine.accel), signal);
+      const place = { host, images, accel: machine.accel, moreArguments: options.moreArguments ?? [] };
+      await bootedInTime(await startGuest(guest, place), signal);
       ready += 1;
       progress(`${guest.name} runs on ${host.name} (${ready} of ${guests.length})`);
     }),

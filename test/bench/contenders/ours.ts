@@ -1,0 +1,197 @@
+/** Ours: the product's own workflow of a migration on real adapters, the throttle and its guard among them; stores in memory. */
+import { readFileSync } from 'node:fs';
+import { pino } from 'pino';
+import { CellBudget } from '../../../src/bandwidth/cell-budget.ts';
+import type { Clock } from '../../../src/clock/clock.ts';
+import { RealClock } from '../../../src/clock/real-clock.ts';
+import { type Fleet, type FleetHost, hostOf } from '../../../src/domain/fleet.ts';
+import { parseFleet } from '../../../src/domain/fleet-file.ts';
+import { type MoveRecord, newTask } from '../../../src/domain/operation.ts';
+import { POLICY_PRESETS, type Policy } from '../../../src/domain/policy.ts';
+import type { Hypervisor } from '../../../src/hypervisors/hypervisor.ts';
+import { QemuHypervisor } from '../../../src/hypervisors/qemu/hypervisor.ts';
+import type { LabManifest } from '../../../src/lab/manifest.ts';
+import type { MigrationDeps } from '../../../src/migration/context.ts';
+import { migrate } from '../../../src/migration/migrate.ts';
+import { newMove } from '../../../src/operations/standing.ts';
+import { endProcess } from '../../../src/runtime/end-process.ts';
+import { thisProcess } from '../../../src/runtime/process-identity.ts';
+import { MemoryLeases } from '../../../src/store/memory-leases.ts';
+import { MemoryCellStore, MemoryEventLog, MemoryWakeups } from '../../../src/store/memory-store.ts';
+import { Records } from '../../../src/store/records.ts';
+import { CgroupThrottle } from '../../../src/throttling/cgroup-throttle.ts';
+import { GuardClient } from '../../../src/throttling/guard/client.ts';
+import { GuardGatekeeper } from '../../../src/throttling/guard-gatekeeper.ts';
+import type { Contender, Stage } from './contender.ts';
+
+/** What it measures before it starts takes at most 3 s; a look at the host and the destination's start come on top. */
+const LEAD_MS = 4_000;
+/** Beyond its own deadline, for which it has to answer itself. */
+const CANCEL_AFTER_MS = 5_000;
+const OPERATION = 'benchmark';
+
+/** `floor`: of what the guest demands. */
+export function ours(name: string, what: string, over: Partial<Policy>, leadMs = LEAD_MS): Contender {
+  return { name, what, ours: true, leadMs, migrate: (stage) => move(stage, over) };
+}
+
+const FLOOR = 0.05;
+
+export const rfc2011 = ours('rfc2011', 'ours with the controller of the RFC of 2011, aggression 0.5', {
+  controller: 'rfc2011',
+  aggression: 0.5,
+  minCpuShare: FLOOR,
+});
+
+export const leastHarm = [0, 0.5, 1].map((aggression) =>
+  ours(`leastHarm-${aggression}`, `ours, aggression ${aggression}, floor 5%`, {
+    controller: 'leastHarm',
+    aggression,
+    minCpuShare: FLOOR,
+  }),
+);
+
+async function move(stage: Stage, over: Partial<Policy>): Promise<string | null> {
+  const { vm, manifest, signal } = stage;
+  const [source, destination] = manifest.hosts;
+  if (source === undefined || destination === undefined) throw new Error('the lab has no two hosts');
+  const site = openSite(stage);
+  try {
+    const { clock, records } = site;
+    const policy: Policy = {
+      ...POLICY_PRESETS.maintenance,
+      maxStallMs: stage.maxStallMs,
+      // The cap is the deadline that the user gives.
+      maxTimeMs: stage.limitMs,
+      maxBandwidthBytesPerSec: stage.bandwidthBytesPerSec,
+      ...over,
+    };
+    const task = newTask(vm, source.name, destination.name);
+    const id = `${OPERATION}-1-1`;
+    const moves = [{ vm, to: destination.name }];
+    await records.create({
+      id: OPERATION,
+      request: { kind: 'loadBalance', moves, policy, overrides: {}, deadlineMs: null },
+      createdAtMs: clock.now(),
+      idempotencyKey: null,
+    });
+    const record = newMove(
+      OPERATION,
+      { ...task, moveIds: [id] },
+      { id, destination: destination.name, nowMs: clock.now() },
+    );
+    await records.createMove(record);
+    await untilOver(stage, site, { id, source: source.name });
+    signal.throwIfAborted();
+    return noteOf(await records.move(id));
+  } finally {
+    await site.close();
+  }
+}
+
+/** Delivered again as the queue would do it, and cancelled as a user would when it does not end. */
+async function untilOver(
+  stage: Stage,
+  { deps, records }: Site,
+  { id, source }: { id: string; source: string },
+): Promise<void> {
+  const waitMs = stage.limitMs + CANCEL_AFTER_MS;
+  let cancel: NodeJS.Timeout | undefined;
+  void stage.begun.then(() => {
+    cancel = setTimeout(() => void records.setControl(OPERATION, { cancel: true }), waitMs);
+  });
+  try {
+    for (;;) {
+      const turn = await migrate(deps, { moveId: id, operationId: OPERATION, source }, stage.signal);
+      if (turn.kind === 'ended' || stage.signal.aborted) return;
+      await deps.clock.sleepReal(turn.afterRealMs, stage.signal);
+    }
+  } finally {
+    clearTimeout(cancel);
+  }
+}
+
+function noteOf(record: MoveRecord | null): string | null {
+  if (record === null) return 'its record is gone';
+  const words = [
+    record.state === 'done' ? null : `${record.state}: ${record.reason?.message ?? ''}`,
+    ...record.relaxed.map(({ requirement, why }) => `${requirement} gave way: ${why}`),
+  ].filter((text) => text !== null);
+  return words.length === 0 ? null : words.join('; ');
+}
+
+interface Site {
+  readonly deps: MigrationDeps;
+  readonly clock: Clock;
+  readonly records: Records;
+  close(): Promise<void>;
+}
+
+/** As src/runtime/drivers.ts and workers/migrations.ts put it together, on stores in memory. */
+function openSite(stage: Stage): Site {
+  const fleet = fleetOf(stage.manifest);
+  const clock = new RealClock();
+  const log = pino({ level: 'silent' });
+  const guard = new GuardClient({ stateDir: stage.stateDir, log: () => undefined });
+  const hypervisor = new QemuHypervisor({
+    hosts: fleet.hosts.filter((host) => host.driver === 'qemu').map(qemuHost),
+    clock,
+    log,
+    gatekeeper: new GuardGatekeeper(guard),
+  });
+  const throttle = new CgroupThrottle({ guard, vcpuThreadsOf: hypervisor.vcpuThreads, clock, log: () => undefined });
+  const wakeups = new MemoryWakeups(clock);
+  const cells = new MemoryCellStore(clock, wakeups);
+  const records = new Records(cells);
+  const seen = beginning(hypervisor, stage);
+  const deps: MigrationDeps = {
+    clock,
+    hypervisorOf: () => seen,
+    throttleOf: () => throttle,
+    budget: new CellBudget(cells, fleet),
+    capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
+    behaviours: new Map(),
+    leases: new MemoryLeases(clock, thisProcess()),
+    records,
+    events: new MemoryEventLog(clock, wakeups),
+    wakeups,
+    endProcess,
+    wakeOperation: async () => undefined,
+    hostsChanged: async () => undefined,
+  };
+  return {
+    deps,
+    clock,
+    records,
+    close: async () => {
+      await hypervisor.close();
+      await guard.close();
+    },
+  };
+}
+
+/** The same hypervisor, but all contenders say `migrate` at the same moment of the guest's life. */
+function beginning(hypervisor: QemuHypervisor, stage: Stage): Hypervisor {
+  return new Proxy<Hypervisor>(hypervisor, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== 'function') return value;
+      if (key !== 'startMigration') return value.bind(target);
+      return async (...args: Parameters<Hypervisor['startMigration']>): Promise<void> => {
+        await stage.begin();
+        return target.startMigration(...args);
+      };
+    },
+  });
+}
+
+function fleetOf({ fleetFile }: LabManifest): Fleet {
+  if (fleetFile === null) throw new Error('the lab has no fleet file');
+  return parseFleet(readFileSync(fleetFile.path, 'utf8'), { format: 'yaml', name: fleetFile.path });
+}
+
+function qemuHost(host: Extract<FleetHost, { driver: 'qemu' }>) {
+  const { name, migrationAddress, memory, cpus, qemu } = host;
+  const { runDir, ports, networkNamespace = null } = qemu;
+  return { name, migrationAddress, memoryBytes: memory, cpus, runDir, ports, networkNamespace };
+}

@@ -1,0 +1,3 @@
+export function terminalTable(_: unknown): string {
+  return '';
+}
