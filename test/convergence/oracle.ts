@@ -1,6 +1,6 @@
 /**
  * The least possible harm: an offline dynamic program that knows all of a guest beforehand. Same passes as
- * src/hypervisors/simulated/passes.ts (sweeping guests), with the CPU time of each pass chosen freely between the floor and
+ * src/hypervisors/simulated/passes.ts, with the CPU time of each pass chosen freely between the floor and
  * all of it. How a share is spread within a pass does not matter there, so nothing is lost by choosing one figure for each.
  *
  * A pass's length follows from its bytes alone and is a whole number of bursts, so time needs no rounding but for the last
@@ -8,8 +8,11 @@
  * a strategy can really reach; rounded down, no strategy can do better. The truth lies between the two: less than 5% apart
  * for the reference guest at a floor of 5%, 8% where twenty passes at the floor follow one another.
  */
+import type { Pattern } from '../../src/convergence/dirty-model.ts';
+import { cpuMsToDirty, dirtiedBytes } from '../../src/convergence/dirtying.ts';
 
 export interface OracleGuest {
+  readonly pattern: Pattern;
   readonly rateBytesPerSec: number;
   readonly workingSetBytes: number;
   readonly touchedBytes: number;
@@ -62,7 +65,7 @@ export function passOf(bytes: number, first: boolean, guest: OracleGuest, terms:
 
 /** Bytes a pass has made dirty that do not wait anyway. */
 export function dirtied(cpuMs: number, pass: Pass, guest: OracleGuest): number {
-  const written = Math.min(guest.workingSetBytes, (guest.rateBytesPerSec * cpuMs) / 1_000);
+  const written = dirtiedBytes(guest, cpuMs);
   return written < PAGE_BYTES ? 0 : Math.min(written, pass.room);
 }
 
@@ -103,6 +106,7 @@ interface Move {
   readonly cpuMs: number;
   /** Bytes of the next pass, or of the switchover. */
   readonly next: number;
+  readonly level: number;
   readonly ends: boolean;
 }
 
@@ -121,8 +125,9 @@ class Program {
   readonly #maxBursts: number;
   /** By level, what can be done in a pass of so many bytes. */
   readonly #movesAt = new Map<number, { readonly pass: Pass; readonly moves: readonly Move[] }>();
-  /** By bursts that are left, then by level. */
-  readonly #best: Map<number, Best>[] = [];
+  readonly #levels: number;
+  /** Least harm by bursts that are left, then by level; NaN: not known yet. */
+  readonly #least: Float64Array[] = [];
 
   constructor(guest: OracleGuest, terms: OracleTerms, rounding: 'up' | 'down', stepsPerBurst: number) {
     this.#guest = guest;
@@ -131,6 +136,7 @@ class Program {
     this.#stepBytes = (terms.bandwidthBytesPerSec * BURST_MS) / 1_000 / stepsPerBurst;
     this.#fits = fitting(terms);
     this.#maxBursts = Math.floor(terms.maxTimeMs / BURST_MS);
+    this.#levels = this.#levelOf(guest.touchedBytes + guest.workingSetBytes) + 2;
   }
 
   solve(): Possible {
@@ -145,9 +151,9 @@ class Program {
       shares.push(move.cpuMs / (pass.bursts * BURST_MS));
       burstsLeft -= pass.bursts;
       if (move.ends) break;
-      const level = this.#levelOf(move.next);
+      const { level } = move;
       pass = this.#at(level).pass;
-      move = this.#value(level, burstsLeft).move;
+      move = this.#bestOf(pass, this.#at(level).moves, burstsLeft).move;
     }
     return { feasible: true, harmCpuMs: harm, shares };
   }
@@ -172,9 +178,9 @@ class Program {
     const ms = pass.bursts * BURST_MS;
     const leastMs = this.#terms.floor * ms;
     const cpuTimes = new Set<number>([leastMs, ms]);
-    const consider = (dirtiedBytes: number) => {
-      const cpuMs = (dirtiedBytes / this.#guest.rateBytesPerSec) * 1_000;
-      if (cpuMs > leastMs && cpuMs < ms && dirtiedBytes <= pass.room) cpuTimes.add(cpuMs);
+    const consider = (bytes: number) => {
+      const cpuMs = cpuMsToDirty(this.#guest, bytes);
+      if (cpuMs > leastMs && cpuMs < ms && bytes <= pass.room) cpuTimes.add(cpuMs);
     };
     // As much as still fits, and less than a page.
     consider(this.#fits - pass.counted);
@@ -189,9 +195,12 @@ class Program {
       consider(this.#fits + level * this.#stepBytes - pass.left);
     }
     for (let part = 1; part < 10; part += 1) consider(((this.#fits - pass.counted) * part) / 10);
-    return [...cpuTimes].map((cpuMs) => {
+    // The gentlest first: what costs more already than the best so far is not followed.
+    const gentlest = [...cpuTimes].sort((one, other) => other - one);
+    return gentlest.map((cpuMs) => {
       const found = dirtied(cpuMs, pass, this.#guest);
-      return { cpuMs, next: pass.left + found, ends: pass.counted + found <= this.#fits * (1 + 1e-9) };
+      const next = pass.left + found;
+      return { cpuMs, next, level: this.#levelOf(next), ends: pass.counted + found <= this.#fits * (1 + 1e-9) };
     });
   }
 
@@ -202,8 +211,8 @@ class Program {
     if (after < 0) return best;
     for (const move of moves) {
       const spent = (ms - move.cpuMs) * this.#guest.demandCores;
-      if (spent >= best.harm) continue;
-      const harm = spent + (move.ends ? this.#endsFor(move, after) : this.#value(this.#levelOf(move.next), after).harm);
+      if (spent >= best.harm) break;
+      const harm = spent + (move.ends ? this.#endsFor(move, after) : this.#value(move.level, after));
       if (harm < best.harm) best = { harm, move };
     }
     return best;
@@ -215,17 +224,17 @@ class Program {
     return ms <= leftMs + 1e-6 ? ms * this.#guest.demandCores : Number.POSITIVE_INFINITY;
   }
 
-  #value(level: number, burstsLeft: number): Best {
-    let row = this.#best[burstsLeft];
+  #value(level: number, burstsLeft: number): number {
+    let row = this.#least[burstsLeft];
     if (row === undefined) {
-      row = new Map();
-      this.#best[burstsLeft] = row;
+      row = new Float64Array(this.#levels).fill(Number.NaN);
+      this.#least[burstsLeft] = row;
     }
-    const known = row.get(level);
-    if (known !== undefined) return known;
+    const known = row[level] ?? Number.NaN;
+    if (!Number.isNaN(known)) return known;
     const { pass, moves } = this.#at(level);
-    const best = this.#bestOf(pass, moves, burstsLeft);
-    row.set(level, best);
-    return best;
+    const { harm } = this.#bestOf(pass, moves, burstsLeft);
+    row[level] = harm;
+    return harm;
   }
 }

@@ -136,6 +136,8 @@ describe('several hypotheses', () => {
     const mixed = predict(unstarted(40), modelOf([calm, hot, large]), free, 60_000);
     expect(mixed.totalMs.value).toBe(only.totalMs.value);
     expect(mixed.totalMs.high).toBe(horizonMs(60_000));
+    const [less, more] = [guest(1, 8, 0.45), guest(164, 64, 0.55)];
+    expect(predict(unstarted(40), modelOf([less, more]), free, 60_000).totalMs.value).toBe(horizonMs(60_000));
     const nearlySure = predict(unstarted(40), modelOf([guest(1, 8, 0.98), guest(164, 64, 0.02)]), free, 60_000);
     expect(nearlySure.totalMs.high).toBe(only.totalMs.high);
   });

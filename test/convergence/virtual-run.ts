@@ -4,21 +4,23 @@
  * no assertions. Same arguments, same run.
  */
 import type { Controller, ConvergenceSample, Decision, Relaxation } from '../../src/convergence/controller.ts';
-import type { GuestFacts } from '../../src/convergence/dirty-model.ts';
+import type { GuestFacts, Pattern } from '../../src/convergence/dirty-model.ts';
+import { dirtiedBytes } from '../../src/convergence/dirtying.ts';
 import { nextLookWhileRunning, nextWindowMs } from '../../src/convergence/measuring.ts';
 import { type Account, type MigrationFigures, NO_FIGURES } from '../../src/domain/operation.ts';
 import type { Policy } from '../../src/domain/policy.ts';
 import type { DirtyWindow, Prediction } from '../../src/domain/prediction.ts';
 import type { DirtyingMeasured } from '../../src/hypervisors/hypervisor.ts';
 import { dirtied } from '../../src/hypervisors/qemu/dirty-sampling.ts';
-import { demandMs, phaseAt, uniqueDirtied } from '../../src/hypervisors/simulated/guest.ts';
+import { demandMs, passJitter, phaseAt } from '../../src/hypervisors/simulated/guest.ts';
 import { chance } from '../../src/hypervisors/simulated/hash.ts';
 import type { Guest, Migration } from '../../src/hypervisors/simulated/model.ts';
+import { countersAt } from '../../src/hypervisors/simulated/passes.ts';
 import { guestCpuOf, sampleOf } from '../../src/hypervisors/simulated/views.ts';
 import { book, openAccount } from '../../src/migration/accounting.ts';
-import { downtimeLimit } from '../../src/migration/downtime.ts';
+import { downtimeLimit } from '../../src/convergence/downtime.ts';
 import type { GuestCpu } from '../../src/throttling/throttle.ts';
-import { fleetOf, host, PureFleet, type VmInput } from '../hypervisors/simulated/fleets.ts';
+import { fleetOf, frozen, host, PureFleet, type VmInput } from '../hypervisors/simulated/fleets.ts';
 
 const VM = 'vm';
 const MIB = 2 ** 20;
@@ -30,7 +32,11 @@ const LATENCY_MS = 15;
 const LOOK_BUDGET_MS = 3_000;
 const PAGES_PER_GIB = 16_384;
 
+/** At random a guest finds what it has written already: so often its slope is set anew. */
+const RANDOM_STEP_MS = 20;
+
 export interface VirtualGuest {
+  readonly pattern: Pattern;
   readonly rateBytesPerSec: number;
   readonly workingSetBytes: number;
   readonly touchedBytes: number;
@@ -155,7 +161,7 @@ class Run {
       }
       if (this.#elapsed() >= (this.#setting.limitMs ?? 2 * policy.maxTimeMs)) return this.#result('active', null);
       if (sample.status === 'switchover') {
-        this.#fleet.later(10);
+        this.#advance(this.#now() + 10);
         continue;
       }
       const cpu = this.#cpu();
@@ -187,7 +193,7 @@ class Run {
         return this.#result('aborted', action.reason.message);
       }
       if (action.kind === 'postCopy') return this.#result('postCopy', action.reason.message);
-      if (action.share !== cpu.share) this.#fleet.throttle(VM, 'a', action.share);
+      if (action.share !== cpu.share) this.#throttle(action.share);
       this.#minShare = Math.min(this.#minShare, action.share);
       this.#send(this.#allowed(action.maxBandwidthBytesPerSec));
       if (downtimeLimit(action.maxStallMs) !== limitMs) {
@@ -239,6 +245,38 @@ class Run {
     this.#fleet.does({ kind: 'setBandwidth', vm: VM, source: 'a', bytesPerSec });
   }
 
+  #throttle(share: number): void {
+    this.#fleet.throttle(VM, 'a', share);
+    if (this.#setting.guest.pattern === 'random') this.#flatten();
+  }
+
+  /** The simulator's guests sweep. One that writes at random is one whose slope falls as what it has written fills its set. */
+  #advance(toMs: number): void {
+    while (this.#setting.guest.pattern === 'random' && this.#now() + RANDOM_STEP_MS < toMs) {
+      this.#fleet.later(RANDOM_STEP_MS);
+      this.#flatten();
+    }
+    this.#fleet.at(toMs);
+    if (this.#setting.guest.pattern === 'random') this.#flatten();
+  }
+
+  #flatten(): void {
+    const { state } = this.#fleet;
+    const migration = this.#active();
+    if (migration?.stage !== 'precopy') return;
+    const { dirtiedBytes: alreadyBytes } = countersAt(migration, state.nowMs);
+    const jitter = passJitter(state.seed, VM, migration.number, migration.pass);
+    const { phase } = phaseAt(this.#guest(), state.nowMs);
+    const fresh = Math.max(0, 1 - alreadyBytes / phase.workingSetBytes);
+    const changed: Migration = {
+      ...migration,
+      ...countersAt(migration, state.nowMs),
+      atMs: state.nowMs,
+      dirtySlopeBytesPerSec: phase.dirtyRateBytesPerSec * this.#cpu().share * jitter * fresh,
+    };
+    this.#fleet.state = frozen({ ...state, migrations: [changed] });
+  }
+
   /** Until so much later; less when a pass begins or a look ends. */
   #wait(ms: number): void {
     const untilMs = this.#now() + ms;
@@ -246,11 +284,11 @@ class Run {
     for (;;) {
       const lookEndsAtMs = this.#look?.endsAtMs ?? Number.POSITIVE_INFINITY;
       const nextMs = Math.min(untilMs, lookEndsAtMs, this.#active()?.stageEndsAtMs ?? untilMs);
-      this.#fleet.at(nextMs);
+      this.#advance(nextMs);
       this.#endLook();
       const { pass: passNow } = this.#active() ?? {};
       if (passNow !== pass) {
-        this.#fleet.later(LATENCY_MS);
+        this.#advance(this.#now() + LATENCY_MS);
         return;
       }
       if (nextMs >= untilMs) return;
@@ -299,7 +337,8 @@ class Run {
   #measure(windowMs: number, cpuMs: number): DirtyingMeasured {
     const { memoryBytes } = this.#setting.guest;
     const { phase } = phaseAt(this.#guest(), this.#now());
-    const trueBytes = uniqueDirtied(0, phase.dirtyRateBytesPerSec, phase.workingSetBytes, cpuMs);
+    const { dirtyRateBytesPerSec: rateBytesPerSec, workingSetBytes } = phase;
+    const trueBytes = dirtiedBytes({ rateBytesPerSec, workingSetBytes, pattern: this.#setting.guest.pattern }, cpuMs);
     const pagesPerGib = Math.max(128, Math.min(PAGES_PER_GIB, Math.floor((PAGES_PER_GIB * GIB) / memoryBytes)));
     const samples = Math.round((pagesPerGib * memoryBytes) / GIB);
     const found = this.#drawn(samples, Math.min(1, trueBytes / memoryBytes));
