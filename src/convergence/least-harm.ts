@@ -98,6 +98,7 @@ function decide(
   const tracking = track(before.tracked, sample, limitMs, {
     workingSetBytes: known?.workingSetBytes.value ?? null,
     pattern: known?.pattern ?? null,
+    changedAtMs: known?.change?.atMs ?? null,
   });
   const tracked = tracking.next;
   const cap = hasGivenWay(before.conflict, 'maxBandwidth') ? null : policy.maxBandwidthBytesPerSec;

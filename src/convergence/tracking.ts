@@ -65,6 +65,8 @@ export function startTracking(guest: GuestFacts): Tracked {
 export interface KnownOfGuest {
   readonly workingSetBytes: number | null;
   readonly pattern: Pattern | null;
+  /** When it last began to behave otherwise, fleet time. */
+  readonly changedAtMs: number | null;
 }
 
 /** `downtimeLimitMs`: in force. */
@@ -206,7 +208,9 @@ function follow(
   const leftOver = justBegun ? clamp(left - sent, 0, fits) : Math.max(0, Math.min(left, fits - burst / 2));
   const elapsedMs = justBegun || bytesPerMs <= 0 ? 0 : clamp((sent - (left - leftOver)) / bytesPerMs, 0, passedMs);
   const next = { beganAtMs: sample.atMs - elapsedMs, cpuMs: gotShare * elapsedMs, seen: true };
-  if (!pass.seen) return { pass: next, windows: [] };
+  // A pass in which the guest changed its ways says nothing of how it is now, nor of how it was.
+  const straddles = known.changedAtMs !== null && known.changedAtMs > pass.beganAtMs;
+  if (!pass.seen || straddles) return { pass: next, windows: [] };
 
   const cpuMs = pass.cpuMs + gotShare * (passedMs - elapsedMs);
   const found = sample.remainingBytes + elapsedMs * bytesPerMs;

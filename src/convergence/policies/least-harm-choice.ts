@@ -9,6 +9,8 @@ import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
 /** Waiting for the next pass must save that part of the harm, or as much as a part of the time lost. */
 const WORTH_WAITING = 0.05;
 const WORTH_TIME = 0.5;
+/** A guest that runs free and waits for the next pass goes on waiting until that is clearly less sure: no coming and going. */
+const STILL_SURE = 0.85;
 /** Where nothing is likelier than that to end in time, no share is better than the present one. */
 const HOPELESS = 0.02;
 /** Harm that nobody would notice, CPU ms. */
@@ -27,7 +29,9 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   }
   const whole = ({ expectedHarmCpuMs }: Candidate) => spentHarmCpuMs + expectedHarmCpuMs;
   const now = inTime.filter(({ begins }) => begins === 'now');
-  const later = inTime.filter(({ begins }) => begins === 'nextPass');
+  const enough = view.share >= 1 ? STILL_SURE : SURE;
+  const surely = candidates.filter(({ begins, endsInTime }) => begins === 'nextPass' && endsInTime >= enough);
+  const later = surely.length > 0 ? surely : inTime.filter(({ begins }) => begins === 'nextPass');
   const leastNow = leastOf(now, whole);
   const leastLater = leastOf(later, whole);
   const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater));
