@@ -35,7 +35,7 @@ export function endingOf(result: OperationResult, reason: ErrorCode | null): End
 }
 
 /** A dry run ends with the code that the operation is expected to end with. */
-export function exitCodeOfPlan(plan: PlanPreview): number {
+export function exitCodeOfPlan(plan: Pick<PlanPreview, 'moves' | 'blocked'>): number {
   if (plan.blocked.length === 0) return EXIT.done;
   return plan.moves.length > 0 ? EXIT.partial : EXIT.none;
 }

@@ -161,7 +161,7 @@ export function policyText(policy: Policy): string {
   ].join(', ');
 }
 
-export function planLines(plan: PlanPreview, columns: number, paint: Paint): string[] {
+export function planLines(plan: Pick<PlanPreview, 'moves' | 'blocked'>, columns: number, paint: Paint): string[] {
   const lines: string[] = [];
   if (plan.moves.length > 0) {
     lines.push(

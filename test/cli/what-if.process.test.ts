@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { intervalSchema, predictionSchema } from '../../src/domain/prediction.ts';
 import { openRedis, redisTarget } from '../../src/runtime/redis-connection.ts';
@@ -29,29 +29,51 @@ simulation: { speed: ${speed} }
 ${more}`;
 }
 
-let home = '';
-const started: Command[] = [];
+/** A state directory with a fleet file, and the commands that run in it. */
+class Place {
+  readonly home: string;
+  readonly #started: Command[] = [];
 
-beforeEach(async () => {
-  home = await mkdtemp(join(tmpdir(), 'hostevac-test-'));
-  await writeFile(join(home, 'fleet.yaml'), fleet(4));
-});
-afterEach(async () => {
-  await Promise.all(started.splice(0).map((command) => command.kill()));
-  await rm(home, { recursive: true, force: true });
-});
+  private constructor(home: string) {
+    this.home = home;
+  }
 
-function start(...args: string[]): Command {
-  const command = new Command(args, { env: userEnv(home), cwd: home });
-  started.push(command);
-  return command;
-}
-const run = (...args: string[]): Promise<Ended> => start(...args).ended;
+  static async open(fleetFile: string): Promise<Place> {
+    const place = new Place(await mkdtemp(join(tmpdir(), 'hostevac-test-')));
+    await place.write('fleet.yaml', fleetFile);
+    return place;
+  }
 
-async function startUp(): Promise<Command> {
-  const up = start('up', '--port', '0');
-  await up.says(/^http:\/\/127\.0\.0\.1:\d+\n/);
-  return up;
+  write(name: string, text: string): Promise<void> {
+    return writeFile(join(this.home, name), text);
+  }
+
+  start(...args: string[]): Command {
+    const command = new Command(args, { env: userEnv(this.home), cwd: this.home });
+    this.#started.push(command);
+    return command;
+  }
+
+  run(...args: string[]): Promise<Ended> {
+    return this.start(...args).ended;
+  }
+
+  async startUp(): Promise<Command> {
+    const up = this.start('up', '--port', '0');
+    await up.says(/^http:\/\/127\.0\.0\.1:\d+\n/);
+    return up;
+  }
+
+  async ask(...args: string[]): Promise<z.infer<typeof answerSchema>> {
+    const ended = await this.run('what-if', ...args, '-o', 'json');
+    if (ended.code !== 0) throw new Error(`ended with ${ended.code}: ${ended.stdout}${ended.stderr}`);
+    return answerSchema.parse(JSON.parse(ended.stdout));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#started.splice(0).map((command) => command.kill()));
+    await rm(this.home, { recursive: true, force: true });
+  }
 }
 
 const answerSchema = z.looseObject({
@@ -74,16 +96,17 @@ const answerSchema = z.looseObject({
     }),
   ),
 });
-async function ask(...args: string[]): Promise<z.infer<typeof answerSchema>> {
-  const ended = await run('what-if', ...args, '-o', 'json');
-  if (ended.code !== 0) throw new Error(`ended with ${ended.code}: ${ended.stdout}${ended.stderr}`);
-  return answerSchema.parse(JSON.parse(ended.stdout));
-}
+let place: Place;
 
 describe('what-if', () => {
+  beforeAll(async () => {
+    place = await Place.open(fleet(4));
+    await place.startUp();
+  });
+  afterAll(() => place.close());
+
   it('a hot guest: what is known of it, and what every aggression would cost', async () => {
-    await startUp();
-    const answer = await ask('hot', '--aggression', '0.35');
+    const answer = await place.ask('hot', '--aggression', '0.35');
     expect(answer).toMatchObject({ vm: 'hot', host: 'node-a', state: 'running', bandwidthBytesPerSec: 200 * MiB });
     const { value } = intervalSchema.parse(answer.model?.rateBytesPerSec);
     expect(value / MiB).toBeGreaterThan(640);
@@ -103,8 +126,7 @@ describe('what-if', () => {
   });
 
   it('as text: the figures with their intervals, the line that the policy takes, what it rests on', async () => {
-    await startUp();
-    const { code, stdout, stderr } = await run('what-if', 'hot');
+    const { code, stdout, stderr } = await place.run('what-if', 'hot');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^hot on node-a: running, 2GiB \(2GiB to be sent\), uses 1\.0 cores\nwrites {5}\S+MiB\/s/);
     expect(stdout).toMatch(/^known from \d+ looks of 50ms to \S+, \S+ in all$/m);
@@ -112,14 +134,13 @@ describe('what-if', () => {
     expect(stdout).toMatch(/^no throttle {2}no end .* not max time \(no end within 10m\)$/m);
     expect(stdout).toMatch(/^\S+ \* +\d\S* \(\S+\.\.\S+\) .* all$/m);
     expect(stdout).toMatch(/^\* is what the policy would do/m);
-    const mild = await run('what-if', 'mild');
+    const mild = await place.run('what-if', 'mild');
     expect(mild.stdout).toContain('All aggressions are alike');
     expect(mild.stdout.match(/^\S+ \* /gm)).toHaveLength(1);
   });
 
   it('requirements that cannot be kept: which gives way, and what is done then', async () => {
-    await startUp();
-    const { stdout } = await run(
+    const { stdout } = await place.run(
       'what-if',
       'hot',
       '--max-time',
@@ -131,65 +152,70 @@ describe('what-if', () => {
     );
     expect(stdout).toMatch(/^\S+ \* .* not max time \(no end within 12s\)$/m);
     expect(stdout).toMatch(/^gives up {3}cannot end within 12s without going below 90% CPU: .*; then it is aborted/m);
-    const capped = await run('what-if', 'mild', '--max-bandwidth', '50MiB/s', '--to', 'node-b');
+    const capped = await place.run('what-if', 'mild', '--max-bandwidth', '50MiB/s', '--to', 'node-b');
     expect(capped.stdout).toMatch(/^sent with {2}50MiB\/s \(the policy's cap\) to node-b \(as asked\)$/m);
   });
 
   it('what does not run: said, and no table', async () => {
-    await startUp();
-    const paused = await run('what-if', 'paused');
+    const paused = await place.run('what-if', 'paused');
     expect(paused).toMatchObject({ code: 0, stdout: expect.stringContaining('It writes nothing while it is paused') });
-    const stopped = await run('what-if', 'stopped');
+    const stopped = await place.run('what-if', 'stopped');
     expect(stopped).toMatchObject({ code: 0, stdout: expect.stringContaining('It has no memory to send') });
-    expect(await ask('paused')).toMatchObject({ state: 'paused', rows: [], model: null });
+    expect(await place.ask('paused')).toMatchObject({ state: 'paused', rows: [], model: null });
   });
 
   it('a VM that is not there: exit 2, with the nearest name', async () => {
-    await startUp();
-    const { code, stderr } = await run('what-if', 'hott');
+    const { code, stderr } = await place.run('what-if', 'hott');
     expect(code).toBe(2);
     expect(stderr).toContain('did you mean hot?');
   });
+});
+
+describe('what-if beside others', () => {
+  beforeEach(async () => {
+    place = await Place.open(fleet(4));
+  });
+  afterEach(() => place.close());
 
   it('a running evacuation does not hold it up, and a VM on its way is said to be', async () => {
-    await startUp();
+    await place.startUp();
     const evacuation = z
       .object({ id: z.string() })
-      .parse(JSON.parse((await run('evacuate', 'node-b', '-o', 'json')).stdout));
+      .parse(JSON.parse((await place.run('evacuate', 'node-b', '-o', 'json')).stdout));
     await until(
-      async () => (await run('status', evacuation.id)).stdout.includes(' precopy '),
+      async () => (await place.run('status', evacuation.id)).stdout.includes(' precopy '),
       20_000,
       'a migration that sends',
     );
-    const moving = await run('what-if', 'large');
+    const moving = await place.run('what-if', 'large');
     expect(moving.stdout).toContain('It is being migrated to ');
     expect(moving.stdout).toContain(`Follow it with: hostevac watch ${evacuation.id}`);
-    expect((await ask('hot')).rows).toHaveLength(12);
-    expect((await run('cancel', evacuation.id)).code).toBe(0);
+    expect((await place.ask('hot')).rows).toHaveLength(12);
+    expect((await place.run('cancel', evacuation.id)).code).toBe(0);
   });
 
   it('without a worker it says what to start', async () => {
-    const nobody = await run('what-if', 'hot');
+    const nobody = await place.run('what-if', 'hot');
     expect(nobody.code).toBe(1);
     expect(nobody.stderr).toContain('hostevac worker --hosts node-a');
-    const up = await startUp();
+    const up = await place.startUp();
     up.signalGroup('SIGTERM');
     await up.ended;
-    const gone = await run('what-if', 'hot');
+    const gone = await place.run('what-if', 'hot');
     expect(gone.code).toBe(1);
     expect(gone.stderr).toContain('no worker serves node-a');
   });
 
   it('Ctrl-C while it measures: exit 130, and nothing of the request is left', async () => {
     // Slow enough to be interrupted: three seconds of this fleet are ten of ours.
-    await writeFile(join(home, 'fleet.yaml'), fleet(0.3));
-    await startUp();
-    const redis = await openRedis(redisTarget(join(home, 'redis.sock')), 'producer');
+    await place.write('fleet.yaml', fleet(0.3));
+    await place.startUp();
+    const redis = await openRedis(redisTarget(join(place.home, 'redis.sock')), 'producer');
     try {
       const cells = new RedisCellStore(redis, fleetPrefix('small'));
       const open = async (): Promise<string[]> =>
         z.array(z.string()).parse(JSON.parse((await cells.read('measuring')).text ?? '[]'));
-      const asking = start('what-if', 'hot');
+      const asking = place.start('what-if', 'hot');
       let ids: string[] = [];
       const taken = async (): Promise<boolean> => {
         ids = await open();
@@ -213,45 +239,50 @@ describe("a policy of the user's own", () => {
   const policies = 'policies: [{ name: gentle-nights, module: ./gentle-nights.mjs }]\n';
 
   beforeEach(async () => {
-    const example = await readFile(new URL('../../docs/examples/gentle-nights.mjs', import.meta.url));
-    await writeFile(join(home, 'gentle-nights.mjs'), example);
-    await writeFile(join(home, 'fleet.yaml'), fleet(4, policies));
+    place = await Place.open(fleet(4, policies));
+    await place.write(
+      'gentle-nights.mjs',
+      await readFile(new URL('../../docs/examples/gentle-nights.mjs', import.meta.url), 'utf8'),
+    );
   });
+  afterEach(() => place.close());
 
   it('is asked what it would do, and moves VMs', async () => {
-    await startUp();
-    expect(await ask('hot', '--policy', 'gentle-nights')).toMatchObject({
+    await place.startUp();
+    expect(await place.ask('hot', '--policy', 'gentle-nights')).toMatchObject({
       policy: { name: 'gentle-nights', maxTimeMs: 1_800_000 },
     });
     const vm = ['--vm', 'hot:policy=maintenance,aggression=1', '--vm', 'absent:min-cpu=1'];
-    const moved = await run('evacuate', 'node-a', '--policy', 'gentle-nights', ...vm, '--wait');
+    const moved = await place.run('evacuate', 'node-a', '--policy', 'gentle-nights', ...vm, '--wait');
     expect([moved.code, moved.stdout]).toEqual([0, expect.stringContaining('node-a is empty')]);
     expect(moved.stderr).toContain('warning: the policy given for absent has no effect');
     const operations = z.object({ operations: z.array(z.object({ id: z.string() })) });
-    const [{ id } = { id: '' }] = operations.parse(JSON.parse((await run('status', '-o', 'json')).stdout)).operations;
-    const { stdout } = await run('status', id);
+    const [{ id } = { id: '' }] = operations.parse(
+      JSON.parse((await place.run('status', '-o', 'json')).stdout),
+    ).operations;
+    const { stdout } = await place.run('status', id);
     expect(stdout).toMatch(/^policy {3}gentle-nights: aggression 0, min CPU 0\.3/m);
     expect(stdout).toMatch(/^ +hot: maintenance: aggression 1, min CPU 0\.1/m);
   });
 
   it('that a worker does not know ends a move before it begins, and says what to do', async () => {
-    const asked = await run('evacuate', 'node-a', '--policy', 'gentle-nights', '-o', 'json');
+    const asked = await place.run('evacuate', 'node-a', '--policy', 'gentle-nights', '-o', 'json');
     const { id } = z.object({ id: z.string() }).parse(JSON.parse(asked.stdout));
-    await writeFile(join(home, 'fleet.yaml'), fleet(4));
-    await startUp();
-    const { code, stdout } = await run('watch', id);
+    await place.write('fleet.yaml', fleet(4));
+    await place.startUp();
+    const { code, stdout } = await place.run('watch', id);
     expect(code).toBe(1);
     expect(stdout).toContain('the policy gentle-nights is not known to this worker; list it under policies');
-    expect((await ask('hot')).host).toBe('node-a');
+    expect((await place.ask('hot')).host).toBe('node-a');
   });
 
   it('that cannot be loaded is refused before anything starts', async () => {
-    await writeFile(join(home, 'gentle-nights.mjs'), 'export default { name: "gentle-nights", chose() {} };\n');
+    await place.write('gentle-nights.mjs', 'export default { name: "gentle-nights", chose() {} };\n');
     for (const command of [
       ['up', '--port', '0'],
       ['evacuate', 'node-a', '--policy', 'gentle-nights'],
     ]) {
-      const { code, stderr } = await run(...command);
+      const { code, stderr } = await place.run(...command);
       expect(code).toBe(2);
       expect(stderr).toContain('policies[0] (./gentle-nights.mjs).what: is missing');
       expect(stderr).toContain('did you mean choose?');
