@@ -195,6 +195,19 @@ describe('old evidence', () => {
     expect(both.change).toBeNull();
   });
 
+  test('of an earlier migration hardly moves what live looks say, not even where it nearly agrees', () => {
+    const earlier = looksAt(guestOf(140, 110, 'sweep', 256), numbersFrom(3), 0).map(
+      (window): DirtyWindow => ({ ...window, source: 'history' }),
+    );
+    const live = looksAt(guest, numbersFrom(5), DAY_MS);
+    const alone = fitDirtyModel(live, factsOf(guest), DAY_MS + 3_000);
+    const both = fitDirtyModel([...earlier, ...live], factsOf(guest), DAY_MS + 3_000);
+    for (const of of ['rateBytesPerSec', 'workingSetBytes'] as const) {
+      expect(Math.abs((both[of].value ?? Number.NaN) / (alone[of].value ?? Number.NaN) - 1)).toBeLessThan(0.02);
+    }
+    expect(width(fitDirtyModel(earlier, factsOf(guest), DAY_MS).rateBytesPerSec)).toBeGreaterThan(2);
+  });
+
   test('of an earlier migration fades over weeks', () => {
     const earlier = looksAt(guest, numbersFrom(3), 0).map((window): DirtyWindow => ({ ...window, source: 'history' }));
     const spread = (nowMs: number): number => {
