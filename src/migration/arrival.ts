@@ -13,8 +13,11 @@ import type { MigrationContext } from './context.ts';
 export async function openArrival(ctx: MigrationContext, sample: MigrationSample): Promise<void> {
   const { account, figures } = ctx.record;
   if (account === null || account.arriving === true) return;
-  const arrived: Account = { ...account, atMs: sample.atMs, gotCpuMs: 0, frozenDemandCores: null, arriving: true };
-  await ctx.save({ account: arrived, figures: { ...figures, downtimeMs: sample.downtimeMs ?? figures.downtimeMs } });
+  const downtimeMs = sample.downtimeMs ?? 0;
+  // Its source was looked at last right before it was told to; a successor knows no better moment.
+  const atMs = Math.min(sample.atMs, account.atMs + downtimeMs);
+  const arrived: Account = { ...account, atMs, gotCpuMs: 0, frozenDemandCores: null, arriving: true };
+  await ctx.save({ account: arrived, figures: { ...figures, downtimeMs } });
 }
 
 /** Books the stretch since the last look. */
