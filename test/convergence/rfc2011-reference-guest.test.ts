@@ -67,6 +67,7 @@ function drive(policy: Policy): Run {
     if (sample.pass > 1) reportedRates.push(sample.dirtyRateBytesPerSec);
     const { action, next } = rfc2011.decide(state, evidence, policy);
     state = next;
+    if (action.kind === 'postCopy') throw new Error(action.reason.message);
     if (action.kind === 'abort') {
       fleet.does({ kind: 'cancelMigration', vm: 'ref', source: 'a' });
       return { status: 'aborted', totalMs: atMs, abort: action.reason, shares, reportedRates };
