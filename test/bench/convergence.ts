@@ -19,7 +19,7 @@ import { writeReport } from './write-report.ts';
 const LIMIT_MS = 60_000;
 const MAX_STALL_MS = 300;
 /** Sockets' paths are short, so is this one; the same each time, so that what a killed run has left is found and ended. */
-const STATE_DIR = join(tmpdir(), 'hostevac-bench');
+const STATE_DIR = '/tmp/hostevac-bench';
 const QUIET_CORES = 0.5;
 const QUIET_LOOK_MS = 1_000;
 const QUIET_LIMIT_MS = 60_000;

@@ -82,7 +82,8 @@ function parseLine(line: string, where: string): Result {
 export function appendResult(path: string, result: Result): void {
   mkdirSync(dirname(path), { recursive: true });
   cutTornLine(path);
-  appendFileSync(path, `${JSON.stringify(result)}\n`);
+  // What cannot be read again is not written.
+  appendFileSync(path, `${JSON.stringify(resultSchema.parse(result))}\n`);
 }
 
 /** What a crash has left of a line would make one broken line with the next. */

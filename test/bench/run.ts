@@ -47,7 +47,7 @@ const HANDOVER_MS = 50;
 /** Beside others who use more than this the figures are theirs as well. */
 const QUIET_CORES = 0.3;
 const TRACED: ReadonlySet<string> = new Set(['hot', 'reference']);
-const TRACE_EVERY_MS = 200;
+const TRACE_EVERY_MS = 150;
 
 /** At which tick of its life a guest that changes is migrated: every phase has been seen by then. Others: once they were seen. */
 const BEGIN_TICKS: Readonly<Partial<Record<ProfileName, number>>> = {
@@ -181,6 +181,8 @@ function traceOf(observer: Observer, demandAt: (atMs: number) => number, fromMs:
     if (atMs < next) continue;
     next = atMs + TRACE_EVERY_MS;
     const share = coresUsed(observer.cpu, { fromMs: atMs - TRACE_EVERY_MS, toMs: atMs }) / demandAt(atMs);
+    // No two samples lay in between: the machine was too busy to look.
+    if (Number.isNaN(share)) continue;
     points.push([Math.round(atMs - fromMs), remainingBytes, transferredBytes, Math.round(share * 1_000) / 1_000]);
   }
   return points;
