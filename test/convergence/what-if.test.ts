@@ -44,9 +44,10 @@ describe('what-if', () => {
     const { rows, relaxed, givesUp } = ask(maintenance, modelOf(4, 30));
     expect(rows.every(({ share, breaks }) => share === 1 && breaks.length === 0)).toBe(true);
     expect({ relaxed, givesUp }).toEqual({ relaxed: [], givesUp: null });
-    expect(grouped(rows).map(({ from, to }) => [from, to])).toEqual([
-      [null, null],
-      [0, 1],
+    // The policy's own aggression is somewhere in the middle of the group.
+    expect(grouped(rows).map(({ from, to, chosen }) => [from, to, chosen])).toEqual([
+      [null, null, false],
+      [0, 1, true],
     ]);
   });
 
