@@ -115,7 +115,7 @@ async function seeGuest(
   const { clock } = deps;
   const hypervisor = deps.hypervisorOf(host);
   const found = (await hypervisor.inventory(host)).vms.find((one) => one.name === vm);
-  if (found === undefined) throw new HostevacError('unknownVm', `${vm} is not on ${host} any more`);
+  if (found === undefined) throw new HostevacError('unknownVm', `${vm} is not on ${host} any more; ask again`);
   const sighting = await hypervisor.look(host, vm);
   const outgoing = sighting.present ? sighting.outgoing : null;
   const migratingTo =
