@@ -11,6 +11,8 @@ const WORTH_WAITING = 0.05;
 const WORTH_TIME = 0.5;
 /** A guest that runs free and waits for the next pass goes on waiting until that is clearly less sure: no coming and going. */
 const STILL_SURE = 0.85;
+/** No less likely, as far as anybody can tell. */
+const AS_LIKELY = 0.03;
 /** Where nothing is likelier than that to end in time, no share is better than the present one. */
 const HOPELESS = 0.02;
 /** Harm that nobody would notice, CPU ms. */
@@ -29,9 +31,10 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   }
   const whole = ({ expectedHarmCpuMs }: Candidate) => spentHarmCpuMs + expectedHarmCpuMs;
   const now = inTime.filter(({ begins }) => begins === 'now');
-  const enough = view.share >= 1 ? STILL_SURE : SURE;
-  const surely = candidates.filter(({ begins, endsInTime }) => begins === 'nextPass' && endsInTime >= enough);
-  const later = surely.length > 0 ? surely : inTime.filter(({ begins }) => begins === 'nextPass');
+  const likeliest = now.reduce((most, { endsInTime }) => Math.max(most, endsInTime), 0);
+  const enough = Math.min(view.share >= 1 ? STILL_SURE : SURE, likeliest - AS_LIKELY);
+  const waiting = candidates.filter(({ begins }) => begins === 'nextPass');
+  const later = waiting.filter(({ endsInTime }) => endsInTime >= (now.length > 0 ? enough : 0));
   const leastNow = leastOf(now, whole);
   const leastLater = leastOf(later, whole);
   const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater));
