@@ -114,12 +114,12 @@ export class EmbeddedWorld {
     return pid;
   }
 
-  /** Environment in which this program starts half a second late, as on a busy machine. */
-  slowly(program: string): NodeJS.ProcessEnv {
+  /** Environment in which this program starts late, as on a busy machine. */
+  slowly(program: string, lateMs = 500): NodeJS.ProcessEnv {
     const bin = join(this.stateDir, `slow-${program}`);
     mkdirSync(bin);
     const real = execFileSync('sh', ['-c', `command -v ${program}`], { encoding: 'utf8' }).trim();
-    writeFileSync(join(bin, program), `#!/bin/sh\nsleep 0.5\nexec ${real} "$@"\n`, { mode: 0o755 });
+    writeFileSync(join(bin, program), `#!/bin/sh\nsleep ${lateMs / 1_000}\nexec ${real} "$@"\n`, { mode: 0o755 });
     return { PATH: `${bin}:${process.env['PATH']}` };
   }
 
