@@ -7,7 +7,7 @@ import { policyText } from './status-text.ts';
 const MEANING: Readonly<Record<number, string>> = {
   [EXIT.done]: 'done (an already empty host, too)',
   [EXIT.failed]: 'failed or cancelled before any VM moved, or Redis away',
-  [EXIT.usage]: 'wrong usage, bad input, unknown host or operation',
+  [EXIT.usage]: 'wrong usage, bad input, unknown host, VM or operation',
   [EXIT.partial]: 'some VMs moved, not all',
   [EXIT.none]: 'no VM could be moved',
   [EXIT.deadline]: "the deadline of the operation or the wait's timeout passed",

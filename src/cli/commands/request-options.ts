@@ -40,7 +40,6 @@ export function addRequestOptions(command: Command): Command {
       '--vm <name:key=value,...>',
       'for one VM only: policy, aggression, min-cpu, max-stall, max-time, max-bandwidth, at-deadline, throttling; may be repeated',
       collect,
-      [],
     )
     .option('--deadline <duration>', 'for the whole operation, such as 30m; then no move starts and running ones abort')
     .option('--dry-run', 'show the plan and change nothing')
@@ -50,6 +49,6 @@ export function addRequestOptions(command: Command): Command {
 }
 
 /** For an option that may be repeated. */
-export function collect(text: string, before: readonly string[]): string[] {
+export function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
 }
