@@ -129,10 +129,7 @@ async function converge<State>(
     });
     await tell(ctx, decision);
     if (decision.action.kind === 'abort') return { cause: 'gaveUp', reason: decision.action.reason };
-    if (decision.action.kind === 'postCopy') {
-      await hypervisor.beginPostCopy(ctx.lease, source, vm);
-      return { cause: 'postCopy', reason: decision.action.reason };
-    }
+    if (decision.action.kind === 'postCopy') return { cause: 'postCopy', reason: decision.action.reason };
     await applyDecision(ctx, decision.action, applied);
     looks.next(decision.evidence, decision.action.share);
     await ctx.paceOrChange(tickMs(ctx, decision.action.lookAgainMs));

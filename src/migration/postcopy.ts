@@ -60,11 +60,15 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
   }
 }
 
-/** Waits until the guest goes on at its destination. What says something else first; undefined: it does. */
+/**
+ * Switches it, unless that has been done, and waits until the guest goes on at its destination. What says something else
+ * first; undefined: it does. Nobody else is asked from the one word to the other: the guest may stand still meanwhile.
+ */
 async function untilBegun(ctx: MigrationContext): Promise<StepOutcome | undefined> {
   const { source, vm } = ctx.record;
   const began = ctx.now();
   const { cancel } = await ctx.control();
+  const refused = cancel ? null : await attempt(() => ctx.sourceHypervisor.beginPostCopy(ctx.lease, source, vm));
   for (;;) {
     const sample = await ctx.sourceHypervisor.sample(source, vm);
     if (sample === null) return { cause: 'lostSight' };
@@ -74,6 +78,7 @@ async function untilBegun(ctx: MigrationContext): Promise<StepOutcome | undefine
     }
     const over = ended(ctx, sample);
     if (over !== undefined) return over;
+    if (refused !== null) return { cause: 'broken', reason: refused };
     // The source refuses it if it has gone over by then.
     if (cancel) return { cause: 'cancel', reason: because('cancelled', `${vm}: cancelled`) };
     if (sample.status === 'preSwitchover') {

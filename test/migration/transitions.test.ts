@@ -961,6 +961,22 @@ describe('a migration that goes on in post-copy', () => {
     expect(said).toEqual(['finish']);
   });
 
+  it('that cannot be begun ends the attempt, and is not asked for again and again', async () => {
+    let asked = 0;
+    const told = await postCopyStory({
+      hypervisor: but((real) => ({
+        beginPostCopy: async (...args) => {
+          asked += 1;
+          if (asked === 1) throw new HostevacError('hypervisorRefused', 'was not started for post-copy');
+          await real.beginPostCopy(...args);
+        },
+      })),
+    });
+    await expectMoved(told);
+    expect(asked).toBe(2);
+    expect((await told.world.moves(told.id)).map(({ state }) => state)).toEqual(['failed', 'done']);
+  });
+
   it('is called off where its destination has lost the copy: nothing had gone over', async () => {
     const { said, hypervisor } = waiting(async () => ({ present: false }));
     const told = await postCopyStory({ hypervisor });
