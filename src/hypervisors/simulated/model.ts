@@ -109,7 +109,6 @@ const arrivalSchema = z.object({
   paused: z.boolean(),
   downtimeMs: z.number(),
 });
-export type Arrival = z.infer<typeof arrivalSchema>;
 
 /**
  * An active migration. Stages: `precopy` (pass by pass) -> `switchover` (the guest stands still, the rest is sent) ->
