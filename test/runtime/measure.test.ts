@@ -170,7 +170,9 @@ describe('a look at a guest for somebody who asks', () => {
     serve('worker-1', ['node-a']);
     guest.vms = [];
     const gone = await replied(await measurements.ask('node-a', 'web-1'));
-    expect(gone.reply).toEqual({ refused: { code: 'unknownVm', message: 'web-1 is not on node-a any more; ask again' } });
+    expect(gone.reply).toEqual({
+      refused: { code: 'unknownVm', message: 'web-1 is not on node-a any more; ask again' },
+    });
     guest.inventory = async () => {
       throw new HostevacError('hostUnreachable', 'no answer');
     };
