@@ -25,6 +25,7 @@ export function result(over: Partial<Result>): Result {
     disturbed: false,
     memoryFaults: [],
     note: null,
+    claims: null,
     trace: null,
     ...over,
   };

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { chart, typical } from './chart.ts';
 import { result } from './fixtures.ts';
 import type { Result } from './results.ts';
-import { compare, type Summary, summarise, type Verdict } from './summary.ts';
+import { compare, predictionErrors, type Summary, summarise, type Verdict } from './summary.ts';
 import { markdown, terminalTable } from './tables.ts';
 
 function summary(over: Partial<Result>[]): Summary {
@@ -34,6 +34,32 @@ describe('a summary', () => {
   test('says who exceeds max stall by more than the samples can tell', () => {
     expect(summary([{ longestStretchMs: 315 }]).withinMaxStall).toBe(true);
     expect(summary([{}, { longestStretchMs: 325 }]).withinMaxStall).toBe(false);
+  });
+});
+
+describe('how far predictions were off', () => {
+  const around = (value: number) => ({ value, low: value - 500, high: value + 500 });
+  const predicted = {
+    totalMs: around(4_400),
+    downtimeMs: around(600),
+    transferredBytes: around(1_000),
+    harmCpuMs: around(1_600),
+    meanShare: 1,
+    minShare: 1,
+    endsInTime: 1,
+  };
+  const figures = { totalMs: 0, downtimeMs: 0, transferredBytes: 0, minShare: 1, meanShare: 1, harmCpuMs: 0 };
+
+  test('is told as a part of the time that it took, and in CPU time; only of those that were done and predicted', () => {
+    const told = { claims: { predicted, figures } };
+    const none = { claims: { predicted: null, figures } };
+    const [errors, ...others] = predictionErrors([result(told), result({ ...told, ...NOT_DONE }), result(none)]);
+    expect(others).toEqual([]);
+    expect(errors).toMatchObject({ runs: 1, totalWithin: 1, harmWithin: 0 });
+    expect(errors?.totalPart.median).toBeCloseTo(0.1, 6);
+    expect(errors?.harmCpuMs.median).toBe(600);
+    expect(markdown([result(told)])).toContain('| hot | none | 1 | 10 (10..10) | 0.60 (0.60..0.60) | 1/1 | 0/1 |');
+    expect(predictionErrors([result({})])).toEqual([]);
   });
 });
 

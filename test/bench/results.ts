@@ -5,6 +5,8 @@
 import { appendFileSync, mkdirSync, readFileSync, truncateSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { migrationFiguresSchema } from '../../src/domain/operation.ts';
+import { predictionSchema } from '../../src/domain/prediction.ts';
 import { errorCode } from '../../src/hypervisors/qemu/durable-file.ts';
 
 /** [ms since `migrate`, bytes that remain, bytes transferred, share of its demand that the guest gets] */
@@ -42,6 +44,8 @@ export const resultSchema = z.object({
   /** What is wrong with the guest's memory; empty: nothing. */
   memoryFaults: z.array(z.string()),
   note: z.string().nullable(),
+  /** Its own: what it predicted before the start, what it says that it came to. Measured is the rest. */
+  claims: z.object({ predicted: predictionSchema.nullable(), figures: migrationFiguresSchema }).nullable(),
   trace: z.array(pointSchema).nullable(),
 });
 export type Result = z.infer<typeof resultSchema>;

@@ -125,7 +125,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
       resolveBegun();
     },
   };
-  const note = await contender.migrate(stage);
+  const { note, claims } = await contender.migrate(stage);
   signal.throwIfAborted();
   await abortableSleep(AFTER_MS, signal);
   signal.throwIfAborted();
@@ -163,6 +163,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     disturbed: others > QUIET_CORES,
     memoryFaults: await memoryFaults(manifest, vm, observer.completed, stateDir),
     note,
+    claims,
     trace: TRACED.has(order.profile) ? traceOf(observer, demandAt, fromMs) : null,
   };
 }

@@ -1,4 +1,5 @@
 /** Runs summed up: medians with their spread for each profile and contender, and who did better than whom. Pure. */
+import type { Interval } from '../../src/domain/prediction.ts';
 import type { Result } from './results.ts';
 
 export interface Spread {
@@ -28,12 +29,16 @@ export interface Summary {
 
 /** In the order in which profiles and contenders first appear. */
 export function summarise(results: readonly Result[]): Summary[] {
+  return groupsOf(results).flatMap((runs) => summaryOf(runs) ?? []);
+}
+
+function groupsOf(results: readonly Result[]): Result[][] {
   const groups = new Map<string, Result[]>();
   for (const result of results) {
     const key = JSON.stringify([result.profile, result.contender]);
     groups.set(key, [...(groups.get(key) ?? []), result]);
   }
-  return [...groups.values()].flatMap((runs) => summaryOf(runs) ?? []);
+  return [...groups.values()];
 }
 
 function summaryOf(runs: readonly Result[]): Summary | null {
@@ -69,6 +74,46 @@ function spreadOf(values: readonly number[]): Spread | null {
   const [least, most] = [sorted[0], sorted.at(-1)];
   if (below === undefined || above === undefined || least === undefined || most === undefined) return null;
   return { median: (below + above) / 2, least, most };
+}
+
+export interface PredictionError {
+  readonly profile: string;
+  readonly contender: string;
+  /** Done runs with a prediction from before their start. */
+  readonly runs: number;
+  /** Measured less predicted, as a part of what was measured; sizes, without their signs. */
+  readonly totalPart: Spread;
+  /** Measured less predicted, sizes. */
+  readonly harmCpuMs: Spread;
+  /** Runs that came out within the interval of nine in ten. */
+  readonly totalWithin: number;
+  readonly harmWithin: number;
+}
+
+/** How far off predictions were, for each profile and contender that made any. */
+export function predictionErrors(results: readonly Result[]): PredictionError[] {
+  return groupsOf(results).flatMap((runs) => {
+    const told = runs.flatMap(({ profile, contender, done, totalMs, wallMs, harmCpuMs, claims }) => {
+      const predicted = claims?.predicted ?? null;
+      return done && predicted !== null
+        ? [{ profile, contender, totalMs: totalMs ?? wallMs, harmCpuMs, predicted }]
+        : [];
+    });
+    const [first] = told;
+    const totalPart = spreadOf(told.map((one) => Math.abs(one.totalMs - one.predicted.totalMs.value) / one.totalMs));
+    const harmCpuMs = spreadOf(told.map((one) => Math.abs(one.harmCpuMs - one.predicted.harmCpuMs.value)));
+    if (first === undefined || totalPart === null || harmCpuMs === null) return [];
+    const within = (value: number, { low, high }: Interval): boolean => value >= low && value <= high;
+    return {
+      profile: first.profile,
+      contender: first.contender,
+      runs: told.length,
+      totalPart,
+      harmCpuMs,
+      totalWithin: told.filter((one) => within(one.totalMs, one.predicted.totalMs)).length,
+      harmWithin: told.filter((one) => within(one.harmCpuMs, one.predicted.harmCpuMs)).length,
+    };
+  });
 }
 
 export type Verdict =

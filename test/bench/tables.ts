@@ -1,7 +1,7 @@
 /** The tables of the benchmark, as Markdown and for a terminal. Pure. */
 import { CONTENDERS } from './contenders/all.ts';
 import type { Result } from './results.ts';
-import { type Comparison, compare, type Spread, type Summary, summarise } from './summary.ts';
+import { type Comparison, compare, predictionErrors, type Spread, type Summary, summarise } from './summary.ts';
 
 const MIB = 2 ** 20;
 const OURS: ReadonlySet<string> = new Set(CONTENDERS.filter(({ ours }) => ours).map(({ name }) => name));
@@ -77,7 +77,7 @@ ${first === undefined ? 'Nothing has been measured.' : conditions(results, first
 
 ${LEGEND}
 
-${sections.join('\n')}`;
+${sections.join('\n')}${predictions(results)}`;
 }
 
 function conditions(results: readonly Result[], { terms, machine }: Result): string {
@@ -87,6 +87,22 @@ function conditions(results: readonly Result[], { terms, machine }: Result): str
   const disturbed = results.filter((one) => one.disturbed).length;
   return `${results.length} runs, ${times[0]?.slice(0, 10)} to ${times.at(-1)?.slice(0, 10)}, QEMU ${machine.qemu} (TCG) on ${machine.cpus} cores; ${terms.bandwidthBytesPerSec / MIB} MiB/s, max stall ${terms.maxStallMs} ms, limit ${terms.limitMs / 1_000} s. Samples every ${resolution.toFixed(0)} ms.
 Others used ${(others[Math.floor(others.length / 2)] ?? 0).toFixed(2)} cores at the median, ${(others.at(-1) ?? 0).toFixed(2)} at the most; ${disturbed} runs count as disturbed.`;
+}
+
+function predictions(results: readonly Result[]): string {
+  const errors = predictionErrors(results);
+  if (errors.length === 0) return '';
+  const header = ['profile', 'contender', 'runs', 'total off by %', 'harm off by CPU-s', 'total within', 'harm within'];
+  const rows = errors.map((one) => [
+    one.profile,
+    one.contender,
+    String(one.runs),
+    spread(one.totalPart, 0.01, 0),
+    spread(one.harmCpuMs, 1_000, 2),
+    `${one.totalWithin}/${one.runs}`,
+    `${one.harmWithin}/${one.runs}`,
+  ]);
+  return `\n## Predictions before the start\n\nHow far what was measured lay from the prediction (sizes), and how often within its interval of nine in ten.\n\n${table(header, rows)}`;
 }
 
 function verdicts(comparisons: readonly Comparison[]): string {

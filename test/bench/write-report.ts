@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chart, type Line, typical } from './chart.ts';
 import type { Result } from './results.ts';
-import { summarise } from './summary.ts';
+import { predictionErrors, summarise } from './summary.ts';
 import { comparisonsOf, markdown } from './tables.ts';
 
 const CHARTED = 'hot';
@@ -22,7 +22,12 @@ export function writeReport(directory: string, results: readonly Result[]): stri
   };
   write('convergence.md', markdown(results));
   const summaries = summarise(results);
-  const json = { summaries, comparisons: comparisonsOf(summaries), runs: results.map(({ trace, ...rest }) => rest) };
+  const json = {
+    summaries,
+    comparisons: comparisonsOf(summaries),
+    predictions: predictionErrors(results),
+    runs: results.map(({ trace, ...rest }) => rest),
+  };
   write('convergence.json', `${JSON.stringify(json, null, 1)}\n`);
   const lines = linesOf(results);
   if (lines.length === 2) write('hot.svg', chart(lines, GUEST));

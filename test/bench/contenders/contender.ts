@@ -1,4 +1,6 @@
 /** What takes part in the benchmark: a way to migrate the one guest of a lab, under the same terms as all others. */
+import type { MigrationFigures } from '../../../src/domain/operation.ts';
+import type { Prediction } from '../../../src/domain/prediction.ts';
 import type { LabManifest } from '../../../src/lab/manifest.ts';
 import type { GuestProfile } from '../../../src/lab/profiles.ts';
 
@@ -20,6 +22,17 @@ export interface Stage {
   readonly begun: Promise<void>;
 }
 
+/** What a contender says of its own. */
+export interface Told {
+  /** What is worth telling of how it ended. */
+  readonly note: string | null;
+  /** What it predicted before the start, and what it says that it came to; null: it does neither. */
+  readonly claims: {
+    readonly predicted: Prediction | null;
+    readonly figures: MigrationFigures;
+  } | null;
+}
+
 export interface Contender {
   readonly name: string;
   readonly what: string;
@@ -27,6 +40,6 @@ export interface Contender {
   readonly ours: boolean;
   /** What it does with the guest before `begin`, ms: it is called so much earlier. */
   readonly leadMs: number;
-  /** Returns when the migration has ended or was cancelled; what is worth telling of how. */
-  migrate(stage: Stage): Promise<string | null>;
+  /** Returns when the migration has ended or was cancelled. */
+  migrate(stage: Stage): Promise<Told>;
 }

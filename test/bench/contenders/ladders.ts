@@ -121,7 +121,7 @@ export const novaForceComplete: Contender = {
     const [first, ...later] = steps;
     let forced = false;
     const parameters = { 'downtime-limit': first?.downtimeMs ?? NOVA.downtimeMs };
-    const note = await migratePair(stage, { parameters }, async ({ elapsedMs }, source) => {
+    const told = await migratePair(stage, { parameters }, async ({ elapsedMs }, source) => {
       const due = later[0];
       if (due !== undefined && elapsedMs >= due.atMs) {
         later.shift();
@@ -132,6 +132,6 @@ export const novaForceComplete: Contender = {
         await source.execute('stop', anyAnswer);
       }
     });
-    return note ?? (forced ? 'paused at the end' : null);
+    return { ...told, note: told.note ?? (forced ? 'paused at the end' : null) };
   },
 };

@@ -22,7 +22,7 @@ import { Records } from '../../../src/store/records.ts';
 import { CgroupThrottle } from '../../../src/throttling/cgroup-throttle.ts';
 import { GuardClient } from '../../../src/throttling/guard/client.ts';
 import { GuardGatekeeper } from '../../../src/throttling/guard-gatekeeper.ts';
-import type { Contender, Stage } from './contender.ts';
+import type { Contender, Stage, Told } from './contender.ts';
 
 /** What it measures before it starts takes at most 3 s; a look at the host and the destination's start come on top. */
 const LEAD_MS = 4_000;
@@ -51,7 +51,7 @@ export const leastHarm = [0, 0.5, 1].map((aggression) =>
   }),
 );
 
-async function move(stage: Stage, over: Partial<Policy>): Promise<string | null> {
+async function move(stage: Stage, over: Partial<Policy>): Promise<Told> {
   const { vm, manifest, signal } = stage;
   const [source, destination] = manifest.hosts;
   if (source === undefined || destination === undefined) throw new Error('the lab has no two hosts');
@@ -83,7 +83,7 @@ async function move(stage: Stage, over: Partial<Policy>): Promise<string | null>
     await records.createMove(record);
     await untilOver(stage, site, { id, source: source.name });
     signal.throwIfAborted();
-    return noteOf(await records.move(id));
+    return toldOf(await records.move(id));
   } finally {
     await site.close();
   }
@@ -111,13 +111,14 @@ async function untilOver(
   }
 }
 
-function noteOf(record: MoveRecord | null): string | null {
-  if (record === null) return 'its record is gone';
+function toldOf(record: MoveRecord | null): Told {
+  if (record === null) return { note: 'its record is gone', claims: null };
   const words = [
     record.state === 'done' ? null : `${record.state}: ${record.reason?.message ?? ''}`,
     ...record.relaxed.map(({ requirement, why }) => `${requirement} gave way: ${why}`),
   ].filter((text) => text !== null);
-  return words.length === 0 ? null : words.join('; ');
+  const { predicted, figures } = record;
+  return { note: words.length === 0 ? null : words.join('; '), claims: { predicted, figures } };
 }
 
 interface Site {

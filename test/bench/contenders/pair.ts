@@ -9,7 +9,7 @@ import type { Qmp } from '../../../src/hypervisors/qemu/qmp/qmp.ts';
 import { vmDir } from '../../../src/hypervisors/qemu/vm-dir.ts';
 import { readDefinition } from '../../../src/hypervisors/qemu/vm-file.ts';
 import { QEMU } from '../../../src/lab/guests.ts';
-import type { Stage } from './contender.ts';
+import type { Stage, Told } from './contender.ts';
 
 const LOOK_EVERY_MS = 50;
 const START_LIMIT_MS = 20_000;
@@ -32,8 +32,8 @@ export interface Look {
 /** Asked at every look; what it returns ends the following. */
 export type Steer = (look: Look, source: Qmp) => Promise<void>;
 
-/** Migrates with these settings and `steer`s; cancels at the limit. What is to be told of it, or null. */
-export async function migratePair(stage: Stage, settings: Settings, steer: Steer): Promise<string | null> {
+/** Migrates with these settings and `steer`s; cancels at the limit. */
+export async function migratePair(stage: Stage, settings: Settings, steer: Steer): Promise<Told> {
   const [from, to] = stage.manifest.hosts;
   if (from === undefined || to === undefined) throw new Error('the lab has no two hosts');
   const source = await connectQmp(vmDir(`${from.runDir}/${stage.vm}`).monitor);
@@ -45,11 +45,11 @@ export async function migratePair(stage: Stage, settings: Settings, steer: Steer
     await source.execute('migrate', anyAnswer, { uri });
     const { completed, note } = await follow(stage, source, steer);
     // A destination that was given up ends by itself.
-    if (!completed) return note;
+    if (!completed) return { note, claims: null };
     // A guest that was held before its switchover arrives held.
     const { running, status } = await destination.execute('query-status', runSchema);
     if (!running && status === 'paused') await destination.execute('cont', anyAnswer);
-    return note;
+    return { note, claims: null };
   } finally {
     source.close();
     destination?.close();
