@@ -16,6 +16,10 @@ const BUDGET_MS = 3_000;
 const STALE_MS = 60_000;
 const STALE_REAL_MS = 10_000;
 
+/** A look that gives nothing is tried again after so long (fleet ms), and so often. */
+const NOTHING_MS = 250;
+const MOST_NOTHINGS = 4;
+
 /** What is known of the guest is too old to predict from. */
 export function isStale(ctx: MigrationContext): boolean {
   const last = ctx.record.evidence.findLast(({ source }) => source === 'sampling');
@@ -34,13 +38,20 @@ export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
   await throttle.guestCpu({ host: source, vm });
   const taken: DirtyingMeasured[] = [];
   const windows: DirtyWindow[] = [];
+  let nothing = 0;
   for (;;) {
     const windowMs = nextWindowMs(taken, ctx.now() - began, BUDGET_MS);
     if (windowMs === null) break;
     const look = ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, ctx.signal);
     const measured = await ctx.during(look);
+    if (measured === null) {
+      // Somebody else may be looking at it; that passes.
+      nothing += 1;
+      if (nothing >= MOST_NOTHINGS) break;
+      await ctx.pace(NOTHING_MS);
+      continue;
+    }
     await ctx.check();
-    if (measured === null) break;
     taken.push(measured);
     windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
   }
