@@ -839,22 +839,56 @@ describe('a migration that goes on in post-copy', () => {
     expect(await world.copies('v1')).toEqual(['b:running']);
   });
 
-  it('whose hosts do not answer for an hour is waited for', async () => {
+  it('whose hosts do not answer for an hour is waited for, also by a successor', async () => {
     let silent = false;
-    const told = await postCopyStory({
+    const options: CrewOptions = {
       hypervisor: but((real) => ({
         look: async (name, vmName) => (silent ? unreachable(name) : real.look(name, vmName)),
         sample: async (name, vmName) => (silent ? unreachable(name) : real.sample(name, vmName)),
       })),
-    });
+    };
+    const told = await postCopyStory(options);
     const { world, id } = told;
     await goesOver(world);
     await world.clock.advance(1_500);
     silent = true;
     await world.clock.advance(3_600_000);
     expect(await world.move(id, 'v1')).toMatchObject({ step: 'postcopy', reason: { code: 'hostUnreachable' } });
+    told.crew.kill();
+    await world.crew(options);
+    await redeliver(told);
+    await world.clock.advance(3_600_000);
+    expect(await world.move(id, 'v1')).toMatchObject({ step: 'postcopy', reason: { code: 'hostUnreachable' } });
     silent = false;
     await expectMoved(told);
+    expect(await world.moves(id)).toHaveLength(1);
+  });
+
+  it('is throttled no more, and keeps to what the budget gives it', async () => {
+    const given: number[] = [];
+    let over = false;
+    const told = await postCopyStory(
+      {
+        hypervisor: but((real) => ({
+          setBandwidth: async (...args) => {
+            if (over) given.push(args[3]);
+            await real.setBandwidth(...args);
+          },
+        })),
+      },
+      { ...NO_HURRY, aggression: 1 },
+    );
+    const { world } = told;
+    const throttled = async () => Object.keys((await world.simulated.view()).throttled).length;
+    await world.clock.runUntil(async () => (await throttled()) > 0, 300_000);
+    await beginsByHand(world);
+    over = true;
+    await goesOver(world);
+    // Sooner than it would lift itself.
+    await world.clock.advance(1_100);
+    expect(await throttled()).toBe(0);
+    await expectMoved(told);
+    expect(given).toEqual([2 ** 30]);
   });
 
   it.each([
