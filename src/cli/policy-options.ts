@@ -24,6 +24,12 @@ export function numberOrText(text: string): number | string {
   return /^[+-]?(\d+\.?\d*|\.\d+)$/.test(text.trim()) ? Number(text) : text;
 }
 
+/** `30%` as well as `0.3`. */
+function shareOrText(text: string): number | string {
+  const percent = /^(\d+(?:\.\d+)?)%$/.exec(text.trim())?.[1];
+  return percent === undefined ? numberOrText(text) : Number(percent) / 100;
+}
+
 /** `post-copy` as well as `postCopy`: options are written with dashes. */
 function camel(text: string): string {
   return text.trim().replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
@@ -32,7 +38,7 @@ function camel(text: string): string {
 /** How an option's text becomes what the schema reads; where nothing is said here, the text itself. */
 const READ: Readonly<Record<string, (text: string) => unknown>> = {
   aggression: numberOrText,
-  minCpu: numberOrText,
+  minCpu: shareOrText,
   atDeadline: camel,
   controller: camel,
   precedence: (text) => text.split(',').map(camel),

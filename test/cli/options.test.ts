@@ -82,7 +82,7 @@ describe('options of evacuate', () => {
 
   it('what is said of single VMs becomes a policy of their own', () => {
     const vm = [
-      'db-1:aggression=0,min-cpu=0.8',
+      'db-1:aggression=0,min-cpu=80%',
       'a:b:policy=rebalance',
       'db-1:max-bandwidth=40MiB/s,at-deadline=post-copy',
     ];

@@ -15,7 +15,7 @@ export function addPolicyOptions(command: Command): Command {
       '--aggression <0..1>',
       'how hard guests may be throttled to finish: 0 as little as possible, 1 down to min CPU',
     )
-    .option('--min-cpu <0..1>', 'a guest always gets this share of the CPU that it demands')
+    .option('--min-cpu <share>', 'a guest always gets this share of the CPU that it demands: 0.3 or 30%')
     .option('--max-stall <duration>', 'longest stretch without CPU, switchover included, such as 300ms')
     .option('--max-time <duration>', 'longest time for one migration, such as 10m; then --at-deadline')
     .option(`--at-deadline <${deadlineActions.join('|')}>`, 'what a migration does when its max time is over')
