@@ -138,7 +138,7 @@ export interface Comparison {
 
 /** Differences below these are no differences: two runs of one contender differ as much. */
 const SAME_PART = 0.03;
-const SAME_HARM_MS = 50;
+const SAME_HARM_MS = 100;
 const SAME_TOTAL_MS = 100;
 
 /**
