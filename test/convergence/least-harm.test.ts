@@ -223,6 +223,28 @@ describe('nonsense from the hypervisor', () => {
     );
   });
 
+  test('while it lasts the clock goes on: nothing is decided from old figures, but the max time is kept', () => {
+    const policy = policyOf({ maxTimeMs: 12_000 });
+    const at = askedIn(guest(24, 64), policy)[2];
+    if (at === undefined) throw new Error('no such look');
+    let { state } = at;
+    const held = state.action?.share;
+    expect(held).toBe(1);
+    for (let look = 1; look <= 8; look += 1) {
+      const decision = controller.decide(
+        state,
+        { ...at.sample, atMs: 11_000 + 100 * look, remainingBytes: Number.NaN },
+        policy,
+      );
+      expect(shareOf(decision)).toBe(held);
+      state = decision.next;
+    }
+    const over = { ...at.sample, atMs: at.sample.startedAtMs + policy.maxTimeMs + 60_000, remainingBytes: Number.NaN };
+    expect(controller.decide(state, over, policy).action.kind).toBe('abort');
+    // A single one may lie about the time as well.
+    expect(controller.decide(at.state, over, policy).action.kind).toBe('run');
+  });
+
   test('another migration’s counters are not believed', () => {
     const at = asked[4];
     if (at === undefined) throw new Error('no such look');

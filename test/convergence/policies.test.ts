@@ -62,6 +62,11 @@ describe('least harm within an allowance', () => {
     expect(chosen('maintenance', viewOf(hot), aggression).share).toBe(share);
   });
 
+  test('does not jump over a share that costs too much: what lies behind it is nothing to rely on', () => {
+    const odd = [FREE_ENDLESS, candidateOf(0.2, 2_100), candidateOf(0.1, 8_000), candidateOf(0.05, 2_000)];
+    expect(chosen('maintenance', viewOf(odd), 0).share).toBe(0.05);
+  });
+
   test('what has been spent counts: bad luck makes the rest harder', () => {
     expect(chosen('maintenance', viewOf(hot, { spentHarmCpuMs: 1_400 }), 0).share).toBe(0.1);
   });
