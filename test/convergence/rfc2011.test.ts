@@ -217,6 +217,15 @@ describe('the max time', () => {
     expect(run(policyOf(), [{ atMs: 600_001 }])[0]?.action.kind).toBe('abort');
   });
 
+  test('does what the policy says for it', () => {
+    const late = { atMs: policyOf().maxTimeMs + 1_000 };
+    const [there] = run(policyOf({ atDeadline: 'postCopy' }), [late]);
+    expect(there?.action).toMatchObject({ kind: 'postCopy', reason: { code: 'maxTimeExceeded' } });
+    const [forced] = run(policyOf({ atDeadline: 'forceComplete', minCpuShare: 0.2 }), [late]);
+    expect(forced?.action).toMatchObject({ kind: 'run', share: 0 });
+    expect(forced?.relaxed.map(({ requirement }) => requirement)).toEqual(['maxTime', 'minCpu']);
+  });
+
   test('counts from the start of the migration, not from the first look', () => {
     expect(run(policyOf(), [{ atMs: 650_000, startedAtMs: 600_000 }])[0]?.action.kind).toBe('run');
   });
