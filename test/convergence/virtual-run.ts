@@ -6,6 +6,7 @@
 import type { Controller, ConvergenceSample, Decision, Relaxation } from '../../src/convergence/controller.ts';
 import type { GuestFacts, Pattern } from '../../src/convergence/dirty-model.ts';
 import { dirtiedBytes } from '../../src/convergence/dirtying.ts';
+import { downtimeLimit } from '../../src/convergence/downtime.ts';
 import { nextLookWhileRunning, nextWindowMs } from '../../src/convergence/measuring.ts';
 import { type Account, type MigrationFigures, NO_FIGURES } from '../../src/domain/operation.ts';
 import type { Policy } from '../../src/domain/policy.ts';
@@ -18,7 +19,6 @@ import type { Guest, Migration } from '../../src/hypervisors/simulated/model.ts'
 import { countersAt } from '../../src/hypervisors/simulated/passes.ts';
 import { guestCpuOf, sampleOf } from '../../src/hypervisors/simulated/views.ts';
 import { book, openAccount } from '../../src/migration/accounting.ts';
-import { downtimeLimit } from '../../src/convergence/downtime.ts';
 import type { GuestCpu } from '../../src/throttling/throttle.ts';
 import { fleetOf, frozen, host, PureFleet, type VmInput } from '../hypervisors/simulated/fleets.ts';
 
