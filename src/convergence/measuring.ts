@@ -114,6 +114,9 @@ function sure(looks: readonly TakenLook[]): number {
 /** Time between looks while a migration runs, and after one that was unlike those before. */
 const LOOK_EVERY_MS = 2_500;
 const SURPRISED_EVERY_MS = 300;
+/** A guest that is held back and needs it no more is to have its CPU back within two seconds: two looks must agree by then. */
+const THROTTLED_EVERY_MS = 200;
+const LONGEST_THROTTLED_MS = 500;
 const SURPRISE = 1.6;
 /** So few that, after a change, the looks before it are soon forgotten. */
 const COMPARED_LOOKS = 4;
@@ -127,7 +130,8 @@ const LEAST_SHARE = 0.05;
 /**
  * The next look (wall time, ms) at a guest that is being migrated; null: not yet. About every 2.5 s, sooner after a
  * surprise. It lasts until a telling amount has been dirtied, but not until the guest comes round, so that it shows the
- * rate: the passes show the working set. A guest held to a share (0..1) dirties in proportion, so looks get longer.
+ * rate: the passes show the working set. A guest held to a share (0..1) dirties in proportion, so looks get longer, and as it
+ * pays for every moment, one follows the other.
  */
 export function nextLookWhileRunning(evidence: readonly DirtyWindow[], share: number, nowMs: number): number | null {
   const live = evidence.filter(
@@ -135,14 +139,17 @@ export function nextLookWhileRunning(evidence: readonly DirtyWindow[], share: nu
   );
   const sampled = live.filter(({ source }) => source === 'sampling');
   const lastAtMs = sampled.reduce((last, { atMs }) => Math.max(last, atMs), Number.NEGATIVE_INFINITY);
-  if (nowMs - lastAtMs < (surprising(live) ? SURPRISED_EVERY_MS : LOOK_EVERY_MS)) return null;
+  const throttled = share < 1;
+  const everyMs = throttled ? THROTTLED_EVERY_MS : surprising(live) ? SURPRISED_EVERY_MS : LOOK_EVERY_MS;
+  if (nowMs - lastAtMs < everyMs) return null;
   const bytesPerMs = live.reduce((most, { bytes, cpuMs }) => Math.max(most, bytes / cpuMs), 0);
   const setBytes = live.reduce((most, { bytes }) => Math.max(most, bytes), 0);
   const comesRound = live.some(({ bytes, cpuMs }) => bytes / cpuMs < bytesPerMs * COME_ROUND);
   const roundMs = comesRound ? setBytes / bytesPerMs : Number.POSITIVE_INFINITY;
   const tellingMs = bytesPerMs > 0 ? TELLING_BYTES / bytesPerMs : Number.POSITIVE_INFINITY;
   const wallMs = Math.min(tellingMs, roundMs * 0.7) / Math.max(LEAST_SHARE, Math.min(1, share));
-  return Math.round(Math.max(SHORTEST_MS, Math.min(LONGEST_RUNNING_MS, wallMs)));
+  const longestMs = throttled ? LONGEST_THROTTLED_MS : LONGEST_RUNNING_MS;
+  return Math.round(Math.max(SHORTEST_MS, Math.min(longestMs, wallMs)));
 }
 
 /**

@@ -113,6 +113,29 @@ describe('a guest that changes', () => {
     expect(totalMs).toBeLessThanOrEqual(20_000);
     expect(notes.join()).toMatch(/dirties/);
   });
+
+  test('goes quiet while it is slowed: it has its CPU back within two ticks', () => {
+    const large = guest(150, 600, { memoryBytes: 1_024 * MIB, touchedBytes: 800 * MIB });
+    const policy = policyOf({ aggression: 1, minCpuShare: 0.3 });
+    const grant = 80 * MIB;
+    // Some seconds after it was slowed, in the midst of a pass.
+    // Without looks before it a run begins at fleet time 0, as phases do.
+    const more = { grant, looksBefore: false };
+    const slowedAtMs = (seed: number): number =>
+      run(large, policy, { seed, ...more }).decisions.find(({ share }) => share !== null && share < 1)?.atMs ?? Number.NaN;
+    const waits = [1, 2, 3, 4, 5].map((seed) => {
+      const quietAtMs = Math.round(slowedAtMs(seed) + 2_500);
+      const phases = [
+        { durationMs: quietAtMs, rateBytesPerSec: 150 * MIB },
+        { durationMs: 3_600_000, rateBytesPerSec: MIB / 4 },
+      ];
+      const { decisions } = run({ ...large, phases }, policy, { seed, ...more });
+      const after = decisions.filter(({ atMs }) => atMs >= quietAtMs);
+      expect(after[0]?.share).toBeLessThan(1);
+      return (after.find(({ share }) => share === 1)?.atMs ?? Number.POSITIVE_INFINITY) - quietAtMs;
+    });
+    expect(waits.filter((ms) => ms <= 2_000), `waited ${waits.join(', ')} ms`).toHaveLength(waits.length);
+  });
 });
 
 /** Records what it was asked, and what it answered. */

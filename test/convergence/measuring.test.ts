@@ -107,11 +107,18 @@ describe('while a migration runs', () => {
     expect(nextLookWhileRunning([at(1_000, 50, 8 * MIB), at(1_500, 500, 16 * MIB)], 1, 8_000)).toBe(70);
   });
 
-  test('the less the guest gets, the longer it lasts, up to 2 s', () => {
-    expect(nextLookWhileRunning(even, 0.1, 8_000)).toBe(750);
-    expect(nextLookWhileRunning(even, 0.05, 8_000)).toBe(1_500);
-    expect(nextLookWhileRunning(even, 0, 8_000)).toBe(1_500);
-    expect(nextLookWhileRunning([at(0, 100, MIB / 10)], 0.05, 8_000)).toBe(2_000);
+  test('the less the guest gets, the longer it lasts, up to half a second; one follows the other', () => {
+    expect(nextLookWhileRunning(even, 0.5, 8_000)).toBe(150);
+    expect(nextLookWhileRunning(even, 0.25, 8_000)).toBe(300);
+    expect(nextLookWhileRunning(even, 0.05, 8_000)).toBe(500);
+    expect(nextLookWhileRunning(even, 0, 8_000)).toBe(500);
+    const sampled = even.slice(0, 2);
+    expect(nextLookWhileRunning(sampled, 0.25, 3_699)).toBeNull();
+    expect(nextLookWhileRunning(sampled, 0.25, 3_700)).not.toBeNull();
+  });
+
+  test('a guest that runs free is looked at for up to 2 s', () => {
+    expect(nextLookWhileRunning([at(0, 100, MIB / 10)], 1, 8_000)).toBe(2_000);
   });
 
   test('what earlier migrations saw does not count', () => {
