@@ -122,7 +122,8 @@ describe('a guest that changes', () => {
     // Without looks before it a run begins at fleet time 0, as phases do.
     const more = { grant, looksBefore: false };
     const slowedAtMs = (seed: number): number =>
-      run(large, policy, { seed, ...more }).decisions.find(({ share }) => share !== null && share < 1)?.atMs ?? Number.NaN;
+      run(large, policy, { seed, ...more }).decisions.find(({ share }) => share !== null && share < 1)?.atMs ??
+      Number.NaN;
     const waits = [1, 2, 3, 4, 5].map((seed) => {
       const quietAtMs = Math.round(slowedAtMs(seed) + 2_500);
       const phases = [
@@ -134,7 +135,10 @@ describe('a guest that changes', () => {
       expect(after[0]?.share).toBeLessThan(1);
       return (after.find(({ share }) => share === 1)?.atMs ?? Number.POSITIVE_INFINITY) - quietAtMs;
     });
-    expect(waits.filter((ms) => ms <= 2_000), `waited ${waits.join(', ')} ms`).toHaveLength(waits.length);
+    expect(
+      waits.filter((ms) => ms <= 2_000),
+      `waited ${waits.join(', ')} ms`,
+    ).toHaveLength(waits.length);
   });
 });
 
