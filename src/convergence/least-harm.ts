@@ -163,8 +163,15 @@ function decided(
 
 /** What the policy says for its deadline, at the deadline or before. */
 function giveUp(seen: Seen, why: string): Decision<LeastHarmState> {
-  const { state, policy, model, from, notes } = seen;
+  const { state, sample, policy, model, from, timeLeftMs, notes } = seen;
   if (policy.atDeadline === 'forceComplete') return force(seen, why);
+  if (policy.atDeadline === 'postCopy' && sample.pass <= 1 && timeLeftMs > 0) {
+    // What is there already the guest need not wait for: memory that it does not write is sent first.
+    const toEndMs = from.bandwidthBytesPerSec > 0 ? (from.leftBytes / from.bandwidthBytesPerSec) * 1_000 : TICK_MS;
+    const lookMs = Math.round(Math.max(SHORTEST_LOOK_MS, Math.min(TICK_MS, toEndMs, timeLeftMs)));
+    const reason = `100%: goes on in post-copy when all has been sent once: ${why}`;
+    return decided(state, run(policy, 1, policy.maxStallMs, lookMs, state.conflict), reason, null, notes);
+  }
   const message = `${why}; ${describeRates(model, from)}; ${advice(policy, model)}`;
   return decided(
     state,

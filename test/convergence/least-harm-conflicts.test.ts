@@ -87,9 +87,11 @@ describe('at the deadline, or as soon as it is clear', () => {
   const hopeless = (more: Partial<Policy>) =>
     policyOf({ minCpuShare: 0.2, maxTimeMs: 60_000, precedence: ['minCpu', 'maxBandwidth', 'maxTime'], ...more });
 
-  test('post-copy begins at once, with nothing spent', () => {
-    const { ended, harmCpuMs, why } = run(WIDE, hopeless({ atDeadline: 'postCopy' }));
+  test('post-copy begins as soon as all has been sent once, with nothing spent', () => {
+    const { ended, harmCpuMs, why, decisions } = run(WIDE, hopeless({ atDeadline: 'postCopy' }));
     expect({ ended, harmCpuMs }).toEqual({ ended: 'postCopy', harmCpuMs: 0 });
+    // Not before all has been sent once, for what is not there then the guest would wait for.
+    expect(decisions.at(-1)?.pass).toBe(2);
     expect(why).toContain('cannot end within');
   });
 

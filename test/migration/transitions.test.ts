@@ -795,7 +795,7 @@ describe('a migration that goes on in post-copy', () => {
     expect(await world.copies('v1')).toEqual(['b:running']);
     expect(await world.move(id, 'v1')).toMatchObject({ state: 'done', reason: null });
     expect((await world.told(id)).filter(({ kind }) => kind === 'move.notCalledOff')).toHaveLength(2);
-    const late = await postCopyStory({}, IN_TIME, 12_000);
+    const late = await postCopyStory({}, IN_TIME, 24_000);
     await goesOver(late.world);
     await late.world.clock.runUntil(async () => {
       return /deadline has passed, but it is in post-copy/.test(
