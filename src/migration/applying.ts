@@ -17,7 +17,8 @@ export interface Applied {
   /** False: the policy goes on without throttling, for it cannot be had here. */
   readonly throttles: boolean;
   grant: number;
-  maxStallMs: number;
+  /** null: unknown, a predecessor may have set one. */
+  maxStallMs: number | null;
   /** null: unknown, a predecessor may have set one. */
   share: number | null;
   /** Real monotonic time of the last write of a throttle. */

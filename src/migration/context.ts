@@ -4,6 +4,7 @@
  */
 import type { Budget } from '../bandwidth/budget.ts';
 import type { Clock } from '../clock/clock.ts';
+import type { Briefing } from '../convergence/controller.ts';
 import type { GuestFacts } from '../convergence/dirty-model.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import { HostevacError, type Reason } from '../domain/errors.ts';
@@ -86,6 +87,8 @@ export class MigrationContext {
   bandwidthCap: number | null;
   /** The guest as it was last seen at its source; null: not yet by this process. */
   guest: GuestFacts | null = null;
+  /** What a controller is to be told, where that has been put together before the start. */
+  briefing: Briefing | null = null;
   /** The flags as they were last read: for moments that cannot wait for the store. */
   lastControl: Control = NO_CONTROL;
   /** What waits listen to beside time: the budget or the operation's flags changed. */

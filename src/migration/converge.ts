@@ -4,6 +4,9 @@
  */
 import type { Controller, ConvergenceSample, Decision } from '../convergence/controller.ts';
 import { controllerFor } from '../convergence/controllers.ts';
+import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
+import { maintenance } from '../convergence/policies/maintenance.ts';
+import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { MigrationProgress } from '../domain/operation.ts';
 import type { MigrationSample } from '../hypervisors/hypervisor.ts';
@@ -12,36 +15,21 @@ import { type Applied, applyDecision, applyGrant } from './applying.ts';
 import { briefingOf } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { RunningLooks } from './measuring.ts';
+import { Progressing, SILENCE_MS } from './progressing.ts';
 import { ended, lastWord } from './switchover.ts';
 
 /** One decision per second of fleet time or sooner where it says so, but no more than 20 a real second. */
 const TICK_MS = 1_000;
 const SHORTEST_TICK_REAL_MS = 50;
-/** In pre-copy, no byte for this long is a failed link (design, "Convergence"). */
-const SILENCE_MS = 10_000;
 
 function tickMs(ctx: MigrationContext, wantedMs: number | null): number {
   return Math.max(Math.min(TICK_MS, wantedMs ?? TICK_MS), ctx.deps.clock.fleetMs(SHORTEST_TICK_REAL_MS));
 }
 
-/** Notices that nothing moves. */
-class Progressing {
-  #bytes = -1;
-  #sinceMs = 0;
-
-  silentFor(sample: MigrationSample): number {
-    if (sample.transferredBytes !== this.#bytes) {
-      this.#bytes = sample.transferredBytes;
-      this.#sinceMs = sample.atMs;
-    }
-    return sample.atMs - this.#sinceMs;
-  }
-}
-
 export async function precopy(ctx: MigrationContext): Promise<StepOutcome> {
   const looks = new RunningLooks(ctx);
   try {
-    return await converge(ctx, controllerFor(ctx.policy.controller, ctx.deps.behaviours), looks);
+    return await converge(ctx, controllerFor(ctx.policy.controller, await knownBehaviours(ctx)), looks);
   } catch (error) {
     // What could be throttled at the start cannot be any more (the guard cannot write its journal, say).
     if (error instanceof HostevacError && error.code === 'throttleUnavailable') {
@@ -62,15 +50,8 @@ async function converge<State>(
   const hypervisor = ctx.sourceHypervisor;
   const throttle = ctx.deps.throttleOf(source);
   const progressing = new Progressing();
-  let state = controller.start(ctx.policy, await briefingOf(ctx));
-  const unthrottled = await goesUnthrottled(ctx);
-  const applied: Applied = {
-    throttles: !unthrottled,
-    grant: 0,
-    maxStallMs: ctx.policy.maxStallMs,
-    share: null,
-    throttledAt: 0,
-  };
+  let state: State | null = null;
+  let applied: Applied | null = null;
 
   for (;;) {
     const sample = await hypervisor.sample(source, vm);
@@ -94,6 +75,9 @@ async function converge<State>(
       };
     }
 
+    // Not before the first sample: a guest that is found standing still does not wait for what a host looks like.
+    state ??= controller.start(ctx.policy, ctx.briefing ?? (await briefingOf(ctx)));
+    applied ??= { throttles: !(await goesUnthrottled(ctx)), grant: 0, maxStallMs: null, share: null, throttledAt: 0 };
     await applyGrant(ctx, applied);
     const cpu = await throttle.guestCpu({ host: source, vm });
     const account = ctx.record.account ?? openAccount(cpu);
@@ -115,7 +99,7 @@ async function converge<State>(
       windows: looks.take(),
     };
     const decided: Decision<State> = controller.decide(state, evidence, ctx.policy);
-    const decision = unthrottled ? withoutThrottle(decided) : decided;
+    const decision = applied.throttles ? decided : withoutThrottle(decided);
     state = decision.next;
     const progress = progressOf(sample, applied.grant, decision);
     // What is about to be asked for, so that a successor knows of a throttle that we did not live to see.
@@ -134,6 +118,21 @@ async function converge<State>(
     looks.next(decision.evidence, decision.action.share);
     await ctx.paceOrChange(tickMs(ctx, decision.action.lookAgainMs));
   }
+}
+
+/**
+ * Its policies by name. A migration that is adopted by a worker which does not know its policy is not given up for that: it
+ * goes on as evacuations do, and that is told.
+ */
+async function knownBehaviours(ctx: MigrationContext): Promise<ReadonlyMap<string, PolicyBehaviour>> {
+  const { name } = ctx.policy;
+  const { behaviours } = ctx.deps;
+  if (PRESET_BEHAVIOURS.has(name) || behaviours.has(name)) return behaviours;
+  await ctx.event(
+    'move.note',
+    `${ctx.record.vm}: this worker does not know the policy ${name}; it goes on as with maintenance`,
+  );
+  return new Map([...behaviours, [name, { ...maintenance, name }]]);
 }
 
 /** What gave way is recorded once each; notes are events. */

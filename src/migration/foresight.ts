@@ -12,8 +12,9 @@ import type { MigrationContext } from './context.ts';
  */
 export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
   const { policy, record } = ctx;
+  ctx.briefing = await briefingOf(ctx);
   if (policy.controller !== 'leastHarm') return null;
-  const { guest, evidence, nowMs } = await briefingOf(ctx);
+  const { guest, evidence, nowMs } = ctx.briefing;
   const model = fitDirtyModel(evidence, guest, nowMs);
   const seen = evidence.some(({ source }) => source !== 'history');
   const { rows, givesUp } = whatIf({
