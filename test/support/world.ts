@@ -83,6 +83,8 @@ export interface CrewOptions {
   readonly operations?: boolean;
   readonly hypervisor?: (real: Hypervisor) => Hypervisor;
   readonly throttle?: (real: Throttle) => Throttle;
+  /** Policies of the user's own modules. */
+  readonly behaviours?: MigrationDeps['behaviours'];
   /** Runs while a migration tells of an event, before it goes on. */
   readonly onEvent?: (event: OperationEvent) => Promise<void> | void;
 }
@@ -174,7 +176,7 @@ export class World {
       throttleOf: () => throttle,
       budget: this.budget,
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
-      behaviours: new Map(),
+      behaviours: options.behaviours ?? new Map(),
       endProcess: async (other) => {
         this.endedProcesses.push(other.id);
         this.#dead.add(other.id);
