@@ -1,6 +1,7 @@
 /**
  * What is kept and shown about an operation, its moves and their migrations. Written by one process at a time (the
- * operation by whoever holds the operation's lease, a move by whoever holds the VM's), read by everyone.
+ * operation by whoever holds the operation's lease, a move by whoever holds the VM's), read by everyone. What is added
+ * here has a default: an operation may have been kept, and its migrations be running, before an update.
  */
 import { z } from 'zod';
 import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
@@ -79,7 +80,7 @@ export const progressSchema = z.object({
   share: z.number(),
   etaMs: z.number().nullable(),
   /** From now on; null: cannot tell. */
-  prediction: predictionSchema.nullable(),
+  prediction: predictionSchema.nullable().default(null),
   /** The controller's last reason, in words. */
   decision: z.string(),
 });
@@ -128,9 +129,9 @@ export const moveRecordSchema = z.object({
   migrateSent: z.boolean(),
   progress: progressSchema.nullable(),
   /** Before the start; null: none could be made. */
-  predicted: predictionSchema.nullable(),
+  predicted: predictionSchema.nullable().default(null),
   /** How the guest dirties, as far as it was seen: a successor goes on from there. */
-  evidence: z.array(dirtyWindowSchema),
+  evidence: z.array(dirtyWindowSchema).default([]),
   /** Where the accounting of harm stands, so that a successor goes on from there. */
   account: accountSchema.nullable(),
   figures: migrationFiguresSchema,

@@ -32,7 +32,11 @@ export const policySchema = z.strictObject({
   maxBandwidthBytesPerSec: z.number().positive().nullable(),
   atDeadline: z.enum(deadlineActions),
   /** Most precious first: where not all can be kept, the last ones give way first, and that is recorded. */
-  precedence: z.array(z.enum(yieldingRequirements)).length(yieldingRequirements.length),
+  // Requests that were kept before there was a choice: the floor and the cap held, and who met the max time gave up.
+  precedence: z
+    .array(z.enum(yieldingRequirements))
+    .length(yieldingRequirements.length)
+    .default(() => [...yieldingRequirements]),
   controller: z.enum(controllerNames),
   throttling: z.enum(throttlingNames),
   /** How many destinations or tries one VM gets within an operation. */

@@ -3,6 +3,7 @@
  * and who is evacuated, so that creating an operation is one atomic write; an operation's own record can be rebuilt from
  * it. Ended records expire. What the records mean is the workflows' business.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { type History, historySchema, NO_HISTORY } from '../convergence/history.ts';
 import { HostevacError } from '../domain/errors.ts';
@@ -70,7 +71,7 @@ export class Records {
       // A key may be called `constructor`: only own properties count.
       const known = key !== null && Object.hasOwn(index.keys, key) ? index.keys[key] : undefined;
       if (known !== undefined) {
-        if (known.content !== content) {
+        if (!sameRequest(known.content, operation.request)) {
           throw new HostevacError(
             'idempotencyConflict',
             `The idempotency key "${operation.idempotencyKey}" was used for another request (operation ${known.id}); use a new key for a new request`,
@@ -237,6 +238,23 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     waitingSeenMs: null,
     token: 0,
   };
+}
+
+/** Without a precedence: kept by a version in which a request could choose neither that nor the controller. */
+const choiceSchema = z.object({ policy: z.object({ precedence: z.unknown().optional() }) });
+
+/**
+ * Whether a request is the one that was kept under its key: by meaning, not by how it was written down. One that an earlier
+ * version kept is compared in what could be asked for then; the rest came from that version's defaults.
+ */
+function sameRequest(content: string, request: OperationRequest): boolean {
+  const written: unknown = JSON.parse(content);
+  const kept = requestSchema.safeParse(written);
+  if (!kept.success) return false;
+  const asked = requestSchema.parse(request);
+  const chose = choiceSchema.safeParse(written).data?.policy.precedence !== undefined;
+  const { precedence, controller } = chose ? asked.policy : kept.data.policy;
+  return isDeepStrictEqual(kept.data, { ...asked, policy: { ...asked.policy, precedence, controller } });
 }
 
 function evacuationOf(index: Index, request: OperationRequest): string | undefined {
