@@ -20,6 +20,9 @@ const STALE_REAL_MS = 10_000;
 const NOTHING_MS = 250;
 const MOST_NOTHINGS = 4;
 
+/** While it looks the lease is looked at this often, real ms. */
+const KEEP_EVERY_MS = 500;
+
 /** What is known of the guest is too old to predict from. */
 export function isStale(ctx: MigrationContext): boolean {
   const last = ctx.record.evidence.findLast(({ source }) => source === 'sampling');
@@ -29,9 +32,16 @@ export function isStale(ctx: MigrationContext): boolean {
 
 /**
  * Looks at a guest that nobody throttles. Afterwards the record has what was seen, and the throttle knows how much CPU the
- * guest demands from as long a stretch.
+ * guest demands from as long a stretch. Throws as `check` does, at once, when the lease is lost or this process stops.
  */
 export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
+  const windows = await whileHeld(ctx, (signal) => looksOf(ctx, signal));
+  if (windows.length > 0) {
+    await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
+  }
+}
+
+async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<DirtyWindow[]> {
   const { source, vm } = ctx.record;
   const began = ctx.now();
   const throttle = ctx.deps.throttleOf(source);
@@ -39,25 +49,43 @@ export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
   const taken: DirtyingMeasured[] = [];
   const windows: DirtyWindow[] = [];
   let nothing = 0;
-  for (;;) {
+  while (!signal.aborted) {
     const windowMs = nextWindowMs(taken, ctx.now() - began, BUDGET_MS);
     if (windowMs === null) break;
-    const look = ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, ctx.signal);
-    const measured = await ctx.during(look);
+    const measured = await ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal);
     if (measured === null) {
       // Somebody else may be looking at it; that passes.
       nothing += 1;
       if (nothing >= MOST_NOTHINGS) break;
-      await ctx.pace(NOTHING_MS);
+      await ctx.deps.clock.sleep(NOTHING_MS, signal);
       continue;
     }
-    await ctx.check();
     taken.push(measured);
     windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
   }
-  await throttle.guestCpu({ host: source, vm });
-  if (windows.length > 0) {
-    await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
+  if (!signal.aborted) await throttle.guestCpu({ host: source, vm });
+  return windows;
+}
+
+/**
+ * Work that only looks, and may therefore be left to itself: when the lease is lost, or this process stops, its signal
+ * aborts and this throws as `check` does, without waiting for the work's end. A successor waits for the release of a lost
+ * lease for two seconds only (predecessors.ts), and a look may take longer. What comes of the work then is nobody's.
+ */
+async function whileHeld<T>(ctx: MigrationContext, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, over.signal]);
+  const watch = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      await ctx.check();
+      await ctx.deps.clock.sleepReal(KEEP_EVERY_MS, signal);
+    }
+  };
+  const working = work(signal);
+  try {
+    return await Promise.race([working, watch().then(() => working)]);
+  } finally {
+    over.abort();
   }
 }
 
@@ -70,7 +98,7 @@ export class RunningLooks {
   readonly #ctx: MigrationContext;
   readonly #over = new AbortController();
   #seen: DirtyWindow[] = [];
-  #underWay: Promise<void> | null = null;
+  #underWay = false;
   #fault: unknown = null;
 
   constructor(ctx: MigrationContext) {
@@ -87,11 +115,12 @@ export class RunningLooks {
 
   /** Begins another look if it is time for one. */
   next(evidence: readonly DirtyWindow[], share: number): void {
-    if (this.#underWay !== null || this.#over.signal.aborted) return;
+    if (this.#underWay || this.#over.signal.aborted) return;
     const windowMs = nextLookWhileRunning(evidence, share, this.#ctx.now());
     if (windowMs === null) return;
-    this.#underWay = this.#look(windowMs).finally(() => {
-      this.#underWay = null;
+    this.#underWay = true;
+    void this.#look(windowMs).finally(() => {
+      this.#underWay = false;
     });
   }
 
@@ -101,21 +130,22 @@ export class RunningLooks {
     try {
       const throttle = this.#ctx.deps.throttleOf(source);
       const before = await throttle.guestCpu({ host: source, vm });
+      if (signal.aborted) return;
       const measured = await this.#ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal);
       if (measured === null || signal.aborted) return;
       const after = await throttle.guestCpu({ host: source, vm });
+      if (signal.aborted) return;
       const cpuMs = measured.windowMs * gotShare(before, after);
       this.#seen.push({ atMs: this.#ctx.now(), cpuMs, ...bytesOf(measured), source: 'sampling' });
     } catch (error) {
       // The loop asks the same host every tick and says what is wrong with it; without this look it knows a little less.
-      if (!(error instanceof HostevacError)) this.#fault = error;
+      if (!signal.aborted && !(error instanceof HostevacError)) this.#fault = error;
     }
   }
 
-  /** Ends a look that is under way. */
-  async stop(): Promise<void> {
+  /** No more looks. One that is under way is not waited for: it ends by itself, and what comes of it is left out. */
+  stop(): void {
     this.#over.abort();
-    await this.#underWay;
   }
 }
 
