@@ -9,14 +9,19 @@ import type { MigrationSample } from '../hypervisors/hypervisor.ts';
 import type { GuestCpu } from '../throttling/throttle.ts';
 import type { MigrationContext } from './context.ts';
 
-/** From now on the books are kept at the destination, where the guest had got nothing when it went over. */
+/**
+ * From now on the books are kept at the destination, where the guest had got nothing when it went over. What is written
+ * here also says, to whoever reads the record, that the guest has gone over for certain.
+ */
 export async function openArrival(ctx: MigrationContext, sample: MigrationSample): Promise<void> {
   const { account, figures } = ctx.record;
-  if (account === null || account.arriving === true) return;
+  if (account?.arriving === true) return;
   const downtimeMs = sample.downtimeMs ?? 0;
+  // Of a guest whose CPU time could not be told no harm is booked; that it is arriving is noted all the same.
+  const before = account ?? { atMs: sample.atMs, demandCores: 0, observedMs: 0, shareMs: 0 };
   // Its source was looked at last right before it was told to; a successor knows no better moment.
-  const atMs = Math.min(sample.atMs, account.atMs + downtimeMs);
-  const arrived: Account = { ...account, atMs, gotCpuMs: 0, frozenDemandCores: null, arriving: true };
+  const atMs = Math.min(sample.atMs, before.atMs + downtimeMs);
+  const arrived: Account = { ...before, atMs, gotCpuMs: 0, frozenDemandCores: null, arriving: true };
   await ctx.save({ account: arrived, figures: { ...figures, downtimeMs } });
 }
 

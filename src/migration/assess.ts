@@ -31,6 +31,8 @@ export interface AssessedMove {
   readonly source: string;
   readonly destination: string;
   readonly migrateSent: boolean;
+  /** It has been seen in post-copy: its guest cannot run at its source any more. */
+  readonly postCopy: boolean;
   /** Ids of earlier moves of this VM: what carries one of them was started by one of us, and nobody drives it now. */
   readonly earlierIds: ReadonlySet<string>;
 }
@@ -52,6 +54,12 @@ function ours({ migrationId }: OutgoingMigration, move: AssessedMove): boolean {
   return migrationId !== null && (migrationId === move.id || move.earlierIds.has(migrationId));
 }
 
+/** Nothing that is at its source, or ever happens there, is needed any more. */
+function hasArrived(move: AssessedMove, destination: Seen): boolean {
+  if (!move.postCopy || !destination?.present || destination.arriving) return false;
+  return live(destination) && move.uuid !== null && destination.uuid === move.uuid;
+}
+
 export function describe(host: string, seen: Seen): string {
   if (seen === null) return `${host} does not answer`;
   if (!seen.present) return `${host} does not have it`;
@@ -67,6 +75,9 @@ export function assess(move: AssessedMove, source: Seen, destination: Seen): Ass
     reason: { code, message: `${move.vm}: ${message} (${seen})` },
   });
 
+  if (source === null && hasArrived(move, destination)) {
+    return say('finished', 'internal', 'all of it has arrived at its destination');
+  }
   if (source === null) return say('unknown', 'hostUnreachable', `the source ${move.source} does not answer`);
 
   const foreignCopy = [source, destination].find((one) => one?.present && move.uuid !== null && one.uuid !== move.uuid);

@@ -39,7 +39,7 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
   for (;;) {
     const looked = await lookUntilSure(ctx, DOUBTS_IN_POST_COPY);
     if (looked.verdict === 'finished') {
-      await attempt(() => bookArrival(ctx));
+      await ctx.during(attempt(() => bookArrival(ctx)));
       return { cause: 'finished' };
     }
     if (looked.verdict === 'contradiction') return { cause: 'contradiction', reason: looked.reason };
@@ -47,14 +47,16 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
       return { cause: 'lostSight', reason: looked.reason };
 
     const told: (Reason | null)[] = [looked.verdict === 'unknown' ? looked.reason : null, await refusals.asked(ctx)];
-    const trouble = await attempt(async () => {
+    const keeping = attempt(async () => {
       const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm);
       if (sample === null) return;
       await applyGrant(ctx, applied);
-      await bookArrival(ctx);
-      await ctx.save({ progress: progressOf(sample, applied.grant) });
+      // First what the guest waits for: a destination that hangs for want of a page answers nothing before it is there.
       told.push(await connection.keep(ctx, sample, looked.destination !== null));
+      await ctx.save({ progress: progressOf(sample, applied.grant) });
+      await bookArrival(ctx);
     });
+    const trouble = await ctx.during(keeping);
     await say(ctx, [...told, looked.verdict === 'unknown' ? null : trouble], why);
     await ctx.paceOrChange(LOOK_MS);
   }
@@ -159,7 +161,7 @@ class Connection {
     this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
     this.#tries += 1;
     const trouble = await attempt(() =>
-      ctx.during(ctx.sourceHypervisor.recoverPostCopy(ctx.lease, { vm, source, destination, migrationId: id })),
+      ctx.sourceHypervisor.recoverPostCopy(ctx.lease, { vm, source, destination, migrationId: id }),
     );
     const seen = sample.status === 'postCopyPaused' ? 'is broken' : `is silent: no byte for ${SILENCE_MS / 1_000}s`;
     const done =

@@ -38,15 +38,16 @@ async function seen(look: Promise<Sighting>): Promise<Seen> {
  */
 async function look(ctx: MigrationContext): Promise<Looked> {
   const { vm, source, destination } = ctx.record;
-  const [atSource, atDestination] = await Promise.all([
-    seen(ctx.sourceHypervisor.look(source, vm)),
-    seen(ctx.destinationHypervisor.look(destination, vm)),
-  ]);
+  // A host that hangs is waited for longer than the lease lasts.
+  const [atSource, atDestination] = await ctx.during(
+    Promise.all([seen(ctx.sourceHypervisor.look(source, vm)), seen(ctx.destinationHypervisor.look(destination, vm))]),
+  );
   // At the first look nobody has noted the uuid yet; then the source's copy says which VM is meant.
   const uuid = ctx.record.uuid ?? (atSource?.present ? atSource.uuid : null);
   const earlierIds = await earlierIdsOf(ctx, atSource);
+  const postCopy = ctx.record.account?.arriving === true;
   return {
-    ...assess({ ...ctx.record, uuid, earlierIds }, atSource, atDestination),
+    ...assess({ ...ctx.record, uuid, earlierIds, postCopy }, atSource, atDestination),
     source: atSource,
     destination: atDestination,
   };
@@ -69,6 +70,7 @@ export const DOUBTS: Doubts = { unknown: PATIENCE_MS, contradiction: SETTLE_MS }
 /** Where a migration was said to have finished, everything else is doubtful. */
 const DOUBTS_AFTER_THE_END: Doubts = {
   ...DOUBTS,
+  finished: PATIENCE_MS,
   runningOurs: SETTLE_MS,
   switchingOver: SETTLE_MS,
   inPostCopy: SETTLE_MS,
@@ -82,8 +84,12 @@ const DOUBTS_AFTER_THE_END: Doubts = {
  */
 function doubt(ctx: MigrationContext, looked: Looked, doubts: Doubts): number {
   // A post-copy cannot be given up: whoever stops looking leaves a guest that waits for memory.
-  if (looked.verdict === 'unknown' && ctx.record.account?.arriving === true)
+  // Who drove it before may have died between the word to the source and the note that it was heard.
+  const { account, state } = ctx.record;
+  if (looked.verdict === 'unknown' && (account?.arriving === true || state === 'postcopy'))
     return doubts.unknown === 0 ? 0 : Number.POSITIVE_INFINITY;
+  // A source that is back soon can be tidied.
+  if (looked.verdict === 'finished' && looked.source !== null) return 0;
   const died = looked.verdict === 'refused' && looked.reason.code === 'sourceDied' && ctx.record.migrateSent;
   return Math.max(doubts[looked.verdict] ?? 0, died && looked.destination?.present ? SETTLE_MS : 0);
 }

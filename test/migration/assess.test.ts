@@ -10,6 +10,7 @@ const move: AssessedMove = {
   source: 'a',
   destination: 'b',
   migrateSent: true,
+  postCopy: false,
   earlierIds: new Set(['m1']),
 };
 
@@ -51,6 +52,21 @@ describe('a VM in post-copy', () => {
     ['whose source runs it again', copy('running'), copy('running', true), 'contradiction vmDoubled'],
   ])('%s', (_, atSource, atDestination, expected) => {
     expect(verdict(atSource, atDestination)).toBe(expected);
+  });
+
+  it.each<[string, boolean, Seen, string]>([
+    ['has arrived', true, copy('running'), 'finished'],
+    ['has arrived, the guest paused by its owner', true, copy('paused'), 'finished'],
+    ['still waits for memory', true, copy('running', true), 'unknown'],
+    ['does not run there yet', true, copy('incoming'), 'unknown'],
+    ['is shut off there', true, copy('shutOff'), 'unknown'],
+    ['is not there', true, GONE, 'unknown'],
+    ['does not answer there either', true, null, 'unknown'],
+    ['was not seen in post-copy', false, copy('running'), 'unknown'],
+  ])('whose source says nothing and that %s', (_, postCopy, atDestination, expected) => {
+    expect(assess({ ...move, postCopy }, null, atDestination).verdict).toBe(expected);
+    expect(assess({ ...move, postCopy, uuid: 'other' }, null, atDestination).verdict).toBe('unknown');
+    expect(assess({ ...move, postCopy, uuid: null }, null, atDestination).verdict).toBe('unknown');
   });
 
   it('says what was seen where', () => {

@@ -864,6 +864,114 @@ describe('a migration that goes on in post-copy', () => {
     expect(await world.moves(id)).toHaveLength(1);
   });
 
+  it('that was just asked for when its worker died is waited for, too, while no host answers', async () => {
+    let silent = false;
+    const silenced = but((real) => ({
+      look: async (name, vmName) => (silent ? unreachable(name) : real.look(name, vmName)),
+      sample: async (name, vmName) => (silent ? unreachable(name) : real.sample(name, vmName)),
+    }));
+    const told = await postCopyStory((_, crew) => ({
+      hypervisor: but((real) => ({
+        beginPostCopy: async (...args) => {
+          await real.beginPostCopy(...args);
+          silent = true;
+          crew().kill();
+        },
+      })),
+    }));
+    const { world, id } = told;
+    await world.clock.runUntil(() => silent, 120_000);
+    expect(await world.move(id, 'v1')).not.toMatchObject({ account: { arriving: true } });
+    await world.crew({ hypervisor: silenced });
+    await redeliver(told);
+    await world.clock.advance(3_600_000);
+    expect(await world.move(id, 'v1')).toMatchObject({ state: 'postcopy', reason: { code: 'hostUnreachable' } });
+    silent = false;
+    await expectMoved(told);
+    expect(await world.moves(id)).toHaveLength(1);
+  });
+
+  it('that has arrived is done though its source never answers again', async () => {
+    let silent = false;
+    const options: CrewOptions = {
+      hypervisor: but((real) => ({
+        look: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        sample: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
+      })),
+    };
+    const told = await postCopyStory(options);
+    const { world, id } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    silent = true;
+    const arriving = async (): Promise<boolean> => {
+      const there = await world.hypervisor.look('b', 'v1');
+      return there.present && there.arriving;
+    };
+    expect(await arriving()).toBe(true);
+    await world.clock.runUntil(async () => !(await arriving()), 60_000);
+    // A source that is back soon could still be tidied: it is waited for a while.
+    await world.clock.advance(30_000);
+    expect(await world.move(id, 'v1')).toMatchObject({ step: 'verifying' });
+    await world.reaches(id, 'v1', 'done', 60_000);
+    expect(await world.copies('v1')).toEqual(['a:postMigrate', 'b:running']);
+  });
+
+  it('whose source is back a while after all has arrived has it tidied', async () => {
+    let silent = false;
+    const told = await postCopyStory({
+      hypervisor: but((real) => ({
+        look: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        sample: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
+      })),
+    });
+    const { world, id } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    silent = true;
+    await world.reaches(id, 'v1', 'verifying', 60_000);
+    await world.clock.advance(20_000);
+    silent = false;
+    await expectMoved(told);
+  });
+
+  it('whose destination hangs keeps its lease, and is connected anew before anything else is asked there', async () => {
+    let hangs = false;
+    const asked: string[] = [];
+    const hang = async (world: World, what: string): Promise<never> => {
+      asked.push(what);
+      await world.clock.sleepReal(6_000);
+      return unreachable('b');
+    };
+    const told = await postCopyStory((world) => ({
+      hypervisor: but((real) => ({
+        look: (name, vmName) => (hangs && name === 'b' ? hang(world(), 'look') : real.look(name, vmName)),
+        recoverPostCopy: async (...args) => {
+          asked.push('recover');
+          await real.recoverPostCopy(...args);
+        },
+      })),
+      throttle: (real) =>
+        new Proxy(real, {
+          get: (target, key) => {
+            if (key === 'guestCpu' && hangs) return () => hang(world(), 'cpu');
+            const value: unknown = Reflect.get(target, key, target);
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
+        }),
+    }));
+    const { world } = told;
+    await goesOver(world);
+    await world.clock.advance(1_500);
+    await inject(world, { kind: 'linkCut', from: 'a', to: 'b', durationMs: 60_000 });
+    hangs = true;
+    await world.clock.advance(60_000);
+    hangs = false;
+    expect(asked.slice(0, 3)).toEqual(['look', 'recover', 'cpu']);
+    await expectMoved(told);
+    expect(causes(world).filter((cause) => cause.startsWith('postcopy'))).toEqual(['postcopy finished']);
+  });
+
   it('is throttled no more, and keeps to what the budget gives it', async () => {
     const given: number[] = [];
     let over = false;
