@@ -19,6 +19,8 @@ const IMPOSSIBLY_FAST = 4;
 const IMPOSSIBLY_FAST_BYTES = 64 * 2 ** 20;
 /** A pass that found so much of the working set has filled it. */
 const FILLED = 0.95;
+/** So many samples in a row that agree with each other are believed against one before them. */
+const BELIEVED_AFTER = 4;
 /** Counters are read one after another, so a little more may remain than there is. */
 const ROUNDING = 1.05;
 
@@ -36,6 +38,8 @@ export interface Tracked {
   readonly rates: readonly Rate[];
   /** Samples in a row that could not be. */
   readonly badInARow: number;
+  /** Of those, the last one that could be, were it not for the ones before; and how many in a row agree with each other. */
+  readonly rejected: { readonly sample: ConvergenceSample; readonly agreeing: number } | null;
   /** Kinds of nonsense that have been told. */
   readonly said: readonly string[];
 }
@@ -57,6 +61,7 @@ export function startTracking(guest: GuestFacts): Tracked {
     pass: { beganAtMs: 0, cpuMs: 0, seen: false },
     rates: [],
     badInARow: 0,
+    rejected: null,
     said: [],
   };
 }
@@ -78,13 +83,17 @@ export function track(
 ): Tracking {
   const fault = faultOf(state, sample);
   if (fault !== null) {
-    const known = state.said.includes(fault.kind);
+    const told = state.said.includes(fault.kind);
+    const rejected = rejectedWith(state, sample);
+    if (rejected !== null && rejected.agreeing >= BELIEVED_AFTER)
+      return startAnew(state, sample, downtimeLimitMs, known);
+    const said = told ? state.said : [...state.said, fault.kind];
     return {
-      next: { ...state, badInARow: state.badInARow + 1, said: known ? state.said : [...state.said, fault.kind] },
+      next: { ...state, badInARow: state.badInARow + 1, rejected, said },
       sane: false,
       newPass: false,
       windows: [],
-      notes: known ? [] : [`${fault.what}; this sample is left out and the last decision holds`],
+      notes: told ? [] : [`${fault.what}; this sample is left out and the last decision holds`],
     };
   }
   const demandCores = isCount(sample.demandCores) ? sample.demandCores : state.guest.demandCores;
@@ -100,6 +109,7 @@ export function track(
       pass: followed.pass,
       rates: ratesWith(state, sample),
       badInARow: 0,
+      rejected: null,
       said,
     },
     sane: true,
@@ -107,6 +117,22 @@ export function track(
     windows: [...looks, ...followed.windows],
     notes: said === state.said ? [] : ['nothing is being sent; decided with the rate of before'],
   };
+}
+
+/** Samples that agree with each other but not with what was seen before. */
+function rejectedWith(state: Tracked, sample: ConvergenceSample): Tracked['rejected'] {
+  const { rejected } = state;
+  if (faultOf({ ...state, last: null, rates: [] }, sample) !== null) return rejected;
+  const agrees = rejected !== null && faultOf({ ...state, last: rejected.sample, rates: [] }, sample) === null;
+  return { sample, agreeing: agrees ? rejected.agreeing + 1 : 1 };
+}
+
+/** It was the sample before them that could not be: what is known begins with this one. */
+function startAnew(state: Tracked, sample: ConvergenceSample, downtimeLimitMs: number, known: KnownOfGuest): Tracking {
+  const begun: Tracked = { ...startTracking(state.guest), said: state.said };
+  const { next, ...rest } = track(begun, sample, downtimeLimitMs, known);
+  const note = 'the counters go on from there: what was seen before them is forgotten';
+  return { ...rest, next, notes: [...rest.notes, note] };
 }
 
 /** Where it stands after the last sample that could be. null: there was none yet. */
@@ -272,6 +298,8 @@ function faultOf({ last, rates }: Tracked, sample: ConvergenceSample): Fault | n
   for (const name of figures) {
     if (!isCount(sample[name])) return { kind: 'noNumber', what: `the hypervisor gives ${sample[name]} as ${name}` };
   }
+  // Before it has begun a hypervisor has no counters; a guest without memory there is not.
+  if (sample.totalBytes === 0) return { kind: 'nothing', what: 'the hypervisor counts no memory' };
   if (sample.remainingBytes > sample.totalBytes * ROUNDING) {
     const what = `the hypervisor says that ${formatSize(sample.remainingBytes)} of ${formatSize(sample.totalBytes)} remain`;
     return { kind: 'moreThanAll', what };

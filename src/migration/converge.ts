@@ -21,6 +21,8 @@ import { ended, lastWord } from './switchover.ts';
 /** One decision per second of fleet time or sooner where it says so, but no more than 20 a real second. */
 const TICK_MS = 1_000;
 const SHORTEST_TICK_REAL_MS = 50;
+/** While it connects. */
+const SETUP_LOOK_MS = 50;
 
 function tickMs(ctx: MigrationContext, wantedMs: number | null): number {
   return Math.max(Math.min(TICK_MS, wantedMs ?? TICK_MS), ctx.deps.clock.fleetMs(SHORTEST_TICK_REAL_MS));
@@ -73,6 +75,12 @@ async function converge<State>(
           `${vm}: no byte was sent for ${SILENCE_MS / 1_000}s (${source} to ${ctx.record.destination})`,
         ),
       };
+    }
+
+    if (sample.status === 'setup' || sample.totalBytes === 0) {
+      // It has no counters yet.
+      await ctx.paceOrChange(SETUP_LOOK_MS);
+      continue;
     }
 
     // Not before the first sample: a guest that is found standing still does not wait for what a host looks like.

@@ -151,4 +151,42 @@ describe('what cannot be', () => {
     expect(standing(faulty.next, LIMIT_MS, null)).toEqual(standing(first, LIMIT_MS, null));
     expect(track(faulty.next, { ...base, ...wrong }, LIMIT_MS, SWEEP).notes).toEqual([]);
   });
+
+  /** A migration whose counters are right from the second sample on, one sample every 100 ms. */
+  function goingOn(first: Partial<ConvergenceSample>, samples: number): { tracked: Tracked; sane: boolean[] } {
+    let tracked = track(startTracking(GUEST), { ...base, ...first }, LIMIT_MS, SWEEP).next;
+    const sane = Array.from({ length: samples }, (_, index) => {
+      const sent = (index + 1) * 4 * MIB;
+      const sample = { atMs: (index + 1) * 100, transferredBytes: sent, remainingBytes: 80 * MIB - sent };
+      const tracking = track(tracked, { ...base, ...sample }, LIMIT_MS, SWEEP);
+      tracked = tracking.next;
+      return tracking.sane;
+    });
+    return { tracked, sane };
+  }
+
+  test('counters that are not there yet are no first sample', () => {
+    const { tracked, sane } = goingOn({ totalBytes: 0, remainingBytes: 0, rateBytesPerSec: 0 }, 2);
+    expect(sane).toEqual([true, true]);
+    expect(standing(tracked, LIMIT_MS, null)?.leftBytes).toBe(72 * MIB);
+  });
+
+  test.each([
+    ['of another size', { totalBytes: 900 * MIB, remainingBytes: 500 * MIB }],
+    ['with more sent', { transferredBytes: 70 * MIB, remainingBytes: 10 * MIB }],
+    ['in a later pass', { pass: 7, remainingBytes: MIB }],
+  ])('a first sample %s that all later ones contradict is forgotten', (_, first) => {
+    const { tracked, sane } = goingOn(first, 6);
+    expect(sane).toEqual([false, false, false, true, true, true]);
+    expect(standing(tracked, LIMIT_MS, null)).toMatchObject({ pass: 1, leftBytes: 56 * MIB });
+  });
+
+  test('nonsense that does not agree with itself is never believed', () => {
+    let tracked = track(startTracking(GUEST), base, LIMIT_MS, SWEEP).next;
+    for (let index = 1; index < 20; index += 1) {
+      const wrong = { atMs: index * 100, totalBytes: (index % 2 === 0 ? 300 : 900) * MIB };
+      tracked = track(tracked, { ...base, ...wrong }, LIMIT_MS, SWEEP).next;
+    }
+    expect(tracked.last).toEqual(base);
+  });
 });
