@@ -99,6 +99,7 @@ export class QemuHypervisor implements Hypervisor {
         await refuseNameless(host, scan(this.#host(host).runDir));
         return { present: false };
       }
+      this.#postCopy.refresh(entry.dir);
       const examined = await this.#examiner.examine(entry.dir);
       if (examined.kind === 'silent') throw silentError(vm, examined.why);
       if (examined.kind === 'off') {
@@ -115,6 +116,7 @@ export class QemuHypervisor implements Hypervisor {
       const outgoing = sightedMigration(outgoingOf(this.#clock, entry.dir, examined));
       const state = copyStateOf(examined.runState, examined.migration);
       const arriving = isArriving(examined.runState, examined.migration);
+      if (!arriving && state !== 'incoming') this.#postCopy.hangUp(entry.dir);
       return { present: true, uuid: await uuidOfVm(entry, examined), state, arriving, outgoing };
     });
   }

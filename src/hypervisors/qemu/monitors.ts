@@ -20,17 +20,19 @@ export type Send = Qmp['execute'];
 export class Monitors {
   /** Main monitors that this process holds: nothing need be connected to ask them. */
   readonly #held = new Set<string>();
+  /** Main monitors that a connection of this process outside the pool holds. */
+  readonly #occupied = new Set<string>();
   readonly #pool = new QmpPool({ connect: (path) => connectQmp(path, { timeoutMs: GREETING_MS }) });
 
   /** Asks something that changes nothing. Throws as connecting does, `hostUnreachable`, when no socket answers. */
   read<T>(dir: VmDir, work: (qmp: Qmp) => Promise<T>): Promise<T> {
     const mainFirst = this.#held.has(dir.monitor) || !existsSync(dir.spare);
-    return this.#onFirst(mainFirst ? [dir.monitor, dir.spare] : [dir.spare, dir.monitor], work);
+    return this.#onFirst(this.#free(mainFirst ? [dir.monitor, dir.spare] : [dir.spare, dir.monitor]), work);
   }
 
   /** Each command that `work` sends is fenced in the tick in which it is sent. */
   drive<T>(fence: Fence, dir: VmDir, vm: string, work: (send: Send, qmp: Qmp) => Promise<T>): Promise<T> {
-    return this.#onFirst([dir.monitor, dir.spare], (qmp) => {
+    return this.#onFirst(this.#free([dir.monitor, dir.spare]), (qmp) => {
       const send: Send = (command, answer, args, options) => {
         assertMayDrive(fence, dir, vm);
         return qmp.execute(command, answer, args, options);
@@ -51,6 +53,16 @@ export class Monitors {
         release();
       },
     };
+  }
+
+  /** The main monitor is held by a connection of the caller's own: nobody here waits for it until the answer is called. */
+  occupy({ monitor }: VmDir): () => void {
+    this.#occupied.add(monitor);
+    return () => void this.#occupied.delete(monitor);
+  }
+
+  #free(paths: readonly string[]): readonly string[] {
+    return paths.filter((path) => !this.#occupied.has(path));
   }
 
   close(): void {

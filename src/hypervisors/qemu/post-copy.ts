@@ -22,8 +22,13 @@ import type { VmDir } from './vm-dir.ts';
 /** From `migrate-pause` until that end says that it is paused: its threads have to notice. */
 const PAUSE_MS = 5_000;
 const LOOK_MS = 50;
-/** Whoever drives looks every second; a process that stopped driving keeps the destination's monitor no longer than this. */
-const UNUSED_MS = 10_000;
+/**
+ * A line that is given up to a destination that hangs cannot be made again, and its guest waits for ever: it is kept as
+ * long as anybody looks at either end. A process that stopped driving keeps the destination's monitor no longer than this.
+ */
+const UNUSED_MS = 600_000;
+/** Connecting anew is left alone this long: on a slow link or a busy machine it takes some seconds. */
+const CONNECTING_MS = 10_000;
 const CONNECT_MS = 1_500;
 
 /** Both ends say these while `migrate-pause` is allowed; earlier than 8.2 not in the second. */
@@ -32,12 +37,16 @@ const PAUSABLE: ReadonlySet<string | undefined> = new Set(['postcopy-active', 'p
 interface Line {
   readonly made: Promise<Qmp>;
   readonly unused: NodeJS.Timeout;
+  /** Others in this process may use the destination's main monitor again. */
+  readonly vacate: () => void;
 }
 
 export class PostCopy {
   readonly #parts: OutgoingParts;
   /** Connections to destinations for commands out of band, by the destination's VM directory. */
   readonly #lines = new Map<string, Line>();
+  /** Since when (monotonic ms) a source connects anew, by its VM directory. */
+  readonly #connecting = new Map<string, number>();
 
   constructor(parts: OutgoingParts) {
     this.#parts = parts;
@@ -73,10 +82,12 @@ export class PostCopy {
     if (qemu === null || seen === null || !isInPostCopy(seen.status)) return;
     // It is connecting: that ends by itself, at the latest when TCP gives up.
     if (qemu.migration.status === 'postcopy-recover-setup') return;
+    if (this.#isConnecting(dir, qemu.migration.status)) return;
     const copy = find(destination.runDir, vm);
     if (copy?.kind !== 'vm' || copy.definition.incoming?.migrationId !== seen.record?.migrationId) {
       throw refused(`${destination.name} has no copy of ${vm} that this migration went to`);
     }
+    this.refresh(copy.dir);
     await monitors.drive(fence, dir, vm, async (send, qmp) => {
       if (await isPausable(qmp)) await send('migrate-pause', anyAnswer);
       for (const since = performance.now(); await isPausable(qmp); await abortableSleep(LOOK_MS)) {
@@ -91,6 +102,15 @@ export class PostCopy {
       if (record !== undefined) writeMigration(dir, { ...record, uri });
       await send('migrate', anyAnswer, { uri, resume: true });
     });
+    this.#connecting.set(dir.path, performance.now());
+  }
+
+  /** The ends agree on what has arrived, since a short while; who it was that told them to may not be known here. */
+  #isConnecting({ path }: VmDir, status: string | undefined): boolean {
+    if (status !== 'postcopy-recover') return false;
+    const since = this.#connecting.get(path) ?? performance.now();
+    this.#connecting.set(path, since);
+    return performance.now() - since < CONNECTING_MS;
   }
 
   /** Where it listens now. QEMU stops listening where it listened before. */
@@ -101,6 +121,7 @@ export class PostCopy {
     }
     const send: Send = (command, answer, args, options) => {
       assertMayDrive(fence, dir, vm);
+      this.refresh(dir);
       return line.execute(command, answer, args, options);
     };
     return listenAgain(send, destination, true);
@@ -109,27 +130,26 @@ export class PostCopy {
   /** Called whenever a source has been looked at: keeps a connection to the destination while it is in post-copy. */
   attend({ definition, dir }: VmEntry, status: OutgoingStatus | null): void {
     if (!isInPostCopy(status) && this.#lines.size === 0) return;
+    if (status !== 'postCopyPaused') this.#connecting.delete(dir.path);
     const record = readMigration(dir);
     const host = record === undefined ? undefined : this.#parts.hostNamed(record.destination);
     if (host === undefined) return;
     const copy = find(host.runDir, definition.name);
-    if (copy?.kind !== 'vm' || copy.kept) return;
+    if (copy?.kind !== 'vm') return;
+    if (status === null || isEnded(status) || copy.kept) this.hangUp(copy.dir);
+    if (!isInPostCopy(status) || copy.kept) return;
     const { path, monitor } = copy.dir;
-    if (status === null || isEnded(status)) this.#hangUp(path);
-    if (!isInPostCopy(status)) return;
-    const known = this.#lines.get(path);
-    if (known !== undefined) {
-      known.unused.refresh();
+    if (this.#lines.has(path)) {
+      this.refresh(copy.dir);
       return;
     }
     const made = connectQmp(monitor, { timeoutMs: CONNECT_MS, outOfBand: true });
     const unused = setTimeout(() => this.#hangUp(path), UNUSED_MS);
     unused.unref();
-    const line: Line = { made, unused };
+    const line: Line = { made, unused, vacate: this.#parts.monitors.occupy(copy.dir) };
     this.#lines.set(path, line);
     const forget = (): void => {
-      clearTimeout(unused);
-      if (this.#lines.get(path) === line) this.#lines.delete(path);
+      if (this.#lines.get(path) === line) this.#drop(path, line);
     };
     made.then(
       (qmp) => qmp.onClose(forget),
@@ -141,6 +161,16 @@ export class PostCopy {
     );
   }
 
+  /** Somebody still looks after what arrives, or has arrived, in this directory. */
+  refresh({ path }: VmDir): void {
+    this.#lines.get(path)?.unused.refresh();
+  }
+
+  /** Nothing arrives in this directory any more. */
+  hangUp({ path }: VmDir): void {
+    this.#hangUp(path);
+  }
+
   close(): void {
     for (const path of this.#lines.keys()) this.#hangUp(path);
   }
@@ -148,10 +178,15 @@ export class PostCopy {
   #hangUp(path: string): void {
     const line = this.#lines.get(path);
     if (line === undefined) return;
-    this.#lines.delete(path);
-    clearTimeout(line.unused);
+    this.#drop(path, line);
     // One that was never made is closed.
     line.made.then((qmp) => qmp.close()).catch(() => undefined);
+  }
+
+  #drop(path: string, line: Line): void {
+    this.#lines.delete(path);
+    clearTimeout(line.unused);
+    line.vacate();
   }
 }
 

@@ -11,7 +11,19 @@ import { z } from 'zod';
 export const GREETING =
   '{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":["oob"]}}\r\n';
 
-const commandLine = z.object({ execute: z.string(), arguments: z.unknown().optional(), id: z.string() });
+const commandLine = z
+  .object({
+    execute: z.string().optional(),
+    'exec-oob': z.string().optional(),
+    arguments: z.unknown().optional(),
+    id: z.string(),
+  })
+  .transform((line) => ({
+    execute: line.execute ?? line['exec-oob'] ?? '',
+    outOfBand: line['exec-oob'] !== undefined,
+    arguments: line.arguments,
+    id: line.id,
+  }));
 export type Command = z.infer<typeof commandLine>;
 
 export class ScriptedServer {
