@@ -8,6 +8,7 @@ import type { Policy } from '../domain/policy.ts';
 import type { DirtyWindow, Prediction } from '../domain/prediction.ts';
 import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
 import { LEAST_SHARE, Outlook, sharesDownTo } from './candidates.ts';
+import { chosen } from './choosing.ts';
 import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
 import type { DirtyModel } from './dirty-model.ts';
 import { downtimeLimit } from './downtime.ts';
@@ -18,8 +19,7 @@ import type { Standing } from './forward.ts';
 import { compactEvidence } from './history.ts';
 import { type Conflict, floorOf, hasGivenWay, NO_CONFLICT, settle } from './infeasible.ts';
 import { behaviourOf } from './policies/behaviours.ts';
-import { chooseLeastHarm } from './policies/least-harm-choice.ts';
-import type { Candidate, Choice, PolicyBehaviour, PolicyView } from './policy-behaviour.ts';
+import type { Candidate, PolicyBehaviour, PolicyView } from './policy-behaviour.ts';
 import { leastFrom, type Reference } from './reference.ts';
 import { standing, startTracking, type Tracked, track } from './tracking.ts';
 
@@ -252,18 +252,6 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
   const next = { ...state, reference, blamed: state.blamed || fault !== null };
   return decided(next, action, explainChoice(candidate, why, model, from), candidate.prediction, notes);
-}
-
-/** What the policy chose, if it may; else what the built-in choice would be, and what was wrong. */
-export function chosen(behaviour: PolicyBehaviour, view: PolicyView): { choice: Choice; fault: string | null } {
-  try {
-    const choice = behaviour.choose(view);
-    if (view.candidates.includes(choice.candidate)) return { choice, fault: null };
-    return { choice: chooseLeastHarm(view), fault: `policy ${behaviour.name} chose what it was not offered` };
-  } catch (error) {
-    const what = error instanceof Error ? error.message : String(error);
-    return { choice: chooseLeastHarm(view), fault: `policy ${behaviour.name} failed: ${what}` };
-  }
 }
 
 /** null: at the next tick. */

@@ -6,12 +6,12 @@ import type { Policy } from '../domain/policy.ts';
 import type { Prediction } from '../domain/prediction.ts';
 import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
 import { FREE, Outlook, SURE, sharesDownTo } from './candidates.ts';
+import { chosen } from './choosing.ts';
 import type { Relaxation } from './controller.ts';
 import type { DirtyModel, GuestFacts } from './dirty-model.ts';
 import { downtimeLimit } from './downtime.ts';
 import type { Standing, ThrottlePlan } from './forward.ts';
 import { hasGivenWay, NO_CONFLICT, type Settled, settle } from './infeasible.ts';
-import { chosen } from './least-harm.ts';
 import type { Candidate, PolicyBehaviour } from './policy-behaviour.ts';
 import { leastFrom } from './reference.ts';
 

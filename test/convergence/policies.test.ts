@@ -2,9 +2,10 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { chosen as asked } from '../../src/convergence/choosing.ts';
 import { leastHarm } from '../../src/convergence/least-harm.ts';
 import { behaviourOf, PRESET_BEHAVIOURS } from '../../src/convergence/policies/behaviours.ts';
-import type { Candidate, PolicyView } from '../../src/convergence/policy-behaviour.ts';
+import type { Candidate, PolicyBehaviour, PolicyView } from '../../src/convergence/policy-behaviour.ts';
 import { POLICY_PRESETS, type Policy, type PolicyName, policyNames } from '../../src/domain/policy.ts';
 import { type VirtualGuest, type VirtualRun, virtualRun } from './virtual-run.ts';
 
@@ -157,6 +158,72 @@ describe.each(policyNames)('%s, among any candidates', (name) => {
       ),
       { numRuns: 400 },
     );
+  });
+});
+
+describe("a user's module", () => {
+  const offered = [FREE_ENDLESS, candidateOf(0.5, 5_000), candidateOf(0.1, 2_000)];
+  const builtIn = (view: PolicyView) => behaviourOf('maintenance', new Map()).choose(view);
+  /** As a module that was not checked by a compiler: its choice from its source text. */
+  const moduleOf = (text: string): PolicyBehaviour => {
+    const made: unknown = new Function('v', `'use strict';${text}`);
+    if (typeof made !== 'function') throw new Error('no function');
+    return { name: 'mine', what: 'for a test', choose: (view) => made(view) };
+  };
+  const ask = (text: string) => {
+    const view = viewOf([...offered]);
+    const before = { policy: structuredClone(view.policy), candidates: [...view.candidates] };
+    const { choice, fault } = asked(moduleOf(text), view);
+    expect(view.policy).toEqual(before.policy);
+    expect(view.candidates).toEqual(before.candidates);
+    expect(view.candidates.map((_, index) => view.candidates[index] === before.candidates[index])).not.toContain(false);
+    expect(offered).toContain(choice.candidate);
+    return { choice, fault, builtIn: builtIn(view) };
+  };
+
+  test.each([
+    [
+      'adds a candidate',
+      'const x = { ...v.candidates[0], share: 0 }; v.candidates.push(x); return { candidate: x, why: "x" }',
+    ],
+    ['chooses one with other figures', 'return { candidate: { ...v.candidates[0], share: 0 }, why: "x" }'],
+    ['changes a candidate', 'const x = v.candidates[2]; x.share = 0; return { candidate: x, why: "x" }'],
+    ['changes the policy', 'v.policy.maxStallMs = 60000; return { candidate: v.candidates[2], why: "x" }'],
+    ['changes the order', 'v.policy.precedence.length = 0; return { candidate: v.candidates[2], why: "x" }'],
+    ['empties the list and fails', 'try { v.candidates.length = 0 } catch {} throw new Error("oh dear")'],
+    ['replaces the list and fails', 'try { v.candidates = [] } catch {} throw new Error("oh dear")'],
+    ['throws what has no words', 'throw Object.create(null)'],
+    ['throws a symbol', 'throw Symbol()'],
+    ['answers nothing', ''],
+    ['answers later', 'return Promise.resolve({ candidate: v.candidates[2], why: "x" })'],
+    ['answers with a choice that fails', 'return { get candidate() { throw new Error("oh dear") }, why: "x" }'],
+  ])('that %s: the built-in choice, from what was really offered', (_, text) => {
+    const { choice, fault, builtIn } = ask(text);
+    expect(choice).toEqual(builtIn);
+    expect(choice.candidate).toBe(offered[2]);
+    expect(fault).toMatch(/^policy mine /);
+  });
+
+  test.each([
+    ['is a symbol', 'Symbol()'],
+    ['is missing', 'undefined'],
+    ['is an object', '{ toString() { throw new Error() } }'],
+  ])('whose reason %s is asked for none', (_, why) => {
+    const { choice, fault } = ask(`return { candidate: v.candidates[1], why: ${why} }`);
+    expect(choice).toEqual({ candidate: offered[1], why: 'the policy gives no reason' });
+    expect(fault).toBeNull();
+  });
+
+  test('may name what it means by share and beginning, and its reason is cut', () => {
+    const { choice, fault } = ask('return { candidate: { share: 0.5, begins: "now" }, why: "w".repeat(5000) }');
+    expect(choice.candidate).toBe(offered[1]);
+    expect(choice.why).toHaveLength(300);
+    expect(fault).toBeNull();
+  });
+
+  test('may change the prediction that it reads, and nobody else sees it', () => {
+    ask('v.candidates[1].prediction.totalMs.value = -1; return { candidate: v.candidates[1], why: "x" }');
+    expect(PREDICTION.totalMs.value).toBe(1);
   });
 });
 
