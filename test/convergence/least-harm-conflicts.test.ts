@@ -28,10 +28,10 @@ const run = (of: VirtualGuest, policy: Policy, extra: ReadonlyMap<string, Policy
 const gaveWay = ({ relaxed }: VirtualRun) => relaxed.map(({ requirement }) => requirement);
 
 describe('where the floor cannot be kept', () => {
-  test('a rebalance gives up within the first pass rather than hurt', () => {
+  test('a rebalance gives up within seconds rather than hurt', () => {
     const { ended, why, harmCpuMs, totalMs, relaxed } = run(REFERENCE, POLICY_PRESETS.rebalance);
     expect(ended).toBe('aborted');
-    expect(totalMs).toBeLessThan(2_000);
+    expect(totalMs).toBeLessThan(6_000);
     expect(harmCpuMs).toBe(0);
     expect(relaxed).toEqual([]);
     expect(why).toMatch(/cannot end within .* without going below 50% CPU: it writes .* over .*, 40MiB\/s are sent/);
@@ -45,7 +45,7 @@ describe('where the floor cannot be kept', () => {
     expect(ended).toBe('completed');
     expect(totalMs).toBeLessThanOrEqual(maxTimeMs);
     expect(relaxed.map(({ requirement }) => requirement)).toEqual(['minCpu']);
-    expect(relaxed[0]?.why).toMatch(/cannot end within .* at \d+% it could/);
+    expect(relaxed[0]?.why).toMatch(/cannot end within .* at \d+% it does with a probability of \d+%/);
     expect(minShare).toBeLessThan(0.2);
     expect(minShare).toBeGreaterThan(0.05);
   });
@@ -64,10 +64,12 @@ describe('the order in which requirements give way', () => {
       policyOf({ maxBandwidthBytesPerSec: 5 * MIB, minCpuShare: 0.5, maxTimeMs: 30_000, precedence }),
     );
 
-  test('the cap first, where it is the least precious; the grant is never exceeded', () => {
+  test('the cap first, where it is the least precious; then all that is granted is used, and the floor is kept', () => {
     const result = capped(['maxTime', 'minCpu', 'maxBandwidth']);
-    expect(gaveWay(result)[0]).toBe('maxBandwidth');
-    expect(result.mostBytesPerSec).toBeLessThanOrEqual(GRANT);
+    expect(result.ended).toBe('completed');
+    expect(gaveWay(result)).toEqual(['maxBandwidth']);
+    expect(result.mostBytesPerSec).toBe(GRANT);
+    expect(result.minShare).toBeGreaterThanOrEqual(0.5);
   });
 
   test('the floor first, where it is', () => {

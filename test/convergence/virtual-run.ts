@@ -139,7 +139,7 @@ class Run {
     if (this.#setting.looksBefore ?? true) this.#lookBefore();
     this.#startedAtMs = this.#now();
     this.#startCpuMs = this.#cpu().gotCpuMs;
-    this.#bandwidth = this.#allowed(null);
+    this.#bandwidth = this.#allowed(policy.maxBandwidthBytesPerSec);
     this.#mostBytesPerSec = this.#bandwidth;
     let limitMs = downtimeLimit(policy.maxStallMs);
     this.#fleet.migrate(VM, 'a', 'b', { bandwidthBytesPerSec: this.#bandwidth, downtimeLimitMs: limitMs });
@@ -232,10 +232,9 @@ class Run {
     return typeof grant === 'number' ? grant : grant(elapsedMs);
   }
 
+  /** `cap`: the policy's before the first decision, then what was decided; null: none. */
   #allowed(cap: number | null): number {
-    const { maxBandwidthBytesPerSec } = this.#setting.policy;
-    const most = cap ?? (maxBandwidthBytesPerSec === null ? Number.POSITIVE_INFINITY : maxBandwidthBytesPerSec);
-    return Math.min(most, this.#grant(this.#elapsed()));
+    return Math.min(cap ?? Number.POSITIVE_INFINITY, this.#grant(this.#elapsed()));
   }
 
   #send(bytesPerSec: number): void {
