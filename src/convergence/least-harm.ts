@@ -32,6 +32,8 @@ const TICK_MS = 1_000;
 const REFIT_MS = 2_000;
 /** So many samples in a row that cannot be, and only the clock is still believed. */
 const BAD_UNTIL_CLOCK = 5;
+/** A guest that has not changed its ways again for so long is believed to keep to them. */
+const CHANGE_FADES_MS = 30_000;
 
 type Run = Extract<ConvergenceAction, { kind: 'run' }>;
 
@@ -46,7 +48,7 @@ export interface LeastHarmState {
   readonly action: Run | null;
   readonly reason: string;
   readonly prediction: Prediction | null;
-  /** The guest has changed its ways at least once since there is evidence. */
+  /** The guest has changed its ways lately. */
   readonly changes: boolean;
   /** The last change that was told, and the policy's faults. */
   readonly changeAtMs: number | null;
@@ -113,14 +115,15 @@ function decide(
   const fitted = stale ? { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs } : before.fitted;
   const { model } = fitted;
   const changed = model.change !== null && model.change.atMs !== before.changeAtMs;
+  const changeAtMs = model.change?.atMs ?? before.changeAtMs;
   const notes = [...tracking.notes, ...(changed && model.change !== null ? [model.change.what] : [])];
   const state: LeastHarmState = {
     ...before,
     tracked,
     evidence,
     fitted,
-    changes: before.changes || model.change !== null,
-    changeAtMs: model.change?.atMs ?? before.changeAtMs,
+    changes: changeAtMs !== null && nowMs - changeAtMs < CHANGE_FADES_MS,
+    changeAtMs,
   };
   const elapsedMs = Math.max(0, (Number.isFinite(sample.atMs) ? sample.atMs : nowMs) - startedAtMs(tracked, sample));
   const timeLeftMs = policy.maxTimeMs - elapsedMs;
