@@ -891,6 +891,33 @@ describe('a migration that goes on in post-copy', () => {
     expect(await world.moves(id)).toHaveLength(1);
   });
 
+  it('that went over before anybody knew what the guest gets of its CPUs is noted all the same', async () => {
+    let started = false;
+    const told = await postCopyStory((_, crew) => ({
+      hypervisor: but((real) => ({
+        startMigration: async (...args) => {
+          await real.startMigration(...args);
+          started = true;
+          crew().kill();
+        },
+      })),
+    }));
+    const { world, id } = told;
+    await world.clock.runUntil(() => started, 60_000);
+    await world.clock.advance(20_000);
+    await beginsByHand(world);
+    await world.clock.advance(500);
+    expect(await statusAt(world)).toBe('postCopy');
+    expect(await world.move(id, 'v1')).toMatchObject({ account: null });
+    await world.crew();
+    await redeliver(told);
+    await world.reaches(id, 'v1', 'postcopy');
+    await world.clock.advance(1_500);
+    expect(await world.move(id, 'v1')).toMatchObject({ account: { arriving: true }, figures: { harmCpuMs: 0 } });
+    await expectMoved(told);
+    expect((await world.move(id, 'v1'))?.figures.harmCpuMs).toBe(0);
+  });
+
   it('that has arrived is done though its source never answers again', async () => {
     let silent = false;
     const options: CrewOptions = {
