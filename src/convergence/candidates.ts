@@ -46,7 +46,7 @@ export function sharesDownTo(floor: number): readonly number[] {
   return [...steps.map((share) => Math.round(share * 1_000) / 1_000).filter((share) => share > floor), floor];
 }
 
-/** What each plan comes to, for each hypothesis; a game is played once. */
+/** What each plan comes to, for each hypothesis; a game is played once, however often it is asked for. */
 export class Outlook {
   readonly #from: Standing;
   readonly #model: DirtyModel;
@@ -55,6 +55,7 @@ export class Outlook {
   readonly #timeLeftMs: number;
   readonly #limitMs: number;
   readonly #free: readonly Outcome[];
+  readonly #known = new Map<string, readonly Outcome[]>();
 
   /** Nothing that ends after `timeLeftMs` counts as ended. */
   constructor(from: Standing, model: DirtyModel, timeLeftMs: number) {
@@ -73,7 +74,12 @@ export class Outlook {
   }
 
   #play(plan: ThrottlePlan): readonly Outcome[] {
-    return this.#hypotheses.map((hypothesis) => playForward(this.#from, hypothesis, plan, this.#limitMs));
+    const name = `${plan.begins} ${plan.share}`;
+    const before = this.#known.get(name);
+    if (before !== undefined) return before;
+    const outcomes = this.#hypotheses.map((hypothesis) => playForward(this.#from, hypothesis, plan, this.#limitMs));
+    this.#known.set(name, outcomes);
+    return outcomes;
   }
 
   /**

@@ -41,8 +41,6 @@ export interface Outcome {
   readonly harmCpuMs: number;
   /** Over all of it, the downtime as a share of 0. */
   readonly meanShare: number;
-  /** What the passes to come leave, bytes; the first is the one being sent. No more than the first 64. */
-  readonly leftAfterPasses: readonly number[];
 }
 
 /** QEMU's BUFFER_DELAY (migration/migration.c): what so much time may carry it sends at once, and then looks how it stands. */
@@ -54,20 +52,25 @@ const PAGE_BYTES = 4_096;
 const REACTION_MS = 20;
 /** A migration that has not ended after so many passes is called endless: with the shortest it is more than 8 minutes. */
 const MAX_PASSES = 5_000;
-const LEFT_KEPT = 64;
 /** Rounding must cost neither a burst nor a pass. */
 const ROUNDING = 1e-9;
 
 /**
  * From where it stands until it ends, at most `limitMs`. With a bandwidth of 0 it never ends. Same arguments, same outcome;
- * costs a few operations for each pass, and no more than one round where the passes repeat themselves.
+ * costs a few operations for each pass, and no more than one round where the passes repeat themselves. `onPass` is told what
+ * each pass leaves, bytes; the first is the one being sent.
  */
-export function playForward(from: Standing, guest: Hypothesis, plan: ThrottlePlan, limitMs: number): Outcome {
+export function playForward(
+  from: Standing,
+  guest: Hypothesis,
+  plan: ThrottlePlan,
+  limitMs: number,
+  onPass?: (leftBytes: number) => void,
+): Outcome {
   const bandwidth = Math.max(0, from.bandwidthBytesPerSec);
   const bytesPerMs = bandwidth / 1_000;
   const { demandCores, touchedBytes } = from.guest;
   const fits = bytesPerMs * from.downtimeLimitMs;
-  const leftAfterPasses: number[] = [];
 
   let pass = Math.max(1, from.pass);
   let left = from.pass === 0 ? touchedBytes : Math.max(0, from.leftBytes);
@@ -88,7 +91,6 @@ export function playForward(from: Standing, guest: Hypothesis, plan: ThrottlePla
       transferredBytes: sent,
       harmCpuMs: (whole - gotMs) * demandCores,
       meanShare: whole > 0 ? gotMs / whole : plan.share,
-      leftAfterPasses,
     };
   };
   /** Nothing changes any more: what it costs until the limit. */
@@ -116,7 +118,7 @@ export function playForward(from: Standing, guest: Hypothesis, plan: ThrottlePla
     const dirtied = newlyDirtyBytes(guest, pass, left, cpuMs + ms * share, touchedBytes);
     const fitsNow = left * counted + dirtied <= fits * (1 + ROUNDING);
     left += dirtied;
-    if (leftAfterPasses.length < LEFT_KEPT) leftAfterPasses.push(left);
+    onPass?.(left);
     if (fitsNow) {
       sent += left;
       const whole = left / bytesPerMs + HANDOVER_MS;

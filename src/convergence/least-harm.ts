@@ -6,8 +6,9 @@
  */
 import type { Policy } from '../domain/policy.ts';
 import type { DirtyWindow, Prediction } from '../domain/prediction.ts';
-import { formatDuration, formatRate, formatShare } from '../domain/units.ts';
-import { LEAST_SHARE, Outlook, sharesDownTo } from './candidates.ts';
+import { formatDuration } from '../domain/units.ts';
+import { adviceFor } from './advice.ts';
+import { Outlook, sharesDownTo } from './candidates.ts';
 import { chosen } from './choosing.ts';
 import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
 import type { DirtyModel } from './dirty-model.ts';
@@ -20,7 +21,7 @@ import { compactEvidence } from './history.ts';
 import { type Conflict, floorOf, hasGivenWay, NO_CONFLICT, settle } from './infeasible.ts';
 import { behaviourOf } from './policies/behaviours.ts';
 import type { Candidate, PolicyBehaviour, PolicyView } from './policy-behaviour.ts';
-import { leastFrom, type Reference } from './reference.ts';
+import { isStill, type KnownLeast, leastFrom, type Reference } from './reference.ts';
 import { standing, startTracking, type Tracked, track } from './tracking.ts';
 
 /** Looks while it matters when: near the end of a pass, and while the guest is slowed. */
@@ -28,8 +29,13 @@ const SHORTEST_LOOK_MS = 100;
 const LONGEST_LOOK_MS = 300;
 /** A pass that ends within the next tick is waited for. */
 const TICK_MS = 1_000;
-/** Evidence fades slowly: without news it is weighed again only so often. */
+/** Evidence fades slowly: without news it is weighed again only so often; and what a few looks add is weighed together. */
 const REFIT_MS = 2_000;
+const REFIT_NEWS_MS = 500;
+/** After so many looks that saw no way (1.5 s) the next ones are not urgent: most of what can be known is known by then. */
+const URGENT_LOOKS = 15;
+/** With less hope than that a plan is not watched closely. */
+const HOPELESS = 0.05;
 /** So many samples in a row that cannot be, and only the clock is still believed. */
 const BAD_UNTIL_CLOCK = 5;
 /** A guest that has not changed its ways again for so long is believed to keep to them. */
@@ -37,14 +43,21 @@ const CHANGE_FADES_MS = 30_000;
 
 type Run = Extract<ConvergenceAction, { kind: 'run' }>;
 
+interface Fitted {
+  readonly model: DirtyModel;
+  readonly atMs: number;
+  readonly evidence: readonly DirtyWindow[];
+}
+
 export interface LeastHarmState {
   readonly tracked: Tracked;
   readonly evidence: readonly DirtyWindow[];
-  /** What was made of it, and when; null: nothing yet. */
-  readonly fitted: { readonly model: DirtyModel; readonly atMs: number } | null;
+  /** What was made of it, when, and of how much; null: nothing yet. */
+  readonly fitted: Fitted | null;
   readonly conflict: Conflict;
   /** Where throttling was first thought of; null: the guest has not been looked at. */
   readonly reference: Reference | null;
+  readonly least: KnownLeast | null;
   readonly action: Run | null;
   readonly reason: string;
   readonly prediction: Prediction | null;
@@ -67,6 +80,7 @@ export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Con
       fitted: null,
       conflict: NO_CONFLICT,
       reference: null,
+      least: null,
       action: null,
       reason: 'nothing has been seen yet',
       prediction: null,
@@ -106,13 +120,15 @@ function decide(
   const cap = hasGivenWay(before.conflict, 'maxBandwidth') ? null : policy.maxBandwidthBytesPerSec;
   const from = standing(tracked, limitMs, cap);
   if (from === null || (!tracking.sane && tracked.badInARow < BAD_UNTIL_CLOCK)) {
-    return held({ ...before, tracked }, policy, tracking.notes);
+    return held({ ...before, tracked }, sample, policy, tracking.notes);
   }
   const nowMs = tracking.sane ? sample.atMs : (tracked.last?.atMs ?? sample.atMs);
   const evidence =
     tracking.windows.length > 0 ? compactEvidence([...before.evidence, ...tracking.windows], nowMs) : before.evidence;
-  const stale = before.fitted === null || nowMs - before.fitted.atMs >= REFIT_MS || tracking.windows.length > 0;
-  const fitted = stale ? { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs } : before.fitted;
+  const fitted =
+    before.fitted !== null && !tracking.newPass && isFresh(before.fitted, before.conflict, evidence, nowMs)
+      ? before.fitted
+      : { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs, evidence };
   const { model } = fitted;
   const changed = model.change !== null && model.change.atMs !== before.changeAtMs;
   const changeAtMs = model.change?.atMs ?? before.changeAtMs;
@@ -133,18 +149,45 @@ function decide(
     return giveUp(seen, `not ended after ${formatDuration(elapsedMs)} (max time ${formatDuration(policy.maxTimeMs)})`);
   }
   // The clock went on, nothing else is known to have.
-  if (!tracking.sane) return held(state, policy, notes);
+  if (!tracking.sane) return held(state, sample, policy, notes);
   return choose(seen, elapsedMs, behaviour);
+}
+
+function isFresh(
+  { atMs, evidence: fitted }: Fitted,
+  { looks }: Conflict,
+  evidence: readonly DirtyWindow[],
+  nowMs: number,
+): boolean {
+  if (evidence === fitted) return nowMs - atMs < REFIT_MS;
+  // Where something is about to give way, all that is known counts.
+  return nowMs - atMs < REFIT_NEWS_MS && !isUrgent(looks);
+}
+
+function isUrgent(looks: number): boolean {
+  return looks > 0 && looks <= URGENT_LOOKS;
 }
 
 function startedAtMs({ last }: Tracked, sample: ConvergenceSample): number {
   return last?.startedAtMs ?? sample.startedAtMs;
 }
 
-/** The last decision again. */
-function held(state: LeastHarmState, policy: Policy, notes: readonly string[]): Decision<LeastHarmState> {
-  const action = state.action ?? run(policy, 1, policy.maxStallMs, null, state.conflict);
+/** The last decision again; before the first one, what is in force, as far as the policy allows it. */
+function held(
+  state: LeastHarmState,
+  sample: ConvergenceSample,
+  policy: Policy,
+  notes: readonly string[],
+): Decision<LeastHarmState> {
+  const share = Math.max(floorOf(policy), inForce(state, sample));
+  const action = state.action ?? run(policy, share, policy.maxStallMs, null, state.conflict);
   return decided(state, action, state.reason, state.prediction, notes);
+}
+
+/** The share that the guest is held to now: what was decided last; at first what a predecessor left. 0..1. */
+function inForce({ action }: LeastHarmState, { share }: ConvergenceSample): number {
+  if (action !== null) return action.share;
+  return share > 0 && share < 1 ? share : 1;
 }
 
 function run(policy: Policy, share: number, maxStallMs: number, lookAgainMs: number | null, conflict: Conflict): Run {
@@ -175,7 +218,7 @@ function giveUp(seen: Seen, why: string): Decision<LeastHarmState> {
     const reason = `100%: goes on in post-copy when all has been sent once: ${why}`;
     return decided(state, run(policy, 1, policy.maxStallMs, lookMs, state.conflict), reason, null, notes);
   }
-  const message = `${why}; ${describeRates(model, from)}; ${advice(policy, model)}`;
+  const message = `${why}; ${describeRates(model, from)}; ${adviceFor(policy, model, from)}`;
   return decided(
     state,
     { kind: policy.atDeadline, reason: { code: 'maxTimeExceeded', message } },
@@ -183,16 +226,6 @@ function giveUp(seen: Seen, why: string): Decision<LeastHarmState> {
     null,
     notes,
   );
-}
-
-function advice(policy: Policy, { rateBytesPerSec }: DirtyModel): string {
-  const changes = [
-    ...(floorOf(policy) > LEAST_SHARE ? [`a min CPU below ${formatShare(policy.minCpuShare)}`] : []),
-    `a max time above ${formatDuration(policy.maxTimeMs)}`,
-    `a max stall above ${formatDuration(policy.maxStallMs)}`,
-    rateBytesPerSec.value === null ? 'more bandwidth' : `more than ${formatRate(rateBytesPerSec.value)}`,
-  ];
-  return `what would help: ${changes.join(', or ')}`;
 }
 
 function force(seen: Seen, why: string): Decision<LeastHarmState> {
@@ -214,7 +247,7 @@ function withThese(before: readonly Relaxation[], more: readonly Relaxation[]): 
 function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Decision<LeastHarmState> {
   const { sample, policy, model, from, timeLeftMs } = seen;
   const outlook = new Outlook(from, model, timeLeftMs);
-  const share = seen.state.action?.share ?? 1;
+  const share = inForce(seen.state, sample);
   const spentHarmCpuMs = Number.isFinite(sample.harmCpuMs) ? Math.max(0, sample.harmCpuMs) : 0;
   const certain = !seen.state.changes && seen.state.evidence.some(({ source }) => source !== 'history');
   const settled = settle(seen.state.conflict, {
@@ -236,13 +269,19 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
       ? { from, atMs: sample.atMs, spentHarmCpuMs }
       : state.reference;
   const least = settled.candidates.reduce((low, candidate) => Math.min(low, candidate.share), 1);
+  const shares = sharesDownTo(least);
+  const asked = { reference, model, share: least, endsAtMs: sample.startedAtMs + policy.maxTimeMs };
+  const played = reference.from === from ? outlook : null;
+  const known: KnownLeast = isStill(state.least, asked)
+    ? state.least
+    : { ...asked, cpuMs: leastFrom(reference, model, shares, sample.atMs, timeLeftMs, played) };
   const view: PolicyView = {
     policy,
     candidates: settled.candidates,
     elapsedMs,
     timeLeftMs,
     spentHarmCpuMs,
-    leastHarmCpuMs: leastFrom(reference, model, sharesDownTo(least), sample.atMs, timeLeftMs),
+    leastHarmCpuMs: known.cpuMs,
     share,
   };
   const { choice, fault } = chosen(behaviour, view);
@@ -253,14 +292,15 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const lastLookMs = timeLeftMs <= TICK_MS ? Math.max(SHORTEST_LOOK_MS, Math.ceil(timeLeftMs)) : null;
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
-  const next = { ...state, reference, blamed: state.blamed || fault !== null };
+  const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null };
   return decided(next, action, explainChoice(candidate, why, model, from), candidate.prediction, notes);
 }
 
 /** null: at the next tick. */
 function lookAgainAfter({ conflict }: LeastHarmState, from: Standing, candidate: Candidate): number | null {
-  // Whether it can be done at all is to be known soon.
-  if (conflict.looks > 0) return SHORTEST_LOOK_MS;
+  // Whether it can be done at all is to be known soon; not for ever, where all that is left is to wait.
+  if (isUrgent(conflict.looks)) return SHORTEST_LOOK_MS;
+  if (conflict.looks > 0 && (candidate.share >= 1 || candidate.endsInTime < HOPELESS)) return TICK_MS;
   return candidate.share < 1 ? nextLookMs(from, candidate) : null;
 }
 
