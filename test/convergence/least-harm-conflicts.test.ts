@@ -274,6 +274,11 @@ describe('at the deadline, or as soon as it is clear', () => {
     const { ended, totalMs } = run(changing, hopeless({ maxTimeMs: 30_000 }));
     expect(ended).toBe('aborted');
     expect(totalMs).toBeGreaterThan(27_000);
+    // Until it has kept to its new ways for half a minute.
+    const longer = run(changing, hopeless({ maxTimeMs: 300_000 }));
+    expect(longer.ended).toBe('aborted');
+    expect(longer.totalMs).toBeGreaterThan(33_000);
+    expect(longer.totalMs).toBeLessThan(60_000);
   });
 });
 
