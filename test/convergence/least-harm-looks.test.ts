@@ -5,6 +5,8 @@
 import { describe, expect, test } from 'vitest';
 import type { ConvergenceSample } from '../../src/convergence/controller.ts';
 import { type LeastHarmState, leastHarm } from '../../src/convergence/least-harm.ts';
+import { chooseLeastHarm } from '../../src/convergence/policies/least-harm-choice.ts';
+import type { PolicyView } from '../../src/convergence/policy-behaviour.ts';
 import { POLICY_PRESETS, type Policy } from '../../src/domain/policy.ts';
 import { type VirtualGuest, virtualRun } from './virtual-run.ts';
 
@@ -113,6 +115,24 @@ test.each([0, 0.5, 1])(
     }
   },
 );
+
+test('at its first look a policy is told the share that is in force, and may keep it', () => {
+  const policy = policyOf({ aggression: 0 });
+  const slowed = looksOf(REFERENCE, policy).find(({ sample }) => sample.share < 1);
+  if (slowed === undefined) throw new Error('never slowed');
+  const { before, sample } = slowed;
+  const told: PolicyView[] = [];
+  const choose = (view: PolicyView) => {
+    told.push(view);
+    return chooseLeastHarm(view);
+  };
+  const spying = leastHarm(new Map([['mine', { name: 'mine', what: 'for a test', choose }]]));
+  const mine = { ...policy, name: 'mine' };
+  const briefing = { guest: before.tracked.guest, evidence: before.evidence, nowMs: sample.atMs };
+  spying.decide(spying.start(mine, briefing), { ...sample, share: 0.137 }, mine);
+  expect(told.map(({ share }) => share)).toEqual([0.137]);
+  expect(told[0]?.candidates.map(({ share }) => share)).toContain(0.137);
+});
 
 test('a first sample that cannot be leaves what is in force, not below the floor', () => {
   const policy = policyOf({ minCpuShare: 0.2 });
