@@ -1,42 +1,12 @@
 /** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
-import type { Demand } from '../bandwidth/budget.ts';
 import { downtimeLimit } from '../convergence/downtime.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { HostevacError } from '../domain/errors.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { demandOf } from './demand.ts';
 import { foresee } from './foresight.ts';
 import { isStale, lookBeforeStart } from './measuring.ts';
-
-/**
- * A migration that gets less than this part of its path is better off waiting: N migrations at B/N each re-dirty N times
- * longer (Kherbache et al., "Planning live-migrations to prepare servers for maintenance", 2014).
- */
-const USEFUL_PART = 0.5;
-/** Pages dirtied meanwhile are sent again; one more pass over a tenth of the memory is a mild guest's ordinary case. */
-const RESEND = 1.1;
-
-/** What this migration asks of the budget. */
-export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
-  const { record, policy } = ctx;
-  const path = Math.min(
-    ctx.deps.capacityOf(record.source).egress,
-    ctx.deps.capacityOf(record.destination).ingress,
-    ctx.bandwidthCap ?? Number.POSITIVE_INFINITY,
-  );
-  const inTime = (touchedBytes * RESEND * 1_000) / policy.maxTimeMs;
-  return {
-    migrationId: ctx.budgetId,
-    operationId: record.operationId,
-    vm: record.vm,
-    source: record.source,
-    destination: record.destination,
-    tier: ctx.tier,
-    order: record.order,
-    usefulBytesPerSec: Math.min(path, Math.max(path * USEFUL_PART, inTime)),
-    maxBytesPerSec: path,
-  };
-}
 
 export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;

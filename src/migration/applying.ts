@@ -4,8 +4,8 @@
  */
 import type { ConvergenceAction } from '../convergence/controller.ts';
 import { downtimeLimit } from '../convergence/downtime.ts';
-import { demandOf } from './admit.ts';
 import type { MigrationContext } from './context.ts';
+import { demandOf } from './demand.ts';
 
 /** A throttle lifts itself this long (real) after the last renewal; several ticks, and within the 2 s promised. */
 const THROTTLE_VALID_MS = 1_800;
