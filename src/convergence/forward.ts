@@ -82,33 +82,13 @@ export function playForward(
   let sent = 0;
   const repeats = new Repetition(ROUNDING * Math.max(PAGE_BYTES, guest.workingSetBytes));
 
-  const outcome = (ends: boolean, downtimeMs: number): Outcome => {
-    const whole = totalMs + downtimeMs;
-    return {
-      ends,
-      totalMs: whole,
-      downtimeMs,
-      transferredBytes: sent,
-      harmCpuMs: (whole - gotMs) * demandCores,
-      meanShare: whole > 0 ? gotMs / whole : plan.share,
-    };
-  };
-  /** Nothing changes any more: what it costs until the limit. */
-  const endless = (): Outcome => {
-    const ms = Math.max(0, limitMs - totalMs);
-    totalMs += ms;
-    gotMs += ms * share;
-    sent += ms * bytesPerMs;
-    return outcome(false, 0);
-  };
-
   for (let played = 0; played < MAX_PASSES; played += 1) {
-    if (bytesPerMs <= 0) return endless();
+    if (bytesPerMs <= 0) break;
     const counted = pass === 1 ? Math.max(1, from.guest.memoryBytes / Math.max(1, touchedBytes)) : 1;
     const toSend = Math.max(0, left - fits / counted);
     const bursts = Math.max(1, Math.ceil((passElapsedMs + toSend / bytesPerMs) / BURST_MS - 1e-6));
     const ms = Math.max(0, bursts * BURST_MS - passElapsedMs);
-    if (totalMs + ms >= limitMs) return endless();
+    if (totalMs + ms >= limitMs) break;
 
     const sentNow = Math.min(left, ms * bytesPerMs);
     totalMs += ms;
@@ -122,17 +102,46 @@ export function playForward(
     if (fitsNow) {
       sent += left;
       const whole = left / bytesPerMs + HANDOVER_MS;
-      return totalMs + whole <= limitMs ? outcome(true, whole) : endless();
+      if (totalMs + whole > limitMs) break;
+      return outcomeOf({ ends: true, totalMs: totalMs + whole, gotMs, downtimeMs: whole, sent }, plan, demandCores);
     }
     // From here on every pass is made from its bytes alone: the same bytes again, and so for ever.
-    if (played > 0 && repeats.seen(left)) return endless();
+    if (played > 0 && repeats.seen(left)) break;
     pass += 1;
     passElapsedMs = 0;
     // The throttle comes a moment after the pass has begun.
     cpuMs = Math.max(0, share - plan.share) * REACTION_MS;
     share = plan.share;
   }
-  return endless();
+  // Nothing changes any more: what it costs until the limit.
+  const restMs = Math.max(0, limitMs - totalMs);
+  totalMs += restMs;
+  gotMs += restMs * share;
+  sent += restMs * bytesPerMs;
+  return outcomeOf({ ends: false, totalMs, gotMs, downtimeMs: 0, sent }, plan, demandCores);
+}
+
+interface Totals {
+  readonly ends: boolean;
+  readonly totalMs: number;
+  readonly gotMs: number;
+  readonly downtimeMs: number;
+  readonly sent: number;
+}
+
+function outcomeOf(
+  { ends, totalMs, gotMs, downtimeMs, sent }: Totals,
+  plan: ThrottlePlan,
+  demandCores: number,
+): Outcome {
+  return {
+    ends,
+    totalMs,
+    downtimeMs,
+    transferredBytes: sent,
+    harmCpuMs: (totalMs - gotMs) * demandCores,
+    meanShare: totalMs > 0 ? gotMs / totalMs : plan.share,
+  };
 }
 
 /**

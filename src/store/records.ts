@@ -3,7 +3,6 @@
  * and who is evacuated, so that creating an operation is one atomic write; an operation's own record can be rebuilt from
  * it. Ended records expire. What the records mean is the workflows' business.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { type History, historySchema, NO_HISTORY } from '../convergence/history.ts';
 import { HostevacError } from '../domain/errors.ts';
@@ -254,7 +253,9 @@ function sameRequest(content: string, request: OperationRequest): boolean {
   const asked = requestSchema.parse(request);
   const chose = choiceSchema.safeParse(written).data?.policy.precedence !== undefined;
   const { precedence, controller } = chose ? asked.policy : kept.data.policy;
-  return isDeepStrictEqual(kept.data, { ...asked, policy: { ...asked.policy, precedence, controller } });
+  const meant = { ...asked, policy: { ...asked.policy, precedence, controller } };
+  // Parsed both, so that their members stand in one order.
+  return JSON.stringify(kept.data) === JSON.stringify(requestSchema.parse(meant));
 }
 
 function evacuationOf(index: Index, request: OperationRequest): string | undefined {

@@ -126,7 +126,7 @@ function nextSteps(command: string, file: string, other: string): string[] {
     `export HOSTEVAC_FLEET=${fleet}`,
     `${command} up    # in one terminal: this fleet, kept until you end it`,
     `${command} evacuate ${shellWord(other)} --dry-run    # in another: where would its VMs go?`,
-    `${command} evacuate ${shellWord(other)} --aggression 1 --wait    # throttle harder, finish sooner`,
+    `${command} evacuate ${shellWord(other)} --aggression 1 --wait    # throttle deeper, less harm in all`,
     `${command} status`,
   ];
 }
