@@ -1,0 +1,75 @@
+/** Looks at a guest are left to themselves when they are no longer wanted: nobody waits for one, nothing comes of it. */
+import { expect, it } from 'vitest';
+import { HostevacError } from '../../src/domain/errors.ts';
+import type { DirtyingMeasured, Hypervisor } from '../../src/hypervisors/hypervisor.ts';
+import { evacuate, host, vm, World } from '../support/world.ts';
+
+type End = (ending: 'fault' | DirtyingMeasured) => void;
+
+/** A hypervisor whose looks end only when the test says so, whatever their signal says. */
+function slowLooks(looks: { signal: AbortSignal; end: End }[], slow: (nth: number) => boolean) {
+  let nth = 0;
+  return (real: Hypervisor): Hypervisor =>
+    new Proxy(real, {
+      get: (target, key) => {
+        if (key === 'fencing') return 'process';
+        const value: unknown = Reflect.get(target, key, target);
+        if (key !== 'measureDirtying') return typeof value === 'function' ? value.bind(target) : value;
+        return (source: string, name: string, windowMs: number, signal: AbortSignal) => {
+          nth += 1;
+          if (!slow(nth)) return target.measureDirtying(source, name, windowMs, signal);
+          return new Promise<DirtyingMeasured>((resolve, reject) => {
+            const end: End = (ending) => (ending === 'fault' ? reject(new Error('a late fault')) : resolve(ending));
+            looks.push({ signal, end });
+          });
+        };
+      },
+    });
+}
+
+for (const how of ['fault', 'measured'] as const) {
+  it(`a lease that is lost during a look before the start is given back before its holder is ended (late ${how})`, async () => {
+    const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b')] });
+    const looks: { signal: AbortSignal; end: End }[] = [];
+    await world.crew({ hypervisor: slowLooks(looks, (nth) => nth === 1) });
+    const id = await world.request(evacuate('a'));
+    await world.clock.runUntil(() => looks.length === 1, 60_000);
+    const [look] = looks;
+    expect(look?.signal.aborted).toBe(false);
+    // Its lease cannot be renewed for longer than it lasts.
+    world.leaseTable.away = true;
+    await world.clock.advance(5_600);
+    world.leaseTable.away = false;
+    expect(look?.signal.aborted).toBe(true);
+    await world.crew({ hypervisor: slowLooks(looks, () => false) });
+    await world.reaches(id, 'v1', 'precopy');
+    const seen = (await world.move(id, 'v1'))?.evidence;
+    look?.end(how === 'fault' ? 'fault' : { windowMs: 123_456, bytes: 1, errorBytes: 1 });
+    await world.clock.settle();
+    expect((await world.move(id, 'v1'))?.evidence).toEqual(seen);
+    expect((await world.ended(id)).state).toBe('done');
+    expect(world.endedProcesses).toEqual([]);
+    expect(world.delivery.errors.filter((error) => !(error instanceof HostevacError))).toEqual([]);
+  });
+}
+
+it('a migration ends though a look beside it does not', async () => {
+  const hot = vm('v1', { memory: '16GiB', dirtyRate: '400MiB/s', workingSet: '4GiB', cpuUse: 1 });
+  const world = new World({ hosts: [host('a', [hot]), host('b')] });
+  const looks: { signal: AbortSignal; end: End }[] = [];
+  let begun = false;
+  await world.crew({
+    hypervisor: slowLooks(looks, () => begun),
+    onEvent: ({ kind }) => {
+      begun ||= kind === 'move.precopy';
+    },
+  });
+  const id = await world.request(evacuate('a'));
+  expect((await world.ended(id)).state).toBe('done');
+  expect(looks.map(({ signal }) => signal.aborted)).toEqual([true]);
+  const move = await world.move(id, 'v1');
+  looks[0]?.end('fault');
+  await world.clock.settle();
+  expect(await world.move(id, 'v1')).toEqual(move);
+  expect(world.delivery.errors).toEqual([]);
+});
