@@ -39,7 +39,7 @@ export async function precopy(ctx: MigrationContext): Promise<StepOutcome> {
     }
     throw error;
   } finally {
-    await looks.stop();
+    looks.stop();
   }
 }
 
