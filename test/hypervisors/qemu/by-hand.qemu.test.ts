@@ -58,6 +58,7 @@ describeWith(['qemu'], 'a VM started by hand', () => {
       uuid: vm.uuid,
       state: 'running',
       outgoing: null,
+      arriving: false,
     });
     expect(hosts.running()).toHaveLength(1);
 
