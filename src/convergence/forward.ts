@@ -24,7 +24,6 @@ export interface Standing {
   /** CPU time (share x time, ms) that the guest has got since this pass began. */
   readonly cpuMsInPass: number;
   readonly passElapsedMs: number;
-  readonly transferredBytes: number;
   /** What is sent with, bytes/s; what is granted or seen, whichever is less. */
   readonly bandwidthBytesPerSec: number;
   readonly downtimeLimitMs: number;

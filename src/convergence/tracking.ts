@@ -144,7 +144,6 @@ export function standing(state: Tracked, downtimeLimitMs: number, capBytesPerSec
     leftBytes: leftBytes(last, guest),
     cpuMsInPass: pass.cpuMs,
     passElapsedMs: Math.max(0, last.atMs - pass.beganAtMs),
-    transferredBytes: last.transferredBytes,
     bandwidthBytesPerSec: bandwidth(state, capBytesPerSec),
     downtimeLimitMs,
     guest,

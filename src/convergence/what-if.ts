@@ -124,7 +124,6 @@ function standingBefore({ guest, policy, pathBytesPerSec }: WhatIfQuestion, cap:
     leftBytes: guest.touchedBytes,
     cpuMsInPass: 0,
     passElapsedMs: 0,
-    transferredBytes: 0,
     bandwidthBytesPerSec: Math.min(pathBytesPerSec, cap ?? Number.POSITIVE_INFINITY),
     downtimeLimitMs: downtimeLimit(policy.maxStallMs),
     guest,

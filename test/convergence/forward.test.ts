@@ -29,7 +29,6 @@ const beforeStart = ({ bandwidthMib, touchedMib, memoryMib, downtimeLimitMs = 30
   leftBytes: 0,
   cpuMsInPass: 0,
   passElapsedMs: 0,
-  transferredBytes: 0,
   bandwidthBytesPerSec: bandwidthMib * MIB,
   downtimeLimitMs,
   guest: { memoryBytes: memoryMib * MIB, touchedBytes: touchedMib * MIB, demandCores: 1 },
@@ -200,7 +199,6 @@ describe('against the simulator', () => {
           leftBytes: sample.remainingBytes,
           passElapsedMs: elapsedMs,
           cpuMsInPass: elapsedMs * one.share,
-          transferredBytes: sample.transferredBytes,
         };
         const rest = playForward(standing, guest, plan, LIMIT_MS - elapsedMs);
         expect(rest.ends).toBe(whole.ends);
@@ -235,7 +233,6 @@ function standingOf(one: AnyPlace, bandwidthMib = one.bandwidthMib): Standing {
     leftBytes: one.leftPart * one.touchedMib * MIB,
     cpuMsInPass: one.elapsedMs / 2,
     passElapsedMs: one.elapsedMs,
-    transferredBytes: 0,
     bandwidthBytesPerSec: bandwidthMib * MIB,
     downtimeLimitMs: one.downtimeLimitMs,
     guest: {

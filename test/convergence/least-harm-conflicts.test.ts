@@ -117,7 +117,6 @@ describe('one look after another', () => {
       leftBytes: 64 * MIB,
       cpuMsInPass: 0,
       passElapsedMs: 0,
-      transferredBytes: 0,
       bandwidthBytesPerSec: bandwidth,
       downtimeLimitMs: 300,
       guest: { memoryBytes: 64 * MIB, touchedBytes: 64 * MIB, demandCores: 1 },

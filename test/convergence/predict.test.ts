@@ -31,7 +31,6 @@ const unstarted = (bandwidthMib: number, touchedMib = 64, memoryMib = 256, downt
   leftBytes: 0,
   cpuMsInPass: 0,
   passElapsedMs: 0,
-  transferredBytes: 0,
   bandwidthBytesPerSec: bandwidthMib * MIB,
   downtimeLimitMs,
   guest: { memoryBytes: memoryMib * MIB, touchedBytes: touchedMib * MIB, demandCores: 1 },
