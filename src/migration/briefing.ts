@@ -18,16 +18,20 @@ function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost): GuestFac
   return { memoryBytes, touchedBytes, demandCores };
 }
 
-/** Throws `hypervisorRefused` when the VM is not at its source. */
+/**
+ * The guest as it was seen last, by this process: a whole host is not looked at again while bandwidth is held for one VM.
+ * Throws `hypervisorRefused` when it is not at its source.
+ */
 export async function briefingOf(ctx: MigrationContext): Promise<Briefing> {
   const { vm: name, source, account, evidence, uuid } = ctx.record;
-  const vm = await vmAtSource(ctx);
-  if (vm === undefined || ctx.guest === null)
-    throw new HostevacError('hypervisorRefused', `${name} is not at ${source}`);
+  if (ctx.guest === null) await vmAtSource(ctx);
+  const seen = ctx.guest;
+  if (seen === null) throw new HostevacError('hypervisorRefused', `${name} is not at ${source}`);
   // Seen over a longer stretch than an inventory's look; what was frozen when throttling began, if it has.
   const { demandCores } = account ?? (await ctx.deps.throttleOf(source).guestCpu({ host: source, vm: name }));
-  ctx.guest = { ...ctx.guest, demandCores };
+  const guest = { ...seen, demandCores };
+  ctx.guest = guest;
   const nowMs = ctx.now();
-  const kept = await ctx.deps.records.history(uuid ?? vm.uuid);
-  return { guest: ctx.guest, evidence: [...fromHistory(kept, nowMs), ...evidence], nowMs };
+  const kept = uuid === null ? [] : fromHistory(await ctx.deps.records.history(uuid), nowMs);
+  return { guest, evidence: [...kept, ...evidence], nowMs };
 }
