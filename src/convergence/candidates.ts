@@ -33,6 +33,12 @@ const LED_NOWHERE = 3;
  */
 const HOTTER = 1.1;
 const HOTTER_WEIGHT = 0.2;
+/**
+ * A guest that writes so many times as fast as is sent dirties more in the moment until a throttle bites than it loses by
+ * being slowed that much before the pass ends: one burst, for nobody knows the end of a pass better.
+ */
+const LEAD_FROM_TIMES = 5;
+const LEAD_MS = 100;
 /** Of hypotheses that weigh nothing nothing is to be learned. */
 const LIGHT = 0.003;
 
@@ -55,6 +61,8 @@ export class Outlook {
   readonly #timeLeftMs: number;
   readonly #limitMs: number;
   readonly #free: readonly Outcome[];
+  /** Of plans that begin with the next pass. */
+  readonly #leadMs: number;
   readonly #known = new Map<string, readonly Outcome[]>();
 
   /** Nothing that ends after `timeLeftMs` counts as ended. */
@@ -71,6 +79,8 @@ export class Outlook {
     const errorMs = Math.min(TIME_ERROR_MS, LEAST_ERROR_MS + TIME_ERROR * timeLeftMs);
     this.#limitMs = Math.max(0, (timeLeftMs - errorMs) / (1 + TIME_ERROR));
     this.#free = this.#play(FREE);
+    const rate = this.#mean((index) => this.#hypotheses[index]?.rateBytesPerSec ?? 0);
+    this.#leadMs = rate > LEAD_FROM_TIMES * from.bandwidthBytesPerSec ? LEAD_MS : 0;
   }
 
   #play(plan: ThrottlePlan): readonly Outcome[] {
@@ -130,7 +140,7 @@ export class Outlook {
     const rescue = this.#rescue(shares.at(-1) ?? 1);
     for (const share of shares) {
       for (const begins of ['now', 'nextPass'] as const) {
-        const plan = { share, begins };
+        const plan = begins === 'now' ? { share, begins } : { share, begins, leadMs: this.#leadMs };
         played.push({ plan, outcomes: this.#outcomes(plan, rescue) });
       }
     }

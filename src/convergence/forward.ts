@@ -14,6 +14,8 @@ import { dirtiedBytes } from './dirtying.ts';
 export interface ThrottlePlan {
   readonly share: number;
   readonly begins: 'now' | 'nextPass';
+  /** With `nextPass`: so long before the pass that is being sent ends, so that it is in force when the next one begins. */
+  readonly leadMs?: number;
 }
 
 /** Where a migration stands. Before its start: pass 0, nothing sent. */
@@ -83,18 +85,20 @@ export function playForward(
 
   for (let played = 0; played < MAX_PASSES; played += 1) {
     if (bytesPerMs <= 0) break;
-    const counted = pass === 1 ? Math.max(1, from.guest.memoryBytes / Math.max(1, touchedBytes)) : 1;
+    const counted = countedBytes(pass, from.guest);
     const toSend = Math.max(0, left - fits / counted);
     const bursts = Math.max(1, Math.ceil((passElapsedMs + toSend / bytesPerMs) / BURST_MS - 1e-6));
     const ms = Math.max(0, bursts * BURST_MS - passElapsedMs);
     if (totalMs + ms >= limitMs) break;
 
     const sentNow = Math.min(left, ms * bytesPerMs);
+    const leadMs = share === plan.share ? 0 : Math.min(ms, plan.leadMs ?? 0);
+    const passGotMs = (ms - leadMs) * share + leadMs * plan.share;
     totalMs += ms;
-    gotMs += ms * share;
+    gotMs += passGotMs;
     sent += sentNow;
     left -= sentNow;
-    const dirtied = newlyDirtyBytes(guest, pass, left, cpuMs + ms * share, touchedBytes);
+    const dirtied = newlyDirtyBytes(guest, pass, left, cpuMs + passGotMs, touchedBytes);
     const fitsNow = left * counted + dirtied <= fits * (1 + ROUNDING);
     left += dirtied;
     onPass?.(left);
@@ -108,8 +112,8 @@ export function playForward(
     if (played > 0 && repeats.seen(left)) break;
     pass += 1;
     passElapsedMs = 0;
-    // The throttle comes a moment after the pass has begun.
-    cpuMs = Math.max(0, share - plan.share) * REACTION_MS;
+    // The throttle comes a moment after the pass has begun, unless it is there already.
+    cpuMs = leadMs > 0 ? 0 : Math.max(0, share - plan.share) * REACTION_MS;
     share = plan.share;
   }
   // Nothing changes any more: what it costs until the limit.
@@ -156,6 +160,29 @@ function newlyDirtyBytes(guest: Hypothesis, pass: number, left: number, cpuMs: n
   // The first pass sends all memory, later ones what has been written: so much of what waits is of the working set.
   const waiting = Math.min(set, pass === 1 ? left * (set / Math.max(1, touchedBytes)) : left);
   return guest.pattern === 'sweep' ? Math.min(dirtied, set - waiting) : dirtied * (1 - waiting / set);
+}
+
+/** How long the pass that is being sent goes on, ms: whole bursts, until what is left of it would fit the downtime limit. */
+export function passEndsInMs({
+  pass,
+  leftBytes,
+  passElapsedMs,
+  bandwidthBytesPerSec,
+  downtimeLimitMs,
+  guest,
+}: Standing) {
+  const bytesPerMs = Math.max(0, bandwidthBytesPerSec) / 1_000;
+  if (bytesPerMs <= 0) return Number.POSITIVE_INFINITY;
+  const left = pass === 0 ? guest.touchedBytes : leftBytes;
+  const elapsedMs = pass === 0 ? 0 : passElapsedMs;
+  const toSend = Math.max(0, left - (bytesPerMs * downtimeLimitMs) / countedBytes(Math.max(1, pass), guest));
+  const bursts = Math.max(1, Math.ceil((elapsedMs + toSend / bytesPerMs) / BURST_MS - 1e-6));
+  return Math.max(0, bursts * BURST_MS - elapsedMs);
+}
+
+/** As many bytes the source counts for each that is to be sent: in the first pass zero pages are among them. */
+function countedBytes(pass: number, { memoryBytes, touchedBytes }: GuestFacts): number {
+  return pass === 1 ? Math.max(1, memoryBytes / Math.max(1, touchedBytes)) : 1;
 }
 
 /** Notices that a sequence goes round, by comparing with a value that is renewed after 1, 2, 4, ... steps (Brent's). */

@@ -16,7 +16,7 @@ import { downtimeLimit } from './downtime.ts';
 import { describeRates, explainChoice } from './explain.ts';
 import { fitDirtyModel } from './fit.ts';
 import { forced } from './forcing.ts';
-import type { Standing } from './forward.ts';
+import { passEndsInMs, type Standing } from './forward.ts';
 import { compactEvidence } from './history.ts';
 import { type Conflict, floorOf, hasGivenWay, NO_CONFLICT, settle } from './infeasible.ts';
 import { behaviourOf } from './policies/behaviours.ts';
@@ -27,6 +27,8 @@ import { standing, startTracking, type Tracked, track } from './tracking.ts';
 /** Looks while it matters when: near the end of a pass, and while the guest is slowed. */
 const SHORTEST_LOOK_MS = 100;
 const LONGEST_LOOK_MS = 300;
+/** The loop's shortest tick. */
+const SHORTEST_LEAD_LOOK_MS = 50;
 /** A pass that ends within the next tick is waited for. */
 const TICK_MS = 1_000;
 /** Evidence fades slowly: without news it is weighed again only so often; and what a few looks add is weighed together. */
@@ -287,13 +289,18 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const { choice, fault } = chosen(behaviour, view);
   const notes = fault === null || state.blamed ? seen.notes : [...seen.notes, fault];
   const { candidate, why } = choice;
-  const slows = candidate.begins === 'now' ? candidate.share : 1;
+  const slows = beginsNow(from, candidate) ? candidate.share : 1;
   const lookMs = lookAgainAfter(state, from, candidate);
   const lastLookMs = timeLeftMs <= TICK_MS ? Math.max(SHORTEST_LOOK_MS, Math.ceil(timeLeftMs)) : null;
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
   const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null };
   return decided(next, action, explainChoice(candidate, why, model, from), candidate.prediction, notes);
+}
+
+/** Also what is to be in force when the next pass begins, shortly before it does. */
+function beginsNow(from: Standing, { begins, leadMs = 0 }: Candidate): boolean {
+  return begins === 'now' || (leadMs > 0 && passEndsInMs(from) <= leadMs);
 }
 
 /** null: at the next tick. */
@@ -306,6 +313,12 @@ function lookAgainAfter({ conflict }: LeastHarmState, from: Standing, candidate:
 
 /** When to look again: near the end of the pass, and often while it matters. */
 function nextLookMs(from: Standing, plan: Candidate): number | null {
+  const { leadMs = 0 } = plan;
+  if (plan.begins === 'nextPass' && leadMs > 0) {
+    // In time, and not much too early.
+    const beginsMs = Math.ceil(passEndsInMs(from) - leadMs);
+    return beginsMs > TICK_MS ? null : Math.max(SHORTEST_LEAD_LOOK_MS, beginsMs <= 0 ? SHORTEST_LOOK_MS : beginsMs);
+  }
   const toEndMs = from.bandwidthBytesPerSec > 0 ? (from.leftBytes / from.bandwidthBytesPerSec) * 1_000 : TICK_MS;
   if (plan.begins === 'nextPass' && toEndMs > TICK_MS + LONGEST_LOOK_MS) return null;
   return Math.round(Math.min(LONGEST_LOOK_MS, Math.max(SHORTEST_LOOK_MS, toEndMs)));

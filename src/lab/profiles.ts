@@ -69,6 +69,13 @@ export const PROFILES = {
     phases: [{ ticks: FOR_EVER, pagesPerTick: 32, workingSetBytes: 64 * MIB }],
   },
   hot,
+  near: {
+    ...hot,
+    name: 'near',
+    what: 'writes 36 MiB/s over 64 MiB, about what a slow link carries: when its migration ends is chance',
+    cpuShare: 0.3,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 36, workingSetBytes: 64 * MIB }],
+  },
   big: {
     name: 'big',
     what: '1 GiB of memory, 700 MiB of it in use, writes 5 MiB/s over 32 MiB',

@@ -14,6 +14,7 @@ export function result(over: Partial<Result>): Result {
     wallMs: 4_005,
     harmCpuMs: 1_000,
     demandCores: [0.5],
+    writtenBytesPerSec: 160 * 2 ** 20,
     longestStretchMs: 80,
     longestStretchBeforeMs: 10,
     downtimeMs: 60,

@@ -12,6 +12,7 @@ import { processOfThread } from '../../src/hypervisors/qemu/process.ts';
 import { connectQmp } from '../../src/hypervisors/qemu/qmp/client.ts';
 import type { Qmp } from '../../src/hypervisors/qemu/qmp/qmp.ts';
 import { readState } from '../../src/lab/guest/inspect.ts';
+import { PAGE_BYTES } from '../../src/lab/guest/layout.ts';
 import { cpuTimes, othersCores } from '../lab/quiet.ts';
 import type { CpuSample, TickSample } from './measures.ts';
 
@@ -107,6 +108,12 @@ export class Observer {
       await abortableSleep(CPU_EVERY_MS, signal);
       signal.throwIfAborted();
     }
+  }
+
+  /** What the guest has written since its boot, every write counted, and when that was so. */
+  async written(): Promise<{ readonly atMs: number; readonly bytes: number }> {
+    const { progress } = await readState(this.#source.qmp);
+    return { atMs: performance.now(), bytes: progress * PAGE_BYTES };
   }
 
   async close(): Promise<void> {

@@ -7,11 +7,16 @@ import { CONTENDERS } from './contenders/all.ts';
 
 const MIB = 2 ** 20;
 
+/** One that is not done by then is cancelled. */
+export const LIMIT_MS = 60_000;
+export const MAX_STALL_MS = 300;
+
 /** Those that a benchmark of convergence is about, in the order of the tables. */
 export const PROFILES = [
   'reference',
   'idle',
   'mild',
+  'near',
   'hot',
   'random',
   'fierce',
@@ -85,7 +90,7 @@ function parsed(args: readonly string[]) {
         profiles: { type: 'string', default: PROFILES.join(',') },
         contenders: { type: 'string', default: CONTENDERS.map(({ name }) => name).join(',') },
         runs: { type: 'string', default: '5' },
-        results: { type: 'string', default: 'bench-results/convergence.jsonl' },
+        results: { type: 'string', default: 'docs/benchmarks/convergence.jsonl' },
         bandwidth: { type: 'string', default: `${(40 * MIB) / MIB}MiB/s` },
         'report-only': { type: 'boolean', default: false },
         'however-busy': { type: 'boolean', default: false },
@@ -111,9 +116,9 @@ export function hours(sec: number): string {
   return sec < 5_400 ? `${Math.ceil(sec / 60)} min` : `${(sec / 3_600).toFixed(1)} h`;
 }
 
-export function helpText(limitMs: number): string {
+export function helpText(): string {
   const all = PROFILES.length * CONTENDERS.length * 5;
-  const { likelySec, mostSec } = estimate(all, limitMs);
+  const { likelySec, mostSec } = estimate(all, LIMIT_MS);
   return `npm run bench:convergence -- [options]
 
 Migrates lab guests between two real QEMUs on this machine, each time by another contender, and measures from outside how
@@ -127,7 +132,7 @@ disturbed is done again.
   --runs N            of each pair (5)
   --bandwidth RATE    of every migration (40MiB/s)
   --however-busy      neither waits for a quiet machine nor does a disturbed run again: for trying things out
-  --results FILE      one JSON line for each run (bench-results/convergence.jsonl)
+  --results FILE      one JSON line for each run (docs/benchmarks/convergence.jsonl)
   --report DIR        where --report-only writes (docs/benchmarks)
   --report-only       measures nothing; writes tables, JSON and the chart from the results file
 

@@ -28,6 +28,8 @@ export const resultSchema = z.object({
   harmCpuMs: z.number(),
   /** Of each phase; what harm is reckoned from. */
   demandCores: z.array(z.number().nullable()),
+  /** What it wrote before, every write counted, bytes/s; null: it changes. */
+  writtenBytesPerSec: z.number().nullable(),
   /** The longest time without any CPU: from `migrate` on, and of the same guest before. */
   longestStretchMs: z.number(),
   longestStretchBeforeMs: z.number(),
@@ -116,11 +118,16 @@ export function stillToDo(
       wanted.contenders.map((contender) => ({ profile, contender, run: index + 1 })),
     ),
   ).flat();
+  return stillToDoOf(all, wanted.howeverBusy, results);
+}
+
+/** Of these, in their order, what has not been done yet. */
+export function stillToDoOf(all: readonly Order[], howeverBusy: boolean, results: readonly Result[]): Order[] {
   return all.filter((order) => {
     const done = results.filter(
       ({ profile, contender, run }) => profile === order.profile && contender === order.contender && run === order.run,
     );
-    return !done.some(({ disturbed }) => !disturbed) && done.length < (wanted.howeverBusy ? 1 : ATTEMPTS);
+    return !done.some(({ disturbed }) => !disturbed) && done.length < (howeverBusy ? 1 : ATTEMPTS);
   });
 }
 

@@ -9,6 +9,7 @@ import { type LabManifest, labDirOf } from '../../src/lab/manifest.ts';
 import { type GuestProfile, PROFILE_NAMES, type ProfileName, profileNamed } from '../../src/lab/profiles.ts';
 import { startLab } from '../../src/lab/start.ts';
 import { stopLab } from '../../src/lab/stop.ts';
+import { isCharted } from './charted.ts';
 import type { Contender, Stage } from './contenders/contender.ts';
 import {
   backToNormalMs,
@@ -46,7 +47,6 @@ const AFTER_MS = 2_500;
 const HANDOVER_MS = 50;
 /** Beside others who use more than this the figures are theirs as well. */
 const QUIET_CORES = 0.3;
-const TRACED: ReadonlySet<string> = new Set(['hot', 'reference']);
 const TRACE_EVERY_MS = 150;
 
 /** At which tick of its life a guest that changes is migrated: every phase has been seen by then. Others: once they were seen. */
@@ -102,8 +102,13 @@ async function measured(context: RunContext, order: Order, contender: Contender,
   await abortableSleep(SETTLE_MS, signal);
   const sinceMs = performance.now();
   const beginTick = BEGIN_TICKS[profileOf(order.profile)];
-  if (beginTick === undefined) await abortableSleep(BASELINE_MS, signal);
-  else await observer.untilTick(beginTick - (contender.leadMs * profile.tickHz) / 1_000, signal);
+  let writtenBytesPerSec: number | null = null;
+  if (beginTick === undefined) {
+    const before = await observer.written();
+    await abortableSleep(BASELINE_MS, signal);
+    const after = await observer.written();
+    writtenBytesPerSec = ((after.bytes - before.bytes) / (after.atMs - before.atMs)) * 1_000;
+  } else await observer.untilTick(beginTick - (contender.leadMs * profile.tickHz) / 1_000, signal);
   signal.throwIfAborted();
   let freeUntilMs = performance.now();
   let resolveBegun = (): void => undefined;
@@ -152,6 +157,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     wallMs: endMs - fromMs,
     harmCpuMs: harmCpuMs(observer.cpu, demandAt, { fromMs, toMs }),
     demandCores: demands.map((cores) => (Number.isNaN(cores) ? null : cores)),
+    writtenBytesPerSec,
     longestStretchMs: longestStretchMs(observer.cpu, { fromMs, toMs }),
     longestStretchBeforeMs: longestStretchMs(observer.cpu, free),
     downtimeMs: observer.completed ? (last?.downtimeMs ?? null) : null,
@@ -164,7 +170,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     memoryFaults: await memoryFaults(manifest, vm, observer.completed, stateDir),
     note,
     claims,
-    trace: TRACED.has(order.profile) ? traceOf(observer, demandAt, fromMs) : null,
+    trace: isCharted(order) ? traceOf(observer, demandAt, fromMs) : null,
   };
 }
 

@@ -90,30 +90,57 @@ export interface PredictionError {
   readonly harmWithin: number;
 }
 
+export interface Predicted {
+  readonly run: Result;
+  /** Measured less predicted, without its sign: as a part of what was measured, and in CPU ms. */
+  readonly totalPart: number;
+  readonly harmOffMs: number;
+  /** Within the interval of nine in ten. */
+  readonly totalWithin: boolean;
+  readonly harmWithin: boolean;
+}
+
+/** Runs that were done and predicted before their start. */
+export function predictedOnes(results: readonly Result[]): Predicted[] {
+  const within = (value: number, { low, high }: Interval): boolean => value >= low && value <= high;
+  return results.flatMap((run) => {
+    const predicted = run.claims?.predicted ?? null;
+    if (!run.done || predicted === null) return [];
+    const totalMs = run.totalMs ?? run.wallMs;
+    return {
+      run,
+      totalPart: Math.abs(totalMs - predicted.totalMs.value) / totalMs,
+      harmOffMs: Math.abs(run.harmCpuMs - predicted.harmCpuMs.value),
+      totalWithin: within(totalMs, predicted.totalMs),
+      harmWithin: within(run.harmCpuMs, predicted.harmCpuMs),
+    };
+  });
+}
+
 /** How far off predictions were, for each profile and contender that made any. */
 export function predictionErrors(results: readonly Result[]): PredictionError[] {
   return groupsOf(results).flatMap((runs) => {
-    const told = runs.flatMap(({ profile, contender, done, totalMs, wallMs, harmCpuMs, claims }) => {
-      const predicted = claims?.predicted ?? null;
-      return done && predicted !== null
-        ? [{ profile, contender, totalMs: totalMs ?? wallMs, harmCpuMs, predicted }]
-        : [];
-    });
+    const told = predictedOnes(runs);
     const [first] = told;
-    const totalPart = spreadOf(told.map((one) => Math.abs(one.totalMs - one.predicted.totalMs.value) / one.totalMs));
-    const harmCpuMs = spreadOf(told.map((one) => Math.abs(one.harmCpuMs - one.predicted.harmCpuMs.value)));
+    const totalPart = spreadOf(told.map((one) => one.totalPart));
+    const harmCpuMs = spreadOf(told.map((one) => one.harmOffMs));
     if (first === undefined || totalPart === null || harmCpuMs === null) return [];
-    const within = (value: number, { low, high }: Interval): boolean => value >= low && value <= high;
     return {
-      profile: first.profile,
-      contender: first.contender,
+      profile: first.run.profile,
+      contender: first.run.contender,
       runs: told.length,
       totalPart,
       harmCpuMs,
-      totalWithin: told.filter((one) => within(one.totalMs, one.predicted.totalMs)).length,
-      harmWithin: told.filter((one) => within(one.harmCpuMs, one.predicted.harmCpuMs)).length,
+      totalWithin: told.filter(({ totalWithin }) => totalWithin).length,
+      harmWithin: told.filter(({ harmWithin }) => harmWithin).length,
     };
   });
+}
+
+/** The smallest of the values that so many (0..1) of them do not exceed; NaN of none. */
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? Number.NaN;
 }
 
 export type Verdict =

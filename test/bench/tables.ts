@@ -1,5 +1,7 @@
 /** The tables of the benchmark, as Markdown and for a terminal. Pure. */
 import { CONTENDERS } from './contenders/all.ts';
+import { alignedTable, markdownTable } from './markdown.ts';
+import { FLOOR, leastOf, pledges } from './pledges.ts';
 import type { Result } from './results.ts';
 import { type Comparison, compare, predictionErrors, type Spread, type Summary, summarise } from './summary.ts';
 
@@ -32,17 +34,17 @@ export function terminalTable(results: readonly Result[]): string {
   const summaries = summarise(results);
   return profilesOf(summaries)
     .map((profile) => {
-      const rows = [HEADER, ...rowsOf(summaries.filter((one) => one.profile === profile))];
-      const widths = HEADER.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-      const lines = rows.map((row) =>
-        row
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join('  ')
-          .trimEnd(),
-      );
-      return `\n${profile}\n${lines.map((line) => `  ${line}`).join('\n')}\n`;
+      const rows = rowsOf(summaries.filter((one) => one.profile === profile));
+      return `\n${profile}\n${alignedTable(HEADER, rows)}`;
     })
     .join('');
+}
+
+/** What even perfect knowledge could not have spared the guest. */
+function leastLine(results: readonly Result[], profile: string): string {
+  const least = leastOf(results, profile);
+  if (least === null) return '';
+  return `Least possible harm at a floor of ${Math.round(FLOOR * 100)}%, by the oracle: ${(least / 1_000).toFixed(2)} CPU-s.\n\n`;
 }
 
 /** Ours against all others, profile by profile. */
@@ -67,7 +69,7 @@ export function markdown(results: readonly Result[]): string {
   const [first] = results;
   const sections = profilesOf(summaries).map((profile) => {
     const own = summaries.filter((one) => one.profile === profile);
-    return `## ${profile}\n\n${table(HEADER, rowsOf(own))}\n${verdicts(comparisons.filter((one) => one.profile === profile))}`;
+    return `## ${profile}\n\n${markdownTable(HEADER, rowsOf(own))}\n${leastLine(results, profile)}${verdicts(comparisons.filter((one) => one.profile === profile))}`;
   });
   return `# Convergence
 
@@ -77,7 +79,18 @@ ${first === undefined ? 'Nothing has been measured.' : conditions(results, first
 
 ${LEGEND}
 
+${promised(results)}
 ${sections.join('\n')}${predictions(results)}`;
+}
+
+function promised(results: readonly Result[]): string {
+  const peers = CONTENDERS.filter(({ ours }) => !ours).map(({ name }) => name);
+  const rows = pledges(results, peers).map(({ what, measured, holds }) => [
+    what,
+    holds === null ? 'not measured' : measured,
+    holds === null ? '' : holds ? 'yes' : '**no**',
+  ]);
+  return `## What is said, and what was measured\n\n${markdownTable(['', 'measured', 'holds'], rows)}`;
 }
 
 function conditions(results: readonly Result[], { terms, machine }: Result): string {
@@ -102,7 +115,7 @@ function predictions(results: readonly Result[]): string {
     `${one.totalWithin}/${one.runs}`,
     `${one.harmWithin}/${one.runs}`,
   ]);
-  return `\n## Predictions before the start\n\nHow far what was measured lay from the prediction (sizes), and how often within its interval of nine in ten.\n\n${table(header, rows)}`;
+  return `\n## Predictions before the start\n\nHow far what was measured lay from the prediction (sizes), and how often within its interval of nine in ten.\n\n${markdownTable(header, rows)}`;
 }
 
 function verdicts(comparisons: readonly Comparison[]): string {
@@ -116,7 +129,7 @@ function verdicts(comparisons: readonly Comparison[]): string {
     return `${text(found.harmRatio)} / ${text(found.totalRatio)} ${WORDS[found.verdict]}`;
   };
   const rows = peers.map((peer) => [peer, ...ours.map((our) => cell(our, peer))]);
-  return `Ours by theirs, harm / total, and who did better:\n\n${table(['against', ...ours], rows)}`;
+  return `Ours by theirs, harm / total, and who did better:\n\n${markdownTable(['against', ...ours], rows)}`;
 }
 
 const WORDS: Readonly<Record<Comparison['verdict'], string>> = {
@@ -126,11 +139,6 @@ const WORDS: Readonly<Record<Comparison['verdict'], string>> = {
   equal: 'equal',
   none: 'neither',
 };
-
-function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`;
-  return line(header) + line(header.map(() => '---')) + rows.map(line).join('');
-}
 
 function profilesOf(summaries: readonly Summary[]): string[] {
   return [...new Set(summaries.map(({ profile }) => profile))];

@@ -2,14 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chart, type Line, typical } from './chart.ts';
+import { CHARTED_OURS, CHARTED_PEER, CHARTED_PROFILE, GUEST } from './charted.ts';
 import type { Result } from './results.ts';
 import { predictionErrors, summarise } from './summary.ts';
 import { comparisonsOf, markdown } from './tables.ts';
-
-const CHARTED = 'hot';
-const GUEST = 'guest that writes 160 MiB/s over a 40 MiB/s link';
-/** The preset for evacuations has this aggression; any other of ours if it was not run. */
-const OURS = ['leastHarm-0.5', 'leastHarm-1', 'leastHarm-0', 'rfc2011'];
 
 /** The files written. */
 export function writeReport(directory: string, results: readonly Result[]): string[] {
@@ -36,10 +32,10 @@ export function writeReport(directory: string, results: readonly Result[]): stri
 
 function linesOf(results: readonly Result[]): Line[] {
   const of = (contender: string): Result | undefined =>
-    typical(results.filter((one) => one.profile === CHARTED && one.contender === contender));
-  const name = OURS.find((contender) => of(contender) !== undefined);
+    typical(results.filter((one) => one.profile === CHARTED_PROFILE && one.contender === contender));
+  const name = CHARTED_OURS.find((contender) => of(contender) !== undefined);
   const ours = name === undefined ? undefined : of(name);
-  const peer = of('autoConverge');
+  const peer = of(CHARTED_PEER);
   if (ours === undefined || peer === undefined || name === undefined) return [];
   return [
     { label: name.startsWith('leastHarm') ? 'hostevac' : `hostevac (${name})`, kind: 'ours', result: ours },

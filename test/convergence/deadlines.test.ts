@@ -2,8 +2,8 @@
  * Deadlines and harm against the oracle, over guests of all kinds, deadlines from tight to loose and floors from none to
  * 30%. The controller knows of each guest what a few seconds of looking at it tell, the oracle knows everything.
  *
- * Harm counts as least when it is at most 1.25 times the oracle's, or 0.3 CPU-seconds above it: one burst, one decision and
- * the bytes of one switchover are worth that much, also for a guest that need not lose anything.
+ * Harm counts as least when it is at most 1.25 times the oracle's. Three games of each: the looks, the passes and the handover
+ * differ by chance.
  */
 import { describe, expect, test } from 'vitest';
 import { LEAST_SHARE } from '../../src/convergence/candidates.ts';
@@ -19,7 +19,7 @@ const MIB = 2 ** 20;
 /** Of the cases. */
 const MOST = 0.95;
 const HARM_TIMES = 1.25;
-const HARM_SLACK_CPU_MS = 300;
+const SEEDS = [1, 2, 3];
 const HANDOVER_MS = 30;
 
 interface Profile {
@@ -163,13 +163,14 @@ function possible(one: Case): Possible {
   return leastHarm(guestOf(one.profile), terms);
 }
 
-function run(one: Case, more: Partial<Policy> = {}): VirtualRun {
+function run(one: Case, more: Partial<Policy> = {}, seed = 1): VirtualRun {
   return virtualRun({
     guest: { ...guestOf(one.profile), cpus: 1, cpuUse: 1 },
     controller: controller(new Map()),
     policy: policyOf(one, more),
     grant: one.profile.bandwidth * MIB,
     limitMs: one.maxTimeMs + 120_000,
+    seed,
   });
 }
 
@@ -189,11 +190,11 @@ function told(misses: readonly string[], count: number): void {
 
 const holds = ({ low, high }: Interval, value: number) => low <= value && value <= high;
 
-/** All cases at aggression 1; played once. */
+/** All cases at aggression 1, each with every seed, one seed after the other; played once. */
 const hardest = (() => {
   let played: readonly (readonly [Case, VirtualRun])[] | null = null;
   return () => {
-    played ??= cases.map((one) => [one, run(one)] as const);
+    played ??= SEEDS.flatMap((seed) => cases.map((one) => [one, run(one, {}, seed)] as const));
     return played;
   };
 })();
@@ -203,16 +204,16 @@ const inTime = (one: Case, ran: VirtualRun) => ran.ended === 'completed' && ran.
 describe('what the oracle calls feasible', () => {
   test('is met in 95 of 100 cases with about the least harm, at aggression 1', { timeout: 120_000 }, () => {
     const misses: string[] = [];
+    const leastOf = new Map(cases.map((one) => [one, possible(one)]));
     for (const [one, ran] of hardest()) {
-      const least = possible(one);
+      const least = leastOf.get(one) ?? possible(one);
       expect(least.feasible, line(one, ran, least)).toBe(true);
-      const most = Math.max(HARM_TIMES * least.harmCpuMs, least.harmCpuMs + HARM_SLACK_CPU_MS);
-      if (!inTime(one, ran) || ran.harmCpuMs > most) misses.push(line(one, ran, least));
+      if (!inTime(one, ran) || ran.harmCpuMs > HARM_TIMES * least.harmCpuMs) misses.push(line(one, ran, least));
       expect(ran.minShare, line(one, ran, least)).toBeGreaterThanOrEqual(one.floor - 1e-9);
     }
     expect(cases.length).toBeGreaterThanOrEqual(40);
-    told(misses, cases.length);
-    expect(misses.length).toBeLessThanOrEqual((1 - MOST) * cases.length);
+    told(misses, hardest().length);
+    expect(misses.length).toBeLessThanOrEqual((1 - MOST) * hardest().length);
   });
 
   test('is predicted before the start: intervals hold for 85 of 100, totals are off by a tenth', {
@@ -232,7 +233,7 @@ describe('what the oracle calls feasible', () => {
       if (!time || !harm) outside.push(`${line(one, ran, null)}: predicted ${predicted}`);
     }
     told(outside, off.length);
-    expect(off.length).toBeGreaterThanOrEqual(MOST * cases.length);
+    expect(off.length).toBeGreaterThanOrEqual(MOST * hardest().length);
     expect(held.totalMs).toBeGreaterThanOrEqual(0.85 * off.length);
     expect(held.harmCpuMs).toBeGreaterThanOrEqual(0.85 * off.length);
     expect(off.sort((one, other) => one - other)[Math.floor(off.length / 2)]).toBeLessThanOrEqual(0.1);

@@ -37,6 +37,12 @@ const run = (of: VirtualGuest, policy: Policy, more: Partial<VirtualSetting> = {
   virtualRun({ guest: of, controller, policy, grant: GRANT, ...more });
 const AGGRESSIONS = [0, 0.25, 0.5, 0.75, 1];
 
+/** The share that a guest was held to in most of the looks that held it back: the last ones may make up for bad luck. */
+function heldTo(ran: VirtualRun | undefined): number {
+  const shares = (ran?.decisions ?? []).flatMap(({ share }) => (share !== null && share < 1 ? [share] : []));
+  return shares.sort((one, other) => one - other)[Math.floor(shares.length / 2)] ?? Number.NaN;
+}
+
 describe('what it costs', () => {
   test('the reference guest at aggression 1: throttled late and hard', () => {
     const { ended, totalMs, harmCpuMs, decisions } = run(REFERENCE, policyOf({ aggression: 1 }));
@@ -64,7 +70,7 @@ describe('what it costs', () => {
         expect(totalMs).toBeLessThanOrEqual(23_000);
       }
       const [gentle, hard] = [runs[0], runs.at(-1)];
-      expect(gentle?.minShare).toBeGreaterThan(hard?.minShare ?? 1);
+      expect(heldTo(gentle)).toBeGreaterThan(heldTo(hard));
       expect(gentle?.totalMs).toBeGreaterThan(hard?.totalMs ?? 0);
     },
   );

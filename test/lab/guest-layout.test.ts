@@ -62,6 +62,7 @@ describe('profiles', () => {
       ['idle', 0.078125],
       ['mild', 15],
       ['hot', 160],
+      ['near', 36],
       ['big', 5],
       ['random', 160],
       ['bursty', 1, 160],

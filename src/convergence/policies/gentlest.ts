@@ -1,6 +1,6 @@
 /**
- * The gentlest share within an allowance: aggression a allows a plan to cost up to (2 - a) times the least that anything
- * costs (decision 0019). What "cost" is, harm or time, is each policy's business. Pure.
+ * The gentlest share within an allowance: the less the aggression, the more a plan may cost than the least that anything
+ * costs (decision 0019). What "cost" is, harm or time, and how much more, is each policy's business. Pure.
  */
 import { SURE } from '../candidates.ts';
 import type { Candidate, PolicyView } from '../policy-behaviour.ts';

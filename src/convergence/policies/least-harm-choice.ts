@@ -15,6 +15,11 @@ const STILL_SURE = 0.85;
 const AS_LIKELY = 0.03;
 /** Where nothing is likelier than that to end in time, no share is better than the present one. */
 const HOPELESS = 0.02;
+/**
+ * At aggression 0 the whole harm may be that many times the least (decision 0019). More would be gentler still, but not
+ * below half of what QEMU's auto-converge costs guests that write at random, where that does well (docs/benchmarks).
+ */
+const MOST_TIMES = 1.5;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
 
@@ -38,7 +43,7 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   const leastNow = leastOf(now, whole);
   const leastLater = leastOf(later, whole);
   const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater));
-  const times = 2 - policy.aggression;
+  const times = 1 + (MOST_TIMES - 1) * (1 - policy.aggression);
   const least = Math.max(view.leastHarmCpuMs, 0);
   const candidate = gentlestWithin(waits ? later : now, whole, times * least + SLACK_CPU_MS, view);
   if (candidate === undefined) return { candidate: candidates[0] ?? nothingOffered(), why: 'nothing else is offered' };

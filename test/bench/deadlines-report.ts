@@ -1,0 +1,80 @@
+/** What came of the deadlines: which were met, at what harm beside the least possible. Pure. */
+import { caseName, DEADLINE_CASES, type DeadlineCase } from './deadline-cases.ts';
+import { leastPossible } from './least.ts';
+import { alignedTable, markdownTable } from './markdown.ts';
+import type { Result } from './results.ts';
+
+/** What two clocks may differ by. */
+const ROUNDING_MS = 10;
+
+export interface Kept {
+  readonly wanted: DeadlineCase;
+  readonly runs: readonly Result[];
+  /** Of them, that ended in time. */
+  readonly met: number;
+  /** Least possible; null: none is. */
+  readonly leastCpuMs: number | null;
+}
+
+export function keptOf(results: readonly Result[]): Kept[] {
+  return DEADLINE_CASES.flatMap((wanted) => {
+    const runs = results.filter((one) => one.profile === wanted.profile && one.contender === caseName(wanted));
+    if (runs.length === 0) return [];
+    const least = leastPossible(runs, wanted);
+    const met = runs.filter((run) => run.done && totalOf(run) <= wanted.maxTimeMs + ROUNDING_MS).length;
+    return [{ wanted, runs, met, leastCpuMs: least?.feasible === true ? least.harmCpuMs : null }];
+  });
+}
+
+function totalOf({ totalMs, wallMs }: Result): number {
+  return totalMs ?? wallMs;
+}
+
+const HEADER = ['guest', 'floor', 'deadline s', 'met', 'took s', 'harm CPU-s', 'least possible', 'least share'];
+
+function rowsOf(results: readonly Result[]): string[][] {
+  return keptOf(results).map(({ wanted, runs, met, leastCpuMs }) => [
+    wanted.profile,
+    `${Math.round(wanted.floor * 100)}%`,
+    String(wanted.maxTimeMs / 1_000),
+    `${met}/${runs.length}`,
+    runs.map((run) => (run.done ? seconds(totalOf(run)) : '-')).join(', '),
+    runs.map((run) => seconds(run.harmCpuMs)).join(', '),
+    leastCpuMs === null ? '-' : seconds(leastCpuMs),
+    runs.map(({ claims }) => `${Math.round((claims?.figures.minShare ?? 0) * 1_000) / 10}%`).join(', '),
+  ]);
+}
+
+function seconds(ms: number): string {
+  return (Math.abs(ms) < 5 ? 0 : ms / 1_000).toFixed(2);
+}
+
+export function deadlinesTable(results: readonly Result[]): string {
+  return `${alignedTable(HEADER, rowsOf(results))}\n${summary(results)}\n`;
+}
+
+function summary(results: readonly Result[]): string {
+  const all = keptOf(results);
+  const runs = all.reduce((sum, one) => sum + one.runs.length, 0);
+  const met = all.reduce((sum, one) => sum + one.met, 0);
+  const near = all.flatMap(({ runs: of, leastCpuMs }) => {
+    if (leastCpuMs === null) return [];
+    return of.map((run) => run.harmCpuMs <= 1.25 * leastCpuMs || run.harmCpuMs <= leastCpuMs + 300);
+  });
+  const share = runs === 0 ? 0 : Math.round((met / runs) * 100);
+  return `${met} of ${runs} met (${share}%); harm at most 1.25 times the least possible, or 0.3 CPU-s above it, in ${near.filter(Boolean).length} of ${near.length}.`;
+}
+
+export function deadlinesMarkdown(results: readonly Result[]): string {
+  const [first] = results;
+  return `# Deadlines
+
+Written by \`npm run bench:deadlines -- --report-only\`. Real guests of [the lab](../lab.md) at 40 MiB/s and a max stall of 300 ms, aggression 1, each
+with a max time and a floor that the oracle calls possible and that do not give way to each other. *Least possible* is the
+oracle's harm for what the guest was seen to write, with perfect knowledge; *least share* is the smallest that the guest was
+given. How it is measured: [0022](../decisions/0022-how-convergence-is-measured.md).
+
+${first === undefined ? 'Nothing has been measured.' : `QEMU ${first.machine.qemu} (TCG) on ${first.machine.cpus} cores, ${first.at.slice(0, 10)}. ${summary(results)}`}
+
+${markdownTable(HEADER, rowsOf(results))}`;
+}

@@ -1,0 +1,43 @@
+/** The least harm that anybody could have done to a lab guest, by the oracle, for what the guest was seen to write. Pure. */
+import { PROFILE_NAMES, profileNamed } from '../../src/lab/profiles.ts';
+import { leastHarm, type OracleGuest, type Possible } from '../convergence/oracle.ts';
+import type { Result } from './results.ts';
+
+/** Between two QEMUs on one machine, without a limit: 10 MiB go in some 10 ms. */
+const LINK_BYTES_PER_SEC = 2 ** 30;
+/** Of the downtime, what no link shortens: the least of what QEMU was seen to need. */
+const HANDOVER_MS = 20;
+/** What a max stall leaves for sending: decision 0008. */
+const STALL_ALLOWANCE_MS = 50;
+
+export interface Wanted {
+  readonly floor: number;
+  readonly maxTimeMs: number;
+}
+
+/** Of one guest, seen in these runs; null: it changes its ways, the oracle knows only guests that do not. */
+export function leastPossible(runs: readonly Result[], { floor, maxTimeMs }: Wanted): Possible | null {
+  const [first] = runs;
+  const name = PROFILE_NAMES.find((known) => known === first?.profile);
+  if (first === undefined || name === undefined) return null;
+  const { pattern, touchedBytes, memoryBytes, phases } = profileNamed(name);
+  const [phase, ...others] = phases;
+  const rateBytesPerSec = median(runs.map(({ writtenBytesPerSec }) => writtenBytesPerSec));
+  const demandCores = median(runs.map((run) => run.demandCores[0] ?? null));
+  if (phase === undefined || others.length > 0 || rateBytesPerSec === null || demandCores === null) return null;
+  const { workingSetBytes } = phase;
+  const guest: OracleGuest = { pattern, rateBytesPerSec, workingSetBytes, touchedBytes, memoryBytes, demandCores };
+  return leastHarm(guest, {
+    bandwidthBytesPerSec: first.terms.bandwidthBytesPerSec,
+    switchoverBytesPerSec: LINK_BYTES_PER_SEC,
+    downtimeLimitMs: first.terms.maxStallMs - STALL_ALLOWANCE_MS,
+    handoverMs: HANDOVER_MS,
+    floor,
+    maxTimeMs,
+  });
+}
+
+function median(values: readonly (number | null)[]): number | null {
+  const sorted = values.filter((value) => value !== null).sort((one, other) => one - other);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? null;
+}
