@@ -2,7 +2,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Hypothesis, Pattern } from '../../src/convergence/dirty-model.ts';
-import { type Outcome, playForward, type Standing, type ThrottlePlan } from '../../src/convergence/forward.ts';
+import {
+  type Outcome,
+  passEndsInMs,
+  playForward,
+  type Standing,
+  type ThrottlePlan,
+} from '../../src/convergence/forward.ts';
 import { demandMs } from '../../src/hypervisors/simulated/guest.ts';
 import type { Guest } from '../../src/hypervisors/simulated/model.ts';
 import { guestCpuOf, sampleOf } from '../../src/hypervisors/simulated/views.ts';
@@ -277,6 +283,40 @@ describe('laws', () => {
       transferredBytes: 0,
       harmCpuMs: 5_000,
     });
+  });
+
+  test('a pass ends when it is said to end: a guest that writes nothing is over with it', () => {
+    fc.assert(
+      fc.property(
+        anyPlace,
+        fc.integer({ min: 0, max: 3 }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (one, pass, part) => {
+          const memoryMib = one.touchedMib + one.moreMib;
+          const start = beforeStart({ ...one, memoryMib, downtimeLimitMs: 10 + one.downtimeLimitMs });
+          const { touchedBytes } = start.guest;
+          const from = { ...start, pass, leftBytes: touchedBytes * (1 - part), passElapsedMs: part * 3_000 };
+          const { ends, totalMs, downtimeMs } = playForward(from, sweep(0, 1), now(1), 1e9);
+          expect(ends).toBe(true);
+          expect(totalMs - downtimeMs).toBeCloseTo(passEndsInMs(from), 6);
+        },
+      ),
+      { numRuns: 500, seed: 5, endOnFailure: true },
+    );
+    expect(passEndsInMs({ ...reference, bandwidthBytesPerSec: 0 })).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test('a throttle that is there when the pass begins costs its burst and saves what is dirtied until one bites', () => {
+    const from: Standing = { ...reference, guest: { ...reference.guest, touchedBytes: 96 * MIB } };
+    const plan = late(0.05);
+    const [after, before] = [plan, { ...plan, leadMs: 100 }].map((one) =>
+      playForward(from, sweep(600, 64), one, 600_000),
+    );
+    expect(before?.totalMs).toBeLessThan(after?.totalMs ?? 0);
+    expect(before?.harmCpuMs).toBeLessThan(after?.harmCpuMs ?? 0);
+    // With the whole pass as its lead it is one that begins now.
+    const whole = playForward(from, sweep(600, 64), { ...plan, leadMs: 1e9 }, 600_000);
+    expect(whole.totalMs).toBeCloseTo(playForward(from, sweep(600, 64), now(0.05), 600_000).totalMs, 6);
   });
 
   test('for one that dirties faster than is sent, a smaller share never makes it longer', () => {

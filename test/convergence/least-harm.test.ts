@@ -54,6 +54,16 @@ describe('what it costs', () => {
     }
   });
 
+  test('one that writes fifteen times what is sent is slowed just before the pass that it is to be slowed in', () => {
+    const { ended, decisions } = run(guest(600, 64, { touchedBytes: 96 * MIB }), policyOf({ aggression: 1 }));
+    expect(ended).toBe('completed');
+    const slowed = decisions.findIndex(({ share }) => share !== null && share < 1);
+    const next = decisions[slowed + 1];
+    expect([decisions[slowed]?.pass, next?.pass]).toEqual([1, 2]);
+    // One burst, and what passes until the pass's end is noticed.
+    expect((next?.atMs ?? Number.NaN) - (decisions[slowed]?.atMs ?? Number.NaN)).toBeLessThanOrEqual(150);
+  });
+
   const HOT: readonly (readonly [string, VirtualGuest])[] = [
     ['reference', REFERENCE],
     ['twice the bandwidth', guest(85, 64)],
