@@ -92,10 +92,16 @@ const LIVE_LIMIT = 18;
 const HISTORY_LIMIT = 6;
 /** The latest stay in any case: only they show how the guest is now. */
 const LATEST = 8;
+/** Of those before, so many that show it otherwise stay for so long: what it did two minutes ago it may do again. */
+const OTHERWISE = 4;
+const OTHERWISE_FOR_MS = 120_000;
+const OTHERWISE_FACTOR = 3;
+const COMPARABLE = 2;
 
 /**
- * At most 24 of them, by time, each once: the latest, and of those before first the newest of each length, an octave a
- * length, so that short looks (which show the rate) and long ones (the working set) stay. Those that cannot be true go.
+ * At most 24 of them, by time, each once: the latest, some of the last two minutes that show another guest than those, and of
+ * the rest first the newest of each length, an octave a length, so that short looks (which show the rate) and long ones
+ * (the working set) stay. Those that cannot be true go.
  * `nowMs`: looks that claim to come from later count as being of now, and so cannot push true ones out for ever.
  */
 export function compactEvidence(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
@@ -108,11 +114,28 @@ export function compactEvidence(evidence: readonly DirtyWindow[], nowMs: number)
   const newestFirst = [...unique.values()].sort((a, b) => b.atMs - a.atMs);
   const live = newestFirst.filter(({ source }) => source !== 'history');
   const earlier = newestFirst.filter(({ source }) => source === 'history');
+  const latest = live.slice(0, LATEST);
+  const before = live.slice(LATEST);
+  const young = before.filter((window) => nowMs - window.atMs <= OTHERWISE_FOR_MS);
+  const otherwise = varied(young.filter((window) => isOtherwise(window, latest))).slice(0, OTHERWISE);
+  const others = before.filter((window) => !otherwise.includes(window));
   return [
     ...varied(earlier).slice(0, HISTORY_LIMIT),
-    ...live.slice(0, LATEST),
-    ...varied(live.slice(LATEST)).slice(0, LIVE_LIMIT - LATEST),
+    ...latest,
+    ...otherwise,
+    ...varied(others).slice(0, LIVE_LIMIT - LATEST - otherwise.length),
   ].sort((a, b) => a.atMs - b.atMs);
+}
+
+/** It shows three times as much as one of about its length, or a third, whatever their errors. */
+function isOtherwise(window: DirtyWindow, latest: readonly DirtyWindow[]): boolean {
+  const perMs = ({ bytes, cpuMs }: DirtyWindow) => bytes / cpuMs;
+  const errorPerMs = ({ errorBytes, cpuMs }: DirtyWindow) => errorBytes / cpuMs;
+  const isAbove = (a: DirtyWindow, b: DirtyWindow) =>
+    perMs(a) - errorPerMs(a) > OTHERWISE_FACTOR * (perMs(b) + errorPerMs(b));
+  return latest
+    .filter(({ cpuMs }) => cpuMs <= window.cpuMs * COMPARABLE && cpuMs >= window.cpuMs / COMPARABLE)
+    .some((other) => isAbove(window, other) || isAbove(other, window));
 }
 
 /** Newest first within each round: one of each length, then the next of each length, and so on. */

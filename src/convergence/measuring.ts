@@ -134,21 +134,51 @@ const LEAST_SHARE = 0.05;
  * pays for every moment, one follows the other.
  */
 export function nextLookWhileRunning(evidence: readonly DirtyWindow[], share: number, nowMs: number): number | null {
-  const live = evidence.filter(
-    (window) => window.source !== 'history' && isSound(window) && window.atMs >= nowMs - RECENT_MS,
-  );
-  const sampled = live.filter(({ source }) => source === 'sampling');
-  const lastAtMs = sampled.reduce((last, { atMs }) => Math.max(last, atMs), Number.NEGATIVE_INFINITY);
+  const live = recent(evidence, nowMs);
   const throttled = share < 1;
   const everyMs = throttled ? THROTTLED_EVERY_MS : surprising(live) ? SURPRISED_EVERY_MS : LOOK_EVERY_MS;
-  if (nowMs - lastAtMs < everyMs) return null;
+  if (nowMs - lastSampledAtMs(live) < everyMs) return null;
+  return tellingMs(live, share, throttled ? LONGEST_THROTTLED_MS : LONGEST_RUNNING_MS);
+}
+
+/** Time between looks at a guest that waits for its turn. */
+const WAITING_EVERY_MS = 2_000;
+const LONGEST_WAITING_MS = 1_000;
+/** After a surprise they differ in length: the short ones show the new rate, the long ones the new working set. */
+const SURPRISED_TIMES = [1, 3, 9] as const;
+
+/**
+ * The next look (ms) at a guest that waits for its turn; null: not yet. Every two seconds, sooner after a surprise, but never
+ * before `everyMs`: so that it is known whether it keeps to its ways, and the new ones where it does not.
+ */
+export function nextLookWhileWaiting(evidence: readonly DirtyWindow[], nowMs: number, everyMs = 0): number | null {
+  const live = recent(evidence, nowMs);
+  const surprised = surprising(live);
+  const againMs = surprised ? SURPRISED_EVERY_MS : WAITING_EVERY_MS;
+  if (nowMs - lastSampledAtMs(live) < Math.max(againMs, everyMs)) return null;
+  const times = surprised ? (SURPRISED_TIMES[live.length % SURPRISED_TIMES.length] ?? 1) : 1;
+  return Math.min(LONGEST_RUNNING_MS, times * tellingMs(live, 1, LONGEST_WAITING_MS));
+}
+
+function recent(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
+  return evidence.filter(
+    (window) => window.source !== 'history' && isSound(window) && window.atMs >= nowMs - RECENT_MS,
+  );
+}
+
+function lastSampledAtMs(live: readonly DirtyWindow[]): number {
+  const sampled = live.filter(({ source }) => source === 'sampling');
+  return sampled.reduce((last, { atMs }) => Math.max(last, atMs), Number.NEGATIVE_INFINITY);
+}
+
+/** Until a telling amount has been dirtied at this share, at most `longestMs`. */
+function tellingMs(live: readonly DirtyWindow[], share: number, longestMs: number): number {
   const bytesPerMs = live.reduce((most, { bytes, cpuMs }) => Math.max(most, bytes / cpuMs), 0);
   const setBytes = live.reduce((most, { bytes }) => Math.max(most, bytes), 0);
   const comesRound = live.some(({ bytes, cpuMs }) => bytes / cpuMs < bytesPerMs * COME_ROUND);
   const roundMs = comesRound ? setBytes / bytesPerMs : Number.POSITIVE_INFINITY;
-  const tellingMs = bytesPerMs > 0 ? TELLING_BYTES / bytesPerMs : Number.POSITIVE_INFINITY;
-  const wallMs = Math.min(tellingMs, roundMs * 0.7) / Math.max(LEAST_SHARE, Math.min(1, share));
-  const longestMs = throttled ? LONGEST_THROTTLED_MS : LONGEST_RUNNING_MS;
+  const enoughMs = bytesPerMs > 0 ? TELLING_BYTES / bytesPerMs : Number.POSITIVE_INFINITY;
+  const wallMs = Math.min(enoughMs, roundMs * 0.7) / Math.max(LEAST_SHARE, Math.min(1, share));
   return Math.round(Math.max(SHORTEST_MS, Math.min(longestMs, wallMs)));
 }
 

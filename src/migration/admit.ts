@@ -1,4 +1,5 @@
 /** The steps before the first byte: `admitting` waits for bandwidth on the whole path, `preparing` starts the copies. */
+import type { Demand } from '../bandwidth/budget.ts';
 import { downtimeLimit } from '../convergence/downtime.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { HostevacError } from '../domain/errors.ts';
@@ -6,7 +7,7 @@ import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf } from './demand.ts';
 import { foresee } from './foresight.ts';
-import { isStale, lookBeforeStart } from './measuring.ts';
+import { LooksWhileWaiting } from './measuring.ts';
 
 export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;
@@ -22,8 +23,17 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const throttle = await ctx.deps.throttleOf(source).unavailable(source);
   if (throttle !== null && ctx.policy.throttling === 'required') return { cause: 'refused', reason: throttle };
 
-  if (found.state === 'running' && isStale(ctx)) await lookBeforeStart(ctx);
-  const demand = demandOf(ctx, found.touchedBytes);
+  const looks = found.state === 'running' ? new LooksWhileWaiting(ctx) : null;
+  try {
+    await looks?.know();
+    return await granted(ctx, demandOf(ctx, found.touchedBytes), looks);
+  } finally {
+    looks?.stop();
+  }
+}
+
+async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileWaiting | null): Promise<StepOutcome> {
+  const { vm } = ctx.record;
   for (;;) {
     const control = await ctx.control();
     if (control.cancel) return { cause: 'cancel', reason: because('cancelled', `${vm}: cancelled before it began`) };
@@ -42,7 +52,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
       return { cause: 'granted' };
     }
     await waitFor(ctx, grant.waitingFor ?? 'bandwidth');
-    if (found.state === 'running' && isStale(ctx)) await lookBeforeStart(ctx);
+    await looks?.know();
   }
 }
 

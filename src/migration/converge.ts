@@ -4,6 +4,7 @@
  */
 import type { Controller, ConvergenceSample, Decision } from '../convergence/controller.ts';
 import { controllerFor } from '../convergence/controllers.ts';
+import { nextLookWhileRunning } from '../convergence/measuring.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { maintenance } from '../convergence/policies/maintenance.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
@@ -14,7 +15,7 @@ import { book, openAccount } from './accounting.ts';
 import { type Applied, applyDecision, applyGrant } from './applying.ts';
 import { briefingOf } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
-import { RunningLooks } from './measuring.ts';
+import { LooksBeside } from './measuring.ts';
 import { Progressing, SILENCE_MS } from './progressing.ts';
 import { ended, lastWord } from './switchover.ts';
 
@@ -29,7 +30,7 @@ function tickMs(ctx: MigrationContext, wantedMs: number | null): number {
 }
 
 export async function precopy(ctx: MigrationContext): Promise<StepOutcome> {
-  const looks = new RunningLooks(ctx);
+  const looks = new LooksBeside(ctx, { mayBeThrottled: true });
   try {
     return await converge(ctx, controllerFor(ctx.policy.controller, await knownBehaviours(ctx)), looks);
   } catch (error) {
@@ -46,7 +47,7 @@ export async function precopy(ctx: MigrationContext): Promise<StepOutcome> {
 async function converge<State>(
   ctx: MigrationContext,
   controller: Controller<State>,
-  looks: RunningLooks,
+  looks: LooksBeside,
 ): Promise<StepOutcome> {
   const { source, vm } = ctx.record;
   const hypervisor = ctx.sourceHypervisor;
@@ -123,7 +124,7 @@ async function converge<State>(
     if (decision.action.kind === 'abort') return { cause: 'gaveUp', reason: decision.action.reason };
     if (decision.action.kind === 'postCopy') return { cause: 'postCopy', reason: decision.action.reason };
     await applyDecision(ctx, decision.action, applied);
-    looks.next(decision.evidence, decision.action.share);
+    looks.begin(nextLookWhileRunning(decision.evidence, decision.action.share, ctx.now()));
     await ctx.paceOrChange(tickMs(ctx, decision.action.lookAgainMs));
   }
 }

@@ -3,18 +3,23 @@
  * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
  */
 import { compactEvidence } from '../convergence/history.ts';
-import { nextLookWhileRunning, nextWindowMs } from '../convergence/measuring.ts';
+import { nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { DirtyWindow } from '../domain/prediction.ts';
 import type { DirtyingMeasured } from '../hypervisors/hypervisor.ts';
 import type { GuestCpu } from '../throttling/throttle.ts';
-import type { MigrationContext } from './context.ts';
+import type { MigrationContext, MigrationDeps } from './context.ts';
 
 /** Before the start, all looks together (fleet ms). */
 const BUDGET_MS = 3_000;
-/** While it waits for its turn, what is known of it must not get older than this; in a fast simulation rather real time counts. */
+/** While it waits for its turn, all of it is looked at again after this; in a fast simulation rather real time counts. */
 const STALE_MS = 60_000;
 const STALE_REAL_MS = 10_000;
+/**
+ * Of all guests of a host that wait together, two are looked at in a second (real time): a look is some 10 to 60 ms of a
+ * core of that host (hypervisors/qemu/dirty-rate.ts).
+ */
+const BESIDE_REAL_MS = 500;
 
 /** A look that gives nothing is tried again after so long (fleet ms), and so often. */
 const NOTHING_MS = 250;
@@ -23,22 +28,70 @@ const MOST_NOTHINGS = 4;
 /** While it looks the lease is looked at this often, real ms. */
 const KEEP_EVERY_MS = 500;
 
-/** What is known of the guest is too old to predict from. */
-export function isStale(ctx: MigrationContext): boolean {
-  const last = ctx.record.evidence.findLast(({ source }) => source === 'sampling');
-  const staleMs = Math.max(STALE_MS, ctx.deps.clock.fleetMs(STALE_REAL_MS));
-  return last === undefined || ctx.now() - last.atMs > staleMs;
+/** How many are waited with in this process, by host. */
+const waiting = new WeakMap<MigrationDeps, Map<string, number>>();
+
+function count(deps: MigrationDeps, host: string, change: number): number {
+  const counts = waiting.get(deps) ?? new Map<string, number>();
+  waiting.set(deps, counts);
+  const now = (counts.get(host) ?? 0) + change;
+  counts.set(host, now);
+  return now;
+}
+
+/** Looks at a guest whose turn may come: all of it now if too little is known to predict from, else now and then. */
+export class LooksWhileWaiting {
+  readonly #ctx: MigrationContext;
+  readonly #beside: LooksBeside;
+  /** When all of it was looked at last. */
+  #lookedAtMs: number | null;
+
+  constructor(ctx: MigrationContext) {
+    this.#ctx = ctx;
+    this.#beside = new LooksBeside(ctx, { mayBeThrottled: false });
+    this.#lookedAtMs = ctx.record.evidence.findLast(({ source }) => source === 'sampling')?.atMs ?? null;
+    count(ctx.deps, ctx.record.source, 1);
+  }
+
+  /** Afterwards enough is known, or nobody can tell more. Throws as `lookBeforeStart` does. */
+  async know(): Promise<void> {
+    const ctx = this.#ctx;
+    const seen = this.#beside.take();
+    if (seen.length > 0) await remember(ctx, seen);
+    if (this.#isStale()) {
+      await lookBeforeStart(ctx);
+      this.#lookedAtMs = ctx.now();
+      return;
+    }
+    const together = count(ctx.deps, ctx.record.source, 0);
+    const everyMs = ctx.deps.clock.fleetMs(together * BESIDE_REAL_MS);
+    this.#beside.begin(nextLookWhileWaiting(ctx.record.evidence, ctx.now(), everyMs));
+  }
+
+  #isStale(): boolean {
+    const { deps } = this.#ctx;
+    if (this.#lookedAtMs === null) return true;
+    const staleMs = Math.max(STALE_MS, deps.clock.fleetMs(STALE_REAL_MS));
+    return this.#ctx.now() - this.#lookedAtMs > staleMs;
+  }
+
+  stop(): void {
+    this.#beside.stop();
+    count(this.#ctx.deps, this.#ctx.record.source, -1);
+  }
+}
+
+async function remember(ctx: MigrationContext, windows: readonly DirtyWindow[]): Promise<void> {
+  await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
 }
 
 /**
  * Looks at a guest that nobody throttles. Afterwards the record has what was seen, and the throttle knows how much CPU the
  * guest demands from as long a stretch. Throws as `check` does, at once, when the lease is lost or this process stops.
  */
-export async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
+async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
   const windows = await whileHeld(ctx, (signal) => looksOf(ctx, signal));
-  if (windows.length > 0) {
-    await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
-  }
+  if (windows.length > 0) await remember(ctx, windows);
 }
 
 async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<DirtyWindow[]> {
@@ -93,16 +146,19 @@ function bytesOf({ bytes, errorBytes }: DirtyingMeasured): Pick<DirtyWindow, 'by
   return { bytes, errorBytes };
 }
 
-/** Looks beside the convergence loop, one at a time; the loop never waits for one. */
-export class RunningLooks {
+/** Looks beside a loop, one at a time; the loop never waits for one. */
+export class LooksBeside {
   readonly #ctx: MigrationContext;
+  readonly #mayBeThrottled: boolean;
   readonly #over = new AbortController();
   #seen: DirtyWindow[] = [];
   #underWay = false;
   #fault: unknown = null;
 
-  constructor(ctx: MigrationContext) {
+  /** One that nobody throttles gets what it wants, however little that has become. */
+  constructor(ctx: MigrationContext, { mayBeThrottled }: { readonly mayBeThrottled: boolean }) {
     this.#ctx = ctx;
+    this.#mayBeThrottled = mayBeThrottled;
   }
 
   /** What has been seen since this was asked last. Throws what went wrong with a look that no host is to blame for. */
@@ -113,11 +169,9 @@ export class RunningLooks {
     return seen;
   }
 
-  /** Begins another look if it is time for one. */
-  next(evidence: readonly DirtyWindow[], share: number): void {
-    if (this.#underWay || this.#over.signal.aborted) return;
-    const windowMs = nextLookWhileRunning(evidence, share, this.#ctx.now());
-    if (windowMs === null) return;
+  /** Begins another look, unless one is under way. null: it is not time for one. */
+  begin(windowMs: number | null): void {
+    if (windowMs === null || this.#underWay || this.#over.signal.aborted) return;
     this.#underWay = true;
     void this.#look(windowMs).finally(() => {
       this.#underWay = false;
@@ -135,7 +189,7 @@ export class RunningLooks {
       if (measured === null || signal.aborted) return;
       const after = await throttle.guestCpu({ host: source, vm });
       if (signal.aborted) return;
-      const cpuMs = measured.windowMs * gotShare(before, after);
+      const cpuMs = measured.windowMs * (this.#mayBeThrottled ? gotShare(before, after) : 1);
       this.#seen.push({ atMs: this.#ctx.now(), cpuMs, ...bytesOf(measured), source: 'sampling' });
     } catch (error) {
       // The loop asks the same host every tick and says what is wrong with it; without this look it knows a little less.

@@ -103,12 +103,18 @@ async function measured(context: RunContext, order: Order, contender: Contender,
   const sinceMs = performance.now();
   const beginTick = BEGIN_TICKS[profileOf(order.profile)];
   let writtenBytesPerSec: number | null = null;
+  let turn = Promise.resolve();
   if (beginTick === undefined) {
     const before = await observer.written();
     await abortableSleep(BASELINE_MS, signal);
     const after = await observer.written();
     writtenBytesPerSec = ((after.bytes - before.bytes) / (after.atMs - before.atMs)) * 1_000;
-  } else await observer.untilTick(beginTick - (contender.leadMs * profile.tickHz) / 1_000, signal);
+  } else {
+    turn = observer.untilTick(beginTick - (contender.leadMs * profile.tickHz) / 1_000, signal);
+    // Who waits for it hears of an abort by other ways.
+    if (contender.waits) turn.catch(() => undefined);
+    else await turn;
+  }
   signal.throwIfAborted();
   let freeUntilMs = performance.now();
   let resolveBegun = (): void => undefined;
@@ -124,6 +130,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     downtimeLimitMs: terms.maxStallMs - HANDOVER_MS,
     signal,
     begun,
+    turn,
     begin: async () => {
       if (beginTick !== undefined) await observer.untilTick(beginTick, signal);
       freeUntilMs = performance.now();

@@ -107,6 +107,32 @@ describe('a list of evidence that is kept short', () => {
     expect(compact.filter(({ source }) => source === 'history').length).toBeGreaterThan(3);
   });
 
+  test('remembers for two minutes that the guest was otherwise, however many looks have come since', () => {
+    const hot: DirtyWindow[] = [0, 1, 2].map((nth) => ({
+      atMs: 10_000 + nth * 500,
+      cpuMs: 200,
+      bytes: 32 * MIB,
+      errorBytes: MIB / 4,
+      source: 'sampling',
+    }));
+    const quiet: DirtyWindow[] = Array.from({ length: 30 }, (_, nth) => ({
+      atMs: 15_000 + nth * 3_000,
+      cpuMs: 200,
+      bytes: MIB / 2,
+      errorBytes: MIB / 4,
+      source: 'sampling',
+    }));
+    // As it goes on: compacted after each look.
+    const after = (nowMs: number) =>
+      [...hot, ...quiet]
+        .filter(({ atMs }) => atMs <= nowMs)
+        .reduce<DirtyWindow[]>((kept, look) => compactEvidence([...kept, look], look.atMs), []);
+    const compact = after(105_000);
+    expect(compact.filter(({ bytes }) => bytes > 16 * MIB)).toEqual(hot);
+    for (const look of quiet.slice(-8)) expect(compact).toContainEqual(look);
+    expect(compactEvidence(compact, 200_000).length).toBeLessThanOrEqual(18);
+  });
+
   test('has each look once, and none that cannot be true', () => {
     const [look] = first;
     if (look === undefined) throw new Error('no look');

@@ -1,7 +1,12 @@
 /** Which look is taken next: before a start, on hypervisors that count seconds, and while a migration runs. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { nextLookWhileRunning, nextWindowMs, type TakenLook } from '../../src/convergence/measuring.ts';
+import {
+  nextLookWhileRunning,
+  nextLookWhileWaiting,
+  nextWindowMs,
+  type TakenLook,
+} from '../../src/convergence/measuring.ts';
 import type { DirtyWindow } from '../../src/domain/prediction.ts';
 import { numbersFrom } from '../support/random.ts';
 import { guestOf, MIB, measured } from './guests.ts';
@@ -124,5 +129,27 @@ describe('while a migration runs', () => {
   test('what earlier migrations saw does not count', () => {
     const earlier = even.map((window): DirtyWindow => ({ ...window, source: 'history' }));
     expect(nextLookWhileRunning(earlier, 1, 5_000)).toBe(2_000);
+  });
+
+  test('while it waits: every two seconds, for up to one, and not before those that wait with it had theirs', () => {
+    expect(nextLookWhileWaiting(even, 5_400)).toBeNull();
+    expect(nextLookWhileWaiting(even, 5_600)).toBe(75);
+    expect(nextLookWhileWaiting(even, 5_600, 8_000)).toBeNull();
+    expect(nextLookWhileWaiting(even, 11_600, 8_000)).toBe(75);
+    expect(nextLookWhileWaiting([at(0, 100, MIB / 10)], 8_000)).toBe(1_000);
+  });
+
+  test('while it waits, after a surprise: soon, and of several lengths, for rate and working set', () => {
+    const quiet = [at(1_000, 1_000, 0), at(3_000, 1_000, 0), at(5_000, 1_000, 0), at(7_000, 1_000, 0)];
+    const hot: DirtyWindow[] = [at(9_000, 1_000, 64 * MIB)];
+    const lengths = new Set<number>();
+    for (let nowMs = 9_400; hot.length < 4; nowMs += 400) {
+      const windowMs = nextLookWhileWaiting([...quiet, ...hot], nowMs);
+      if (windowMs === null) throw new Error(`no look at ${nowMs}`);
+      lengths.add(windowMs);
+      hot.push(at(nowMs, windowMs, Math.min(64, (160 * windowMs) / 1_000) * MIB));
+    }
+    expect(lengths.size).toBe(3);
+    expect(Math.max(...lengths) / Math.min(...lengths)).toBeGreaterThan(5);
   });
 });

@@ -73,3 +73,37 @@ it('a migration ends though a look beside it does not', async () => {
   expect(await world.move(id, 'v1')).toEqual(move);
   expect(world.delivery.errors).toEqual([]);
 });
+
+it('a guest that changes its ways while it waits for its turn is seen to, and its prediction knows both', async () => {
+  const turning = (name: string) =>
+    vm(name, {
+      memory: '16GiB',
+      dirtyRate: '300MiB/s',
+      workingSet: '1GiB',
+      cpuUse: 1,
+      phases: [
+        { duration: '1015s', dirtyRate: '300MiB/s' },
+        { duration: '1h', dirtyRate: '4MiB/s' },
+      ],
+    });
+  const world = new World({ hosts: [host('a', [turning('v1'), turning('v2')], { egress: '200MiB/s' }), host('b')] });
+  await world.crew();
+  const id = await world.request(evacuate('a'));
+  let name = '';
+  await world.clock.runUntil(async () => {
+    const moves = await world.moves(id);
+    name = moves.find(({ reason }) => reason?.message.startsWith('waits for') === true)?.vm ?? '';
+    return name !== '' && moves.some(({ step }) => step === 'precopy');
+  }, 60_000);
+  // The other one takes more than a minute: looks that nobody asked for come all the while.
+  await world.clock.advance(40_000);
+  const waiting = await world.move(id, name);
+  expect(waiting?.step).toBe('admitting');
+  const last = waiting?.evidence.findLast(({ source }) => source === 'sampling');
+  expect(world.clock.now() - (last?.atMs ?? 0)).toBeLessThan(5_000);
+  const { predicted } = await world.reaches(id, name, 'precopy');
+  // As it is now it ends in a minute and a half; as it was it would not end by itself.
+  expect(predicted?.totalMs.value).toBeLessThan(120_000);
+  expect(predicted?.totalMs.high).toBeGreaterThan(300_000);
+  expect((await world.ended(id)).state).toBe('done');
+});

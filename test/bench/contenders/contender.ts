@@ -16,6 +16,11 @@ export interface Stage {
   /** From `migrate` on; one that has not ended by then is cancelled and counts as not done. */
   readonly limitMs: number;
   readonly signal: AbortSignal;
+  /**
+   * Resolves when its turn comes, `leadMs` before `begin`: until then its host's bandwidth belongs to somebody else. For
+   * contenders that do something with the guest before it.
+   */
+  readonly turn: Promise<void>;
   /** Everything is prepared: resolves when `migrate` is to be said. */
   begin(): Promise<void>;
   /** Resolves then, too. */
@@ -38,8 +43,10 @@ export interface Contender {
   readonly what: string;
   /** Ours are told when a run is compared with "ours". */
   readonly ours: boolean;
-  /** What it does with the guest before `begin`, ms: it is called so much earlier. */
+  /** What it does between its turn and `begin`, ms. */
   readonly leadMs: number;
+  /** True: it is called before its turn. */
+  readonly waits: boolean;
   /** Returns when the migration has ended or was cancelled. */
   migrate(stage: Stage): Promise<Told>;
 }

@@ -72,6 +72,7 @@ export const ovirtSuspend: Contender = {
   what: 'oVirt\'s "Suspend workload if needed": auto-converge, and up to 5 s of downtime',
   ours: false,
   leadMs: 0,
+  waits: false,
   migrate: (stage) => {
     const ladder = new OvirtLadder(ovirtLookMs(stage.profile, stage.bandwidthBytesPerSec));
     const first = { 'downtime-limit': OVIRT_FIRST_DOWNTIME_MS };
@@ -116,6 +117,7 @@ export const novaForceComplete: Contender = {
   what: "Nova's steps to 500 ms, then force_complete: the guest is paused",
   ours: false,
   leadMs: 0,
+  waits: false,
   migrate: async (stage) => {
     const { steps, forceAtMs } = novaSchedule(stage.profile);
     const [first, ...later] = steps;

@@ -1,6 +1,7 @@
 /** Ours: the product's own workflow of a migration on real adapters, the throttle and its guard among them; stores in memory. */
 import { readFileSync } from 'node:fs';
 import { pino } from 'pino';
+import { BUDGET_TOPIC, type Budget } from '../../../src/bandwidth/budget.ts';
 import { CellBudget } from '../../../src/bandwidth/cell-budget.ts';
 import type { Clock } from '../../../src/clock/clock.ts';
 import { RealClock } from '../../../src/clock/real-clock.ts';
@@ -24,15 +25,16 @@ import { GuardClient } from '../../../src/throttling/guard/client.ts';
 import { GuardGatekeeper } from '../../../src/throttling/guard-gatekeeper.ts';
 import type { Contender, Stage, Told } from './contender.ts';
 
-/** What it measures before it starts takes at most 3 s; a look at the host and the destination's start come on top. */
-const LEAD_MS = 4_000;
+/** A look at the host, and the destination's start. What it measures it does while it waits. */
+const LEAD_MS = 1_500;
+const NOT_YET = { bytesPerSec: 0, waitingFor: 'bandwidth, which another migration has' };
 /** Beyond its own deadline, for which it has to answer itself. */
 const CANCEL_AFTER_MS = 5_000;
 const OPERATION = 'benchmark';
 
 /** `floor`: of what the guest demands. */
 export function ours(name: string, what: string, over: Partial<Policy>, leadMs = LEAD_MS): Contender {
-  return { name, what, ours: true, leadMs, migrate: (stage) => move(stage, over) };
+  return { name, what, ours: true, leadMs, waits: true, migrate: (stage) => move(stage, over) };
 }
 
 const FLOOR = 0.05;
@@ -149,7 +151,7 @@ function openSite(stage: Stage): Site {
     clock,
     hypervisorOf: () => seen,
     throttleOf: () => throttle,
-    budget: new CellBudget(cells, fleet),
+    budget: inTurn(new CellBudget(cells, fleet), stage, wakeups),
     capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
     behaviours: new Map(),
     leases: new MemoryLeases(clock, thisProcess()),
@@ -182,6 +184,23 @@ function beginning(hypervisor: QemuHypervisor, stage: Stage): Hypervisor {
         await stage.begin();
         return target.startMigration(...args);
       };
+    },
+  });
+}
+
+/** The same budget, but before its turn it has nothing to give. */
+function inTurn(budget: Budget, stage: Stage, wakeups: MemoryWakeups): Budget {
+  let come = false;
+  void stage.turn.then(() => {
+    come = true;
+    return wakeups.wake(BUDGET_TOPIC);
+  });
+  return new Proxy(budget, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== 'function') return value;
+      if (key !== 'request') return value.bind(target);
+      return async (...args: Parameters<Budget['request']>) => (come ? target.request(...args) : NOT_YET);
     },
   });
 }

@@ -8,6 +8,7 @@ export const postCopy: Contender = {
   what: 'post-copy with preempt, after the first pass',
   ours: false,
   leadMs: 0,
+  waits: false,
   migrate: (stage) => {
     let begun = false;
     return migratePair(stage, { capabilities: ['postcopy-ram', 'postcopy-preempt'] }, async ({ pass }, source) => {

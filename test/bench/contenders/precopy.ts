@@ -5,7 +5,14 @@ import { migratePair, type Settings } from './pair.ts';
 const NOTHING = async (): Promise<void> => undefined;
 
 function leftToQemu(name: string, what: string, settings: Settings): Contender {
-  return { name, what, ours: false, leadMs: 0, migrate: (stage) => migratePair(stage, settings, NOTHING) };
+  return {
+    name,
+    what,
+    ours: false,
+    leadMs: 0,
+    waits: false,
+    migrate: (stage) => migratePair(stage, settings, NOTHING),
+  };
 }
 
 export const none = leftToQemu('none', 'pre-copy and nothing else', {});
