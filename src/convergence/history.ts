@@ -92,19 +92,23 @@ const LIVE_LIMIT = 18;
 const HISTORY_LIMIT = 6;
 /** The latest stay in any case: only they show how the guest is now. */
 const LATEST = 8;
-/** Of those before, so many that show it otherwise stay for so long: what it did two minutes ago it may do again. */
+/** Of those before, so many that show it otherwise are kept on request: what it did two minutes ago it may do again. */
 const OTHERWISE = 4;
 const OTHERWISE_FOR_MS = 120_000;
 const OTHERWISE_FACTOR = 3;
 const COMPARABLE = 2;
 
 /**
- * At most 24 of them, by time, each once: the latest, some of the last two minutes that show another guest than those, and of
- * the rest first the newest of each length, an octave a length, so that short looks (which show the rate) and long ones
- * (the working set) stay. Those that cannot be true go.
+ * At most 24 of them, by time, each once: the latest, and of those before first the newest of each length, an octave a
+ * length, so that short looks (which show the rate) and long ones (the working set) stay; with `keepOtherwise` before those
+ * some of the last two minutes that show another guest than the latest do. Those that cannot be true go.
  * `nowMs`: looks that claim to come from later count as being of now, and so cannot push true ones out for ever.
  */
-export function compactEvidence(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
+export function compactEvidence(
+  evidence: readonly DirtyWindow[],
+  nowMs: number,
+  { keepOtherwise = false }: { readonly keepOtherwise?: boolean } = {},
+): DirtyWindow[] {
   const unique = new Map(
     evidence.filter(isSound).map((window) => {
       const atMs = Math.min(window.atMs, nowMs);
@@ -116,7 +120,7 @@ export function compactEvidence(evidence: readonly DirtyWindow[], nowMs: number)
   const earlier = newestFirst.filter(({ source }) => source === 'history');
   const latest = live.slice(0, LATEST);
   const before = live.slice(LATEST);
-  const young = before.filter((window) => nowMs - window.atMs <= OTHERWISE_FOR_MS);
+  const young = before.filter((window) => keepOtherwise && nowMs - window.atMs <= OTHERWISE_FOR_MS);
   const otherwise = varied(young.filter((window) => isOtherwise(window, latest))).slice(0, OTHERWISE);
   const others = before.filter((window) => !otherwise.includes(window));
   return [

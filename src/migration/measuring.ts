@@ -82,7 +82,8 @@ export class LooksWhileWaiting {
 }
 
 async function remember(ctx: MigrationContext, windows: readonly DirtyWindow[]): Promise<void> {
-  await ctx.save({ evidence: compactEvidence([...ctx.record.evidence, ...windows], ctx.now()) });
+  const evidence = [...ctx.record.evidence, ...windows];
+  await ctx.save({ evidence: compactEvidence(evidence, ctx.now(), { keepOtherwise: true }) });
 }
 
 /**
