@@ -160,6 +160,15 @@ export function nextLookWhileWaiting(evidence: readonly DirtyWindow[], nowMs: nu
   return Math.min(LONGEST_RUNNING_MS, times * tellingMs(live, 1, LONGEST_WAITING_MS));
 }
 
+const LONGEST_AT_START_MS = 500;
+
+/** A look (ms) just before the start, one of several in a row, whose lengths differ as after a surprise. */
+export function nextLookAtStart(evidence: readonly DirtyWindow[], nowMs: number): number {
+  const live = recent(evidence, nowMs);
+  const times = SURPRISED_TIMES[live.length % SURPRISED_TIMES.length] ?? 1;
+  return Math.min(LONGEST_AT_START_MS, times * tellingMs(live, 1, LONGEST_AT_START_MS));
+}
+
 function recent(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
   return evidence.filter(
     (window) => window.source !== 'history' && isSound(window) && window.atMs >= nowMs - RECENT_MS,

@@ -6,8 +6,8 @@ import { HostevacError } from '../domain/errors.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf } from './demand.ts';
-import { foresee } from './foresight.ts';
-import { LooksWhileWaiting } from './measuring.ts';
+import { foresee, predictStart } from './foresight.ts';
+import { LooksWhileWaiting, lookMeanwhile } from './measuring.ts';
 
 export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;
@@ -75,7 +75,11 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   const postCopy = ctx.policy.atDeadline === 'postCopy';
   const grant = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   try {
-    await ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, { ...target, postCopy }));
+    const prepared = ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, { ...target, postCopy }));
+    if (ctx.policy.controller === 'leastHarm') {
+      await lookMeanwhile(ctx, prepared);
+      await predictStart(ctx, grant.bytesPerSec);
+    } else await prepared;
     await ctx.check();
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });

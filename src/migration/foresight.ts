@@ -1,4 +1,5 @@
 /** What a migration is predicted to come to, before its start: kept with its record, and said when it cannot be done. */
+import type { GuestFacts } from '../convergence/dirty-model.ts';
 import { fitDirtyModel } from '../convergence/fit.ts';
 import { behaviourOf } from '../convergence/policies/behaviours.ts';
 import { type WhatIf, whatIf } from '../convergence/what-if.ts';
@@ -14,6 +15,25 @@ import { demandOf } from './demand.ts';
  */
 export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
   const { policy, record } = ctx;
+  const foreseen = await predictStart(ctx, grantBytesPerSec);
+  if (foreseen === null) return null;
+  const { now, guest, sentWith } = foreseen;
+  if (now.givesUp === null || policy.atDeadline !== 'abort') return null;
+  // A grant that is small now may be more in a moment.
+  const path = demandOf(ctx, guest.touchedBytes).maxBytesPerSec;
+  const { givesUp } = path > grantBytesPerSec ? sentWith(path) : now;
+  return givesUp === null ? null : { code: 'maxTimeExceeded', message: `${record.vm}: not begun, for it ${givesUp}` };
+}
+
+interface Foreseen {
+  readonly now: WhatIf;
+  readonly guest: GuestFacts;
+  sentWith(bytesPerSec: number): WhatIf;
+}
+
+/** Briefs the controller and notes what it is predicted to come to, by what is known now. null: its controller has no model. */
+export async function predictStart(ctx: MigrationContext, grantBytesPerSec: number): Promise<Foreseen | null> {
+  const { policy } = ctx;
   ctx.briefing = await briefingOf(ctx);
   if (policy.controller !== 'leastHarm') return null;
   const { guest, evidence, nowMs } = ctx.briefing;
@@ -30,9 +50,5 @@ export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): 
     });
   const now = sentWith(grantBytesPerSec);
   await ctx.save({ predicted: now.rows.find(({ chosen }) => chosen)?.prediction ?? null });
-  if (now.givesUp === null || policy.atDeadline !== 'abort') return null;
-  // A grant that is small now may be more in a moment.
-  const path = demandOf(ctx, guest.touchedBytes).maxBytesPerSec;
-  const { givesUp } = path > grantBytesPerSec ? sentWith(path) : now;
-  return givesUp === null ? null : { code: 'maxTimeExceeded', message: `${record.vm}: not begun, for it ${givesUp}` };
+  return { now, guest, sentWith };
 }

@@ -3,7 +3,7 @@
  * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
  */
 import { compactEvidence } from '../convergence/history.ts';
-import { nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
+import { nextLookAtStart, nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { DirtyWindow } from '../domain/prediction.ts';
 import type { DirtyingMeasured } from '../hypervisors/hypervisor.ts';
@@ -78,6 +78,31 @@ export class LooksWhileWaiting {
   stop(): void {
     this.#beside.stop();
     count(this.#ctx.deps, this.#ctx.record.source, -1);
+  }
+}
+
+const AT_START_EVERY_REAL_MS = 100;
+
+/** Looks again and again until `work` is done: what is known of a guest may be some seconds old when its turn has come. */
+export async function lookMeanwhile<T>(ctx: MigrationContext, work: Promise<T>): Promise<T> {
+  const beside = new LooksBeside(ctx, { mayBeThrottled: false });
+  const over = new AbortController();
+  const seen: DirtyWindow[] = [];
+  const looking = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      beside.begin(nextLookAtStart([...ctx.record.evidence, ...seen], ctx.now()));
+      await ctx.deps.clock.sleepReal(AT_START_EVERY_REAL_MS, over.signal);
+      seen.push(...beside.take());
+    }
+  };
+  const done = work.finally(() => over.abort());
+  try {
+    const [result] = await Promise.all([done, looking()]);
+    if (seen.length > 0) await remember(ctx, seen);
+    return result;
+  } finally {
+    over.abort();
+    beside.stop();
   }
 }
 

@@ -8,7 +8,7 @@ import type { VmOnHost } from '../hypervisor.ts';
 import type { CpuTimes } from './cpu-time.ts';
 import { type Answered, type Examined, type Examiner, isThere, refuseNameless } from './examine.ts';
 import { mismatch, uuidOfVm } from './identity.ts';
-import { residentBytes } from './process.ts';
+import { touchedBytes } from './resident.ts';
 import { type Entry, nameOf, sameName, scan, type VmEntry } from './run-dir.ts';
 import { copyStateOf, isArriving } from './translate.ts';
 
@@ -79,13 +79,13 @@ export class Inventory {
       return { ...common, state, touchedBytes: memoryBytes, demandCores: 0, notMigratable: why };
     }
     const state = copyStateOf(examined.runState, examined.migration);
-    const resident = state === 'incoming' ? undefined : residentBytes(examined.process.pid);
+    const touched = state === 'incoming' ? undefined : touchedBytes(examined.process.pid, memoryBytes);
     this.#tell(host, name, examined);
     return {
       ...common,
       state,
-      // Some of it is QEMU's own, and pages that the guest has freed are in it: an upper bound.
-      touchedBytes: Math.min(memoryBytes, resident ?? memoryBytes),
+      // Pages that the guest has freed are in it, and zero pages: an upper bound.
+      touchedBytes: touched ?? memoryBytes,
       demandCores: Math.min(cpus, cores),
       notMigratable:
         fault ??

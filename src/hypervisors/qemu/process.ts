@@ -48,16 +48,6 @@ export function processOfThread(tid: number): ProcessId | undefined {
   return pid === undefined || startTicks === undefined ? undefined : { pid, startTicks };
 }
 
-/**
- * Resident memory that may be a guest's: anonymous, shared and huge pages, without the program's own files. QEMU's heap
- * and translated code are in it, some ten MiB. undefined: no such process. Source: proc_pid_status(5), from Linux 4.5.
- */
-export function residentBytes(pid: number): number | undefined {
-  const parts = ['RssAnon', 'RssShmem', 'HugetlbPages'].map((name) => statusField(`/proc/${pid}/status`, name));
-  const known = parts.filter((kib) => kib !== undefined);
-  return known.length === 0 ? undefined : known.reduce((sum, kib) => sum + kib, 0) * 1_024;
-}
-
 /** CPU time that a thread has got, ms; undefined: no such thread. Source: Documentation/scheduler/sched-stats.rst. */
 export function threadCpuMs(pid: number, tid: number): number | undefined {
   try {
@@ -78,7 +68,8 @@ export function workingDirectoryOf(pid: number): string | undefined {
   }
 }
 
-function statusField(path: string, field: string): number | undefined {
+/** A number of `/proc/<pid>/status`; undefined: no such process, or no such field. */
+export function statusField(path: string, field: string): number | undefined {
   try {
     const value = new RegExp(`^${field}:\\s*(\\d+)`, 'm').exec(readFileSync(path, 'utf8'))?.[1];
     return value === undefined ? undefined : Number(value);
