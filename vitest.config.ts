@@ -13,6 +13,8 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/**/*.{redis,process,qemu,cgroup}.test.ts'],
           testTimeout: 20_000,
+          // By default one core is left to others, which on two is half of them.
+          maxWorkers: '100%',
         },
       },
       {

@@ -17,6 +17,7 @@ export function result(over: Partial<Result>): Result {
     writtenBytesPerSec: 160 * 2 ** 20,
     longestStretchMs: 80,
     longestStretchBeforeMs: 10,
+    longestStretchAtMs: 1_500,
     downtimeMs: 60,
     observedDowntimeMs: 65,
     transferredBytes: 200 * 2 ** 20,

@@ -132,16 +132,23 @@ export function longestStretch(samples: readonly CpuSample[], vcpu: number, { fr
   return longest;
 }
 
-/** The longest of any vCPU that uses CPU at all in the stretch; ms, 0: none that a sampler sees. */
-export function longestStretchMs(samples: readonly CpuSample[], stretch: Stretch): number {
+/** The longest of any vCPU that uses CPU at all in the stretch; null: none that a sampler sees. */
+export function longestOfAll(samples: readonly CpuSample[], stretch: Stretch): Stretch | null {
   const vcpus = samples[0]?.gotMs.length ?? 0;
-  const lengths = Array.from({ length: vcpus }, (_, vcpu) => {
+  let longest: Stretch | null = null;
+  for (let vcpu = 0; vcpu < vcpus; vcpu += 1) {
     const got = samples.map(({ gotMs }) => gotMs[vcpu] ?? 0);
     const busy = (got.at(-1) ?? 0) > (got[0] ?? 0);
-    const longest = busy ? longestStretch(samples, vcpu, stretch) : null;
-    return longest === null ? 0 : lengthOf(longest);
-  });
-  return Math.max(0, ...lengths);
+    const own = busy ? longestStretch(samples, vcpu, stretch) : null;
+    if (own !== null && (longest === null || lengthOf(own) > lengthOf(longest))) longest = own;
+  }
+  return longest;
+}
+
+/** Its length, ms; 0: there is none. */
+export function longestStretchMs(samples: readonly CpuSample[], stretch: Stretch): number {
+  const longest = longestOfAll(samples, stretch);
+  return longest === null ? 0 : lengthOf(longest);
 }
 
 /** What a thread that is only told something uses is less than this, ms; a guest at its timer uses more. */

@@ -33,6 +33,8 @@ export const resultSchema = z.object({
   /** The longest time without any CPU: from `migrate` on, and of the same guest before. */
   longestStretchMs: z.number(),
   longestStretchBeforeMs: z.number(),
+  /** When it began, since `migrate`. */
+  longestStretchAtMs: z.number().nullable().default(null),
   downtimeMs: z.number().nullable(),
   observedDowntimeMs: z.number().nullable(),
   transferredBytes: z.number(),

@@ -17,6 +17,7 @@ import {
   demandByPhase,
   demandOver,
   harmCpuMs,
+  longestOfAll,
   longestStretchMs,
   observedDowntimeMs,
   resolutionMs,
@@ -149,6 +150,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
   const endMs = observer.endedAtMs ?? performance.now();
   const toMs = backToNormalMs(observer.cpu, demandAt, endMs);
   const last = observer.counters.at(-1);
+  const longest = longestOfAll(observer.cpu, { fromMs, toMs });
   const others = observer.othersSeenMs > 0 ? observer.othersMs / observer.othersSeenMs : 0;
   return {
     ...order,
@@ -165,7 +167,8 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     harmCpuMs: harmCpuMs(observer.cpu, demandAt, { fromMs, toMs }),
     demandCores: demands.map((cores) => (Number.isNaN(cores) ? null : cores)),
     writtenBytesPerSec,
-    longestStretchMs: longestStretchMs(observer.cpu, { fromMs, toMs }),
+    longestStretchMs: longest === null ? 0 : longest.toMs - longest.fromMs,
+    longestStretchAtMs: longest === null ? null : longest.fromMs - fromMs,
     longestStretchBeforeMs: longestStretchMs(observer.cpu, free),
     downtimeMs: observer.completed ? (last?.downtimeMs ?? null) : null,
     observedDowntimeMs: observer.completed ? observedDowntimeMs(observer.cpu, { fromMs, toMs }) : null,

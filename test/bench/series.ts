@@ -126,11 +126,21 @@ async function untilQuiet(signal: AbortSignal): Promise<void> {
 }
 
 function inShort(result: Result): string {
-  const { done, wallMs, harmCpuMs, longestStretchMs, othersCores: others, disturbed, memoryFaults, note } = result;
+  const {
+    done,
+    wallMs,
+    harmCpuMs,
+    longestStretchMs,
+    longestStretchAtMs,
+    othersCores: others,
+    disturbed,
+    memoryFaults,
+    note,
+  } = result;
   const words = [
     done ? `${(wallMs / 1_000).toFixed(1)} s` : 'not done',
     `harm ${(harmCpuMs / 1_000).toFixed(2)} s`,
-    `longest stretch ${longestStretchMs.toFixed(0)} ms`,
+    `longest stretch ${longestStretchMs.toFixed(0)} ms at ${((longestStretchAtMs ?? 0) / 1_000).toFixed(2)} s`,
     `others ${others.toFixed(2)} cores${disturbed ? ', disturbed' : ''}`,
     ...(memoryFaults.length > 0 ? [`MEMORY: ${memoryFaults[0]}`] : []),
     ...(note === null ? [] : [note]),
