@@ -1,6 +1,6 @@
 /** Entry of `npm run bench:convergence`: all contenders on all profiles, then the report. */
 import { CONTENDERS } from './contenders/all.ts';
-import { helpText, LIMIT_MS, MAX_STALL_MS, optionsOf } from './options.ts';
+import { helpText, MAX_STALL_MS, optionsOf } from './options.ts';
 import { counted, readResults, stillToDo } from './results.ts';
 import { carryOut, runMain } from './series.ts';
 import { terminalTable } from './tables.ts';
@@ -19,7 +19,7 @@ async function main(): Promise<number> {
       terms: {
         bandwidthBytesPerSec: options.bandwidthBytesPerSec,
         maxStallMs: MAX_STALL_MS,
-        limitMs: LIMIT_MS,
+        limitMs: options.limitMs,
       },
       howeverBusy: options.howeverBusy,
       stillToDo: (results) => stillToDo(options, results),

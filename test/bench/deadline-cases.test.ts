@@ -19,7 +19,8 @@ describe('the deadlines', () => {
   // More time makes nothing impossible.
   const shortest = DEADLINE_CASES.filter((one, index) =>
     DEADLINE_CASES.every(
-      (other, at) => at >= index || other.profile !== one.profile || other.floor !== one.floor || other.maxTimeMs > one.maxTimeMs,
+      (other, at) =>
+        at >= index || other.profile !== one.profile || other.floor !== one.floor || other.maxTimeMs > one.maxTimeMs,
     ),
   );
   test.each(shortest)('can be met: $profile, floor $floor, $maxTimeMs ms', ({ profile, floor, maxTimeMs }) => {

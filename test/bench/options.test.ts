@@ -9,15 +9,27 @@ test('without options: everything, five times, at 40 MiB/s', () => {
     contenders: CONTENDERS.map(({ name }) => name),
     runs: 5,
     bandwidthBytesPerSec: 40 * 2 ** 20,
+    limitMs: 60_000,
     reportOnly: false,
   });
 });
 
 test('what is wrong is told at once, with what is possible', () => {
-  const args = ['--profiles', 'hot,midl', '--contenders', 'leastharm-1', '--runs', '0', '--bandwidth', 'fast'];
+  const args = [
+    '--profiles',
+    'hot,midl',
+    '--contenders',
+    'leastharm-1',
+    '--runs',
+    '0',
+    '--bandwidth',
+    'fast',
+    '--limit',
+    'soon',
+  ];
   expect(() => optionsOf(args)).toThrow(UsageError);
   expect(() => optionsOf(args)).toThrow(
-    /--runs: "0"[\s\S]*--bandwidth: "fast"[\s\S]*--profiles: there is no "midl"; did you mean mild\?[\s\S]*--contenders: there is no "leastharm-1"; did you mean leastHarm-1\?/,
+    /--runs: "0"[\s\S]*--bandwidth: "fast"[\s\S]*--limit: "soon"[\s\S]*--profiles: there is no "midl"; did you mean mild\?[\s\S]*--contenders: there is no "leastharm-1"; did you mean leastHarm-1\?/,
   );
   expect(() => optionsOf(['--fast'])).toThrow(UsageError);
 });

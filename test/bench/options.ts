@@ -1,13 +1,12 @@
 /** What the benchmark may be asked, and what it answers to --help. */
 import { parseArgs } from 'node:util';
 import { nearest } from '../../src/domain/suggest.ts';
-import { rateText } from '../../src/domain/units.ts';
+import { durationText, rateText } from '../../src/domain/units.ts';
 import { PROFILE_NAMES } from '../../src/lab/profiles.ts';
 import { CONTENDERS } from './contenders/all.ts';
 
 const MIB = 2 ** 20;
 
-/** One that is not done by then is cancelled. */
 export const LIMIT_MS = 60_000;
 export const MAX_STALL_MS = 300;
 
@@ -32,6 +31,8 @@ export interface Options {
   readonly runs: number;
   readonly results: string;
   readonly bandwidthBytesPerSec: number;
+  /** One that is not done by then is cancelled. */
+  readonly limitMs: number;
   readonly reportOnly: boolean;
   /** Neither waits for a quiet machine nor does a disturbed run again: for trying things out. */
   readonly howeverBusy: boolean;
@@ -63,6 +64,8 @@ export function optionsOf(args: readonly string[]): Options {
   }
   const bandwidth = rateText.safeParse(values.bandwidth);
   if (!bandwidth.success) faults.push(`--bandwidth: ${JSON.stringify(values.bandwidth)} is no rate such as 40MiB/s`);
+  const limit = durationText.safeParse(values.limit);
+  if (!limit.success) faults.push(`--limit: ${JSON.stringify(values.limit)} is no duration such as 60s`);
   const options = {
     profiles: names('profiles', values.profiles, PROFILE_NAMES),
     contenders: names(
@@ -73,6 +76,7 @@ export function optionsOf(args: readonly string[]): Options {
     runs,
     results: values.results,
     bandwidthBytesPerSec: bandwidth.success ? bandwidth.data : 0,
+    limitMs: limit.success ? limit.data : 0,
     reportOnly: values['report-only'],
     howeverBusy: values['however-busy'],
     report: values.report,
@@ -92,6 +96,7 @@ function parsed(args: readonly string[]) {
         runs: { type: 'string', default: '5' },
         results: { type: 'string', default: 'docs/benchmarks/convergence.jsonl' },
         bandwidth: { type: 'string', default: `${(40 * MIB) / MIB}MiB/s` },
+        limit: { type: 'string', default: `${LIMIT_MS / 1_000}s` },
         'report-only': { type: 'boolean', default: false },
         'however-busy': { type: 'boolean', default: false },
         report: { type: 'string', default: 'docs/benchmarks' },
@@ -131,6 +136,7 @@ disturbed is done again.
   --contenders a,b    ${CONTENDERS.map(({ name }) => name).join(', ')}
   --runs N            of each pair (5)
   --bandwidth RATE    of every migration (40MiB/s)
+  --limit DURATION    after which one is cancelled (${LIMIT_MS / 1_000}s); runs of another limit or bandwidth need a results file of their own
   --however-busy      neither waits for a quiet machine nor does a disturbed run again: for trying things out
   --results FILE      one JSON line for each run (docs/benchmarks/convergence.jsonl)
   --report DIR        where --report-only writes (docs/benchmarks)

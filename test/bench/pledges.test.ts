@@ -53,7 +53,7 @@ describe('against auto-converge', () => {
   });
 
   test('hot guests: half the harm at no more time, each of them', () => {
-    const about = 'guests that write more than twice what is sent, leastHarm-0 ';
+    const about = 'guests that write more than twice what is sent, all the time, leastHarm-0 ';
     const ours = { contender: 'leastHarm-0', totalMs: 7_000, harmCpuMs: 4_000 };
     expect(pledge(about, [AUTO, ours])).toMatchObject({ holds: true, measured: 'harm / total: hot 0.50 / 0.35' });
     expect(pledge(about, [AUTO, { ...ours, harmCpuMs: 4_100 }]).holds).toBe(false);
@@ -61,6 +61,13 @@ describe('against auto-converge', () => {
     const other = { profile: 'random' } as const;
     const slower = [AUTO, ours, { ...AUTO, ...other }, { ...ours, ...other, totalMs: 21_000 }];
     expect(pledge(about, slower).holds).toBe(false);
+    // One that was never done moved nothing; one of ours has to.
+    const never = { ...AUTO, done: false, totalMs: null, harmCpuMs: 3_000 };
+    expect(pledge(about, [never, ours])).toMatchObject({
+      holds: true,
+      measured: 'harm / total: hot: it was never done (3.00 CPU-s by then, ours 4.00)',
+    });
+    expect(pledge(about, [never, { ...ours, done: false, totalMs: null }]).holds).toBe(false);
     // A mild guest is none of them.
     const mild = { profile: 'mild' } as const;
     expect(

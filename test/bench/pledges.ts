@@ -67,24 +67,29 @@ function reference(find: Find): Pledge {
 }
 
 function hotOnes(find: Find, contender: string, results: readonly Result[]): Pledge {
-  const what = `guests that write more than twice what is sent, ${contender} against auto-converge: harm at most half, at no more time`;
+  const what = `guests that write more than twice what is sent, all the time, ${contender} against auto-converge: harm at most half, at no more time`;
   const limit = 2 * (results[0]?.terms.bandwidthBytesPerSec ?? Number.POSITIVE_INFINITY);
   const compared = profilesOf(results)
-    .filter((profile) => busiest(profile) > limit)
+    .filter((profile) => isSteady(profile) && busiest(profile) > limit)
     .flatMap((profile) => {
       const [ours, peer] = [find(profile, contender), find(profile, PEER)];
-      return ours === undefined || peer === undefined
-        ? []
-        : [{ ...compare(ours, peer), done: ours.done === ours.runs }];
+      return ours === undefined || peer === undefined ? [] : [againstOne(ours, peer)];
     });
   if (compared.length === 0) return { what, measured: '', holds: null };
-  const measured = compared.map((one) => `${one.profile} ${text(one.harmRatio)} / ${text(one.totalRatio)}`).join(', ');
-  // A peer that was never done has no total: any is less.
-  const holds = compared.every(
-    ({ harmRatio, totalRatio, done }) =>
-      done && harmRatio !== null && harmRatio <= 0.5 && (totalRatio === null || totalRatio <= 1),
-  );
-  return { what, measured: `harm / total: ${measured}`, holds };
+  const measured = `harm / total: ${compared.map(({ words }) => words).join(', ')}`;
+  return { what, measured, holds: compared.every(({ holds }) => holds) };
+}
+
+/** One that is never done has no harm to compare with: what it has done until it was cancelled moved nothing. */
+function againstOne(ours: Summary, peer: Summary): { readonly words: string; readonly holds: boolean } {
+  const { profile, harmRatio, totalRatio, verdict } = compare(ours, peer);
+  const done = ours.done === ours.runs;
+  if (peer.totalMs === null) {
+    const harms = `${seconds(peer.harmCpuMs.median)} CPU-s by then, ours ${seconds(ours.harmCpuMs.median)}`;
+    return { words: `${profile}: it was never done (${harms})`, holds: done && verdict === 'ours' };
+  }
+  const less = harmRatio !== null && harmRatio <= 0.5 && totalRatio !== null && totalRatio <= 1;
+  return { words: `${profile} ${text(harmRatio)} / ${text(totalRatio)}`, holds: done && less };
 }
 
 function otherPeers(find: Find, contender: string, profiles: readonly string[], peers: readonly string[]): Pledge {
