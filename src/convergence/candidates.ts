@@ -39,6 +39,8 @@ const HOTTER_WEIGHT = 0.2;
  */
 const LEAD_FROM_TIMES = 5;
 const LEAD_MS = 100;
+/** From the start of a migration until a throttle that was chosen for it bites: connecting, the first sample, the quota. */
+const START_MS = 100;
 /** Of hypotheses that weigh nothing nothing is to be learned. */
 const LIGHT = 0.003;
 
@@ -63,6 +65,8 @@ export class Outlook {
   readonly #free: readonly Outcome[];
   /** Of plans that begin with the next pass. */
   readonly #leadMs: number;
+  /** Of those that begin now. */
+  readonly #lateMs: number;
   readonly #known = new Map<string, readonly Outcome[]>();
 
   /** Nothing that ends after `timeLeftMs` counts as ended. */
@@ -78,6 +82,7 @@ export class Outlook {
     this.#timeLeftMs = timeLeftMs;
     const errorMs = Math.min(TIME_ERROR_MS, LEAST_ERROR_MS + TIME_ERROR * timeLeftMs);
     this.#limitMs = Math.max(0, (timeLeftMs - errorMs) / (1 + TIME_ERROR));
+    this.#lateMs = from.pass === 0 ? START_MS : 0;
     this.#free = this.#play(FREE);
     const rate = this.#mean((index) => this.#hypotheses[index]?.rateBytesPerSec ?? 0);
     this.#leadMs = rate > LEAD_FROM_TIMES * from.bandwidthBytesPerSec ? LEAD_MS : 0;
@@ -140,7 +145,7 @@ export class Outlook {
     const rescue = this.#rescue(shares.at(-1) ?? 1);
     for (const share of shares) {
       for (const begins of ['now', 'nextPass'] as const) {
-        const plan = begins === 'now' ? { share, begins } : { share, begins, leadMs: this.#leadMs };
+        const plan = begins === 'now' ? this.#now(share) : { share, begins, leadMs: this.#leadMs };
         played.push({ plan, outcomes: this.#outcomes(plan, rescue) });
       }
     }
@@ -150,6 +155,10 @@ export class Outlook {
     return played.map((one) => this.#candidate(one, leastOf));
   }
 
+  #now(share: number): ThrottlePlan {
+    return { share, begins: 'now', lateMs: this.#lateMs };
+  }
+
   #refined(played: readonly Played[]): readonly Played[] {
     const now = played.filter(({ plan }) => plan.begins === 'now');
     const first = now.findIndex(({ outcomes }) => this.#inTime(outcomes) >= SURE);
@@ -157,7 +166,7 @@ export class Outlook {
     let good = now[first]?.plan.share;
     const finer: Played[] = [];
     for (let step = 0; step < REFINEMENTS && too !== undefined && good !== undefined; step += 1) {
-      const plan: ThrottlePlan = { share: Math.round(((too + good) / 2) * 1_000) / 1_000, begins: 'now' };
+      const plan = this.#now(Math.round(((too + good) / 2) * 1_000) / 1_000);
       if (plan.share <= good || plan.share >= too) break;
       const outcomes = this.#outcomes(plan);
       finer.push({ plan, outcomes });

@@ -16,6 +16,8 @@ export interface ThrottlePlan {
   readonly begins: 'now' | 'nextPass';
   /** With `nextPass`: so long before the pass that is being sent ends, so that it is in force when the next one begins. */
   readonly leadMs?: number;
+  /** With `now`: so much later, for nothing is done at once. */
+  readonly lateMs?: number;
 }
 
 /** Where a migration stands. Before its start: pass 0, nothing sent. */
@@ -93,7 +95,8 @@ export function playForward(
 
     const sentNow = Math.min(left, ms * bytesPerMs);
     const leadMs = share === plan.share ? 0 : Math.min(ms, plan.leadMs ?? 0);
-    const passGotMs = (ms - leadMs) * share + leadMs * plan.share;
+    const freeMs = played === 0 && plan.begins === 'now' ? Math.min(ms, plan.lateMs ?? 0) : 0;
+    const passGotMs = freeMs + (ms - freeMs - leadMs) * share + leadMs * plan.share;
     totalMs += ms;
     gotMs += passGotMs;
     sent += sentNow;

@@ -169,6 +169,11 @@ export function nextLookAtStart(evidence: readonly DirtyWindow[], nowMs: number)
   return Math.min(LONGEST_AT_START_MS, times * tellingMs(live, 1, LONGEST_AT_START_MS));
 }
 
+/** True: the last look is unlike those before, so that it takes another one to believe it. */
+export function isSurprised(evidence: readonly DirtyWindow[], nowMs: number): boolean {
+  return surprising(recent(evidence, nowMs));
+}
+
 function recent(evidence: readonly DirtyWindow[], nowMs: number): DirtyWindow[] {
   return evidence.filter(
     (window) => window.source !== 'history' && isSound(window) && window.atMs >= nowMs - RECENT_MS,

@@ -3,7 +3,7 @@
  * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
  */
 import { compactEvidence } from '../convergence/history.ts';
-import { nextLookAtStart, nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
+import { isSurprised, nextLookAtStart, nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { DirtyWindow } from '../domain/prediction.ts';
 import type { DirtyingMeasured } from '../hypervisors/hypervisor.ts';
@@ -81,21 +81,40 @@ export class LooksWhileWaiting {
   }
 }
 
-const AT_START_EVERY_REAL_MS = 100;
+const AT_START_EVERY_REAL_MS = 50;
+/** One look that is unlike those before may have gone wrong: so many more are waited for, no longer than this (real ms). */
+const BELIEVED_AFTER = 2;
+const DOUBT_REAL_MS = 1_500;
 
-/** Looks again and again until `work` is done: what is known of a guest may be some seconds old when its turn has come. */
+/**
+ * Looks again and again until `work` is done: what is known of a guest may be some seconds old when its turn has come. After
+ * a look that is unlike those before also beyond that, until it is clear which are right.
+ */
 export async function lookMeanwhile<T>(ctx: MigrationContext, work: Promise<T>): Promise<T> {
   const beside = new LooksBeside(ctx, { mayBeThrottled: false });
   const over = new AbortController();
   const seen: DirtyWindow[] = [];
+  const look = async (): Promise<void> => {
+    beside.begin(nextLookAtStart([...ctx.record.evidence, ...seen], ctx.now()));
+    await ctx.deps.clock.sleepReal(AT_START_EVERY_REAL_MS, over.signal);
+    seen.push(...beside.take());
+  };
+  const { clock } = ctx.deps;
+  const beganMs = clock.monotonic();
+  const inDoubt = (): boolean =>
+    seen.length < BELIEVED_AFTER &&
+    clock.monotonic() - beganMs < DOUBT_REAL_MS &&
+    isSurprised([...ctx.record.evidence, ...seen], ctx.now());
+  let working = true;
+  const done = work.finally(() => {
+    working = false;
+  });
   const looking = async (): Promise<void> => {
-    while (!over.signal.aborted) {
-      beside.begin(nextLookAtStart([...ctx.record.evidence, ...seen], ctx.now()));
-      await ctx.deps.clock.sleepReal(AT_START_EVERY_REAL_MS, over.signal);
-      seen.push(...beside.take());
+    while (!over.signal.aborted && (working || inDoubt())) {
+      await ctx.check();
+      await look();
     }
   };
-  const done = work.finally(() => over.abort());
   try {
     const [result] = await Promise.all([done, looking()]);
     if (seen.length > 0) await remember(ctx, seen);
