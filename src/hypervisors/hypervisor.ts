@@ -130,9 +130,16 @@ export interface Hypervisor {
   sample(source: string, vm: string): Promise<MigrationSample | null>;
   /**
    * Looks for about `windowMs` (fleet time) at how much the guest dirties, before or while it is migrated, without slowing
-   * it. One look at a time for each VM. null: this hypervisor cannot tell, or not now.
+   * it. One look at a time for each VM. null: this hypervisor cannot tell, or not now; with a `fence`, also when that is
+   * not held in the moment in which the look would begin.
    */
-  measureDirtying(host: string, vm: string, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null>;
+  measureDirtying(
+    host: string,
+    vm: string,
+    windowMs: number,
+    signal: AbortSignal,
+    fence?: Fence,
+  ): Promise<DirtyingMeasured | null>;
   /**
    * Resolves as soon as the hypervisor has said, since the last `sample` of this VM by this process, that its outgoing
    * migration changed its status or began a new pass; and when `signal` aborts. Never rejects. Where there are no such events, only on abort.

@@ -111,12 +111,17 @@ export async function lookMeanwhile<T>(ctx: MigrationContext, work: Promise<T>):
   });
   const looking = async (): Promise<void> => {
     while (!over.signal.aborted && (working || inDoubt())) {
-      await ctx.check();
+      // Whoever works keeps the lease himself, and is not left alone with it.
+      if (!working) await ctx.check();
       await look();
     }
   };
+  const looked = looking();
+  // Told when the work is done, not before.
+  looked.catch(() => undefined);
   try {
-    const [result] = await Promise.all([done, looking()]);
+    const result = await done;
+    await looked;
     if (seen.length > 0) await remember(ctx, seen);
     return result;
   } finally {
@@ -150,7 +155,7 @@ async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<Dirt
   while (!signal.aborted) {
     const windowMs = nextWindowMs(taken, ctx.now() - began, BUDGET_MS);
     if (windowMs === null) break;
-    const measured = await ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal);
+    const measured = await ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal, ctx.lease);
     if (measured === null) {
       // Somebody else may be looking at it; that passes.
       nothing += 1;
@@ -230,7 +235,8 @@ export class LooksBeside {
       const throttle = this.#ctx.deps.throttleOf(source);
       const before = await throttle.guestCpu({ host: source, vm });
       if (signal.aborted) return;
-      const measured = await this.#ctx.sourceHypervisor.measureDirtying(source, vm, windowMs, signal);
+      const { lease, sourceHypervisor } = this.#ctx;
+      const measured = await sourceHypervisor.measureDirtying(source, vm, windowMs, signal, lease);
       if (measured === null || signal.aborted) return;
       const after = await throttle.guestCpu({ host: source, vm });
       if (signal.aborted) return;

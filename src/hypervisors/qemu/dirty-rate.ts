@@ -23,6 +23,7 @@ import type { Logger } from 'pino';
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
 import { HostevacError } from '../../domain/errors.ts';
+import type { Fence } from '../../store/lease.ts';
 import type { DirtyingMeasured } from '../hypervisor.ts';
 import { anyAnswer, dirtyRateAnswer, statusAnswer } from './answers.ts';
 import { dirtied, type SamplingLook, samplingLook } from './dirty-sampling.ts';
@@ -37,6 +38,11 @@ const FIRST_ASK_MS = 15;
 const ASK_AGAIN = { firstMs: 15, factor: 1.5, mostMs: 250 } as const;
 /** Beyond the window, for a look that others have begun before and for one that takes long. */
 const PATIENCE_MS = 3_000;
+
+interface Wanted {
+  readonly signal: AbortSignal;
+  readonly fence?: Fence | undefined;
+}
 
 export interface DirtyRatesParts {
   readonly monitors: Monitors;
@@ -55,9 +61,9 @@ export class DirtyRates {
   }
 
   /** Implements `measureDirtying`; waits for its turn. */
-  async measure(vm: VmEntry, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null> {
+  async measure(vm: VmEntry, windowMs: number, wanted: Wanted): Promise<DirtyingMeasured | null> {
     const { path } = vm.dir;
-    const look = this.#inTurn(this.#looks.get(path), signal).then(() => this.#look(vm, windowMs, signal));
+    const look = this.#inTurn(this.#looks.get(path), wanted.signal).then(() => this.#look(vm, windowMs, wanted));
     this.#looks.set(path, look);
     try {
       return await look;
@@ -76,16 +82,17 @@ export class DirtyRates {
   }
 
   /** Rejects for nothing that a host can be blamed for. */
-  async #look(vm: Looked, windowMs: number, signal: AbortSignal) {
+  async #look(vm: Looked, windowMs: number, wanted: Wanted) {
     try {
-      return await this.#measured(vm, windowMs, signal);
+      return await this.#measured(vm, windowMs, wanted);
     } catch (error) {
       if (!(error instanceof HostevacError)) throw error;
       return this.#cannot(vm, error.message);
     }
   }
 
-  async #measured(vm: Looked, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null> {
+  async #measured(vm: Looked, windowMs: number, wanted: Wanted): Promise<DirtyingMeasured | null> {
+    const { signal } = wanted;
     const { examiner, clock } = this.#parts;
     const { memoryBytes } = vm.definition;
     if (signal.aborted) return null;
@@ -98,17 +105,19 @@ export class DirtyRates {
     const look = samplingLook(qemu.features.has, memoryBytes, windowMs);
     if (look === null) return this.#cannot(vm, 'this QEMU has no calc-dirty-rate');
     const untilMs = clock.monotonic() + look.windowMs + PATIENCE_MS;
-    if (!(await this.#begun(vm, look, untilMs, signal))) return null;
+    if (!(await this.#begun(vm, look, untilMs, wanted))) return null;
     await clock.sleepReal(look.windowMs + FIRST_ASK_MS, signal);
     return this.#ended(vm, look, untilMs, signal);
   }
 
   /** Waits for a look that is under way. False: that one does not end, or this one is refused. */
-  async #begun(vm: Looked, look: SamplingLook, untilMs: number, signal: AbortSignal) {
+  async #begun(vm: Looked, look: SamplingLook, untilMs: number, { signal, fence }: Wanted) {
     const { monitors, clock } = this.#parts;
     for (const pauseMs of pauses()) {
       if (signal.aborted) return false;
       const refusal = await monitors.read(vm.dir, async (qmp) => {
+        // A process that was stopped and goes on after its lease begins nothing at a VM that another one drives by now.
+        fence?.assertHeld();
         try {
           await qmp.execute('calc-dirty-rate', anyAnswer, look.begin);
           return null;

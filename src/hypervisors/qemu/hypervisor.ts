@@ -131,10 +131,16 @@ export class QemuHypervisor implements Hypervisor {
     });
   }
 
-  measureDirtying(host: string, vm: string, windowMs: number, signal: AbortSignal): Promise<DirtyingMeasured | null> {
+  measureDirtying(
+    host: string,
+    vm: string,
+    windowMs: number,
+    signal: AbortSignal,
+    fence?: Fence,
+  ): Promise<DirtyingMeasured | null> {
     return looking(async () => {
       const entry = this.#find(host, vm);
-      return entry === undefined ? null : this.#dirtyRates.measure(entry, windowMs, signal);
+      return entry === undefined ? null : this.#dirtyRates.measure(entry, windowMs, { signal, fence });
     });
   }
 
