@@ -69,8 +69,8 @@ export class Outlook {
   readonly #lateMs: number;
   readonly #known = new Map<string, readonly Outcome[]>();
 
-  /** Nothing that ends after `timeLeftMs` counts as ended. */
-  constructor(from: Standing, model: DirtyModel, timeLeftMs: number) {
+  /** Nothing that ends after `timeLeftMs` counts as ended. Not `mayLead`: the moment before a pass ends is not to be had. */
+  constructor(from: Standing, model: DirtyModel, timeLeftMs: number, { mayLead = true }: { mayLead?: boolean } = {}) {
     this.#from = from;
     this.#model = model;
     const heavy = model.hypotheses.filter(({ weight }) => weight >= LIGHT);
@@ -85,7 +85,7 @@ export class Outlook {
     this.#lateMs = from.pass === 0 ? START_MS : 0;
     this.#free = this.#play(FREE);
     const rate = this.#mean((index) => this.#hypotheses[index]?.rateBytesPerSec ?? 0);
-    this.#leadMs = rate > LEAD_FROM_TIMES * from.bandwidthBytesPerSec ? LEAD_MS : 0;
+    this.#leadMs = mayLead && rate > LEAD_FROM_TIMES * from.bandwidthBytesPerSec ? LEAD_MS : 0;
   }
 
   #play(plan: ThrottlePlan): readonly Outcome[] {

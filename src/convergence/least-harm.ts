@@ -68,6 +68,9 @@ export interface LeastHarmState {
   /** The last change that was told, and the policy's faults. */
   readonly changeAtMs: number | null;
   readonly blamed: boolean;
+  /** The guest was to be slowed just before its pass ends; and whether such moments are still believed in. */
+  readonly leads: boolean;
+  readonly mayLead: boolean;
   /** Since when it is held until all is sent: nothing ends that but the end. */
   readonly forcing: string | null;
 }
@@ -89,6 +92,8 @@ export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Con
       changes: false,
       changeAtMs: null,
       blamed: false,
+      leads: false,
+      mayLead: true,
       forcing: null,
     }),
     decide: (state, sample, policy) => decide(state, sample, policy, behaviourOf(policy.name, behaviours)),
@@ -142,6 +147,8 @@ function decide(
     fitted,
     changes: changeAtMs !== null && nowMs - changeAtMs < CHANGE_FADES_MS,
     changeAtMs,
+    // A pass that has begun without it: looks come too late for that here, and to wait for the next one would go on for ever.
+    mayLead: before.mayLead && !(before.leads && tracking.newPass),
   };
   const elapsedMs = Math.max(0, (Number.isFinite(sample.atMs) ? sample.atMs : nowMs) - startedAtMs(tracked, sample));
   const timeLeftMs = policy.maxTimeMs - elapsedMs;
@@ -248,7 +255,7 @@ function withThese(before: readonly Relaxation[], more: readonly Relaxation[]): 
 
 function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Decision<LeastHarmState> {
   const { sample, policy, model, from, timeLeftMs } = seen;
-  const outlook = new Outlook(from, model, timeLeftMs);
+  const outlook = new Outlook(from, model, timeLeftMs, { mayLead: seen.state.mayLead });
   const share = inForce(seen.state, sample);
   const spentHarmCpuMs = Number.isFinite(sample.harmCpuMs) ? Math.max(0, sample.harmCpuMs) : 0;
   const certain = !seen.state.changes && seen.state.evidence.some(({ source }) => source !== 'history');
@@ -289,13 +296,16 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const { choice, fault } = chosen(behaviour, view);
   const notes = fault === null || state.blamed ? seen.notes : [...seen.notes, fault];
   const { candidate, why } = choice;
-  const slows = beginsNow(from, candidate) ? candidate.share : 1;
+  const slowsNow = beginsNow(from, candidate);
+  const slows = slowsNow ? candidate.share : 1;
   const lookMs = lookAgainAfter(state, from, candidate);
   const lastLookMs = timeLeftMs <= TICK_MS ? Math.max(SHORTEST_LOOK_MS, Math.ceil(timeLeftMs)) : null;
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
-  const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null };
-  return decided(next, action, explainChoice(candidate, why, model, from), candidate.prediction, notes);
+  const leads = !slowsNow && (candidate.leadMs ?? 0) > 0;
+  const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null, leads };
+  const done: Candidate = slowsNow ? { ...candidate, begins: 'now' } : candidate;
+  return decided(next, action, explainChoice(done, why, model, from), candidate.prediction, notes);
 }
 
 /** Also what is to be in force when the next pass begins, shortly before it does. */

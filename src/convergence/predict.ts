@@ -119,7 +119,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
     meanShare: mid.meanShare,
     inTime:
       (inTime(calm, totalMs[0]) ? EXTREME : 0) +
-      (inTime(mid, totalMs[1]) ? 1 - 2 * EXTREME : 0) +
+      (inTime(mid, slow.totalMs) ? 1 - 2 * EXTREME : 0) +
       (inTime(hot, totalMs[2]) ? EXTREME : 0),
   };
 }

@@ -59,7 +59,7 @@ function summary(results: readonly Result[]): string {
   const met = all.reduce((sum, one) => sum + one.met, 0);
   const near = all.flatMap(({ runs: of, leastCpuMs }) => {
     if (leastCpuMs === null) return [];
-    return of.map((run) => run.harmCpuMs <= 1.25 * leastCpuMs || run.harmCpuMs <= leastCpuMs + 300);
+    return of.map((run) => run.done && (run.harmCpuMs <= 1.25 * leastCpuMs || run.harmCpuMs <= leastCpuMs + 300));
   });
   const share = runs === 0 ? 0 : Math.round((met / runs) * 100);
   return `${met} of ${runs} met (${share}%); harm at most 1.25 times the least possible, or 0.3 CPU-s above it, in ${near.filter(Boolean).length} of ${near.length}.`;

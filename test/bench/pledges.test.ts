@@ -65,7 +65,7 @@ describe('against auto-converge', () => {
     const never = { ...AUTO, done: false, totalMs: null, harmCpuMs: 3_000 };
     expect(pledge(about, [never, ours])).toMatchObject({
       holds: true,
-      measured: 'harm / total: hot: it was never done (3.00 CPU-s by then, ours 4.00)',
+      measured: 'harm / total: hot: it was not done in 1 of 1 (3.00 CPU-s by then, ours 4.00)',
     });
     expect(pledge(about, [never, { ...ours, done: false, totalMs: null }]).holds).toBe(false);
     // A mild guest is none of them.

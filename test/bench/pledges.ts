@@ -63,7 +63,7 @@ function reference(find: Find): Pledge {
   const { harmRatio, totalRatio } = compare(ours, peer);
   const measured = `harm ${text(harmRatio)}, total ${text(totalRatio)}, longest stretch ${Math.round(ours.longestStretchMs.most)} ms`;
   const holds = harmRatio !== null && totalRatio !== null && harmRatio <= 0.25 && totalRatio <= 0.2;
-  return { what, measured, holds: holds && ours.withinMaxStall };
+  return { what, measured, holds: holds && ours.withinMaxStall && ours.done === ours.runs };
 }
 
 function hotOnes(find: Find, contender: string, results: readonly Result[]): Pledge {
@@ -84,9 +84,12 @@ function hotOnes(find: Find, contender: string, results: readonly Result[]): Ple
 function againstOne(ours: Summary, peer: Summary): { readonly words: string; readonly holds: boolean } {
   const { profile, harmRatio, totalRatio, verdict } = compare(ours, peer);
   const done = ours.done === ours.runs;
-  if (peer.totalMs === null) {
+  if (totalRatio === null) {
     const harms = `${seconds(peer.harmCpuMs.median)} CPU-s by then, ours ${seconds(ours.harmCpuMs.median)}`;
-    return { words: `${profile}: it was never done (${harms})`, holds: done && verdict === 'ours' };
+    return {
+      words: `${profile}: it was not done in ${peer.runs - peer.done} of ${peer.runs} (${harms})`,
+      holds: done && verdict === 'ours',
+    };
   }
   const less = harmRatio !== null && harmRatio <= 0.5 && totalRatio !== null && totalRatio <= 1;
   return { words: `${profile} ${text(harmRatio)} / ${text(totalRatio)}`, holds: done && less };
@@ -109,7 +112,15 @@ function otherPeers(find: Find, contender: string, profiles: readonly string[], 
         `; ${one.profile}: ${one.peer} ${one.verdict === 'peer' ? 'better' : 'a trade'} (${text(one.harmRatio)} / ${text(one.totalRatio)})`,
     )
     .join('')}`;
-  return { what, measured, holds: lost.length === 0 };
+  const whole = profiles.every((profile) => {
+    const ours = find(profile, contender);
+    return ours === undefined || (ours.done === ours.runs && ours.broken === 0 && ours.withinMaxStall);
+  });
+  return {
+    what,
+    measured: `${measured}${whole ? '' : '; not all of ours were done, whole and within max stall'}`,
+    holds: whole && lost.length === 0,
+  };
 }
 
 function nearOracle(results: readonly Result[], find: Find): Pledge {
@@ -118,7 +129,8 @@ function nearOracle(results: readonly Result[], find: Find): Pledge {
     const ours = find(profile, HARDEST);
     const least = leastOf(results, profile);
     if (ours === undefined || least === null) return [];
-    return [{ profile, harm: ours.harmCpuMs.median, least }];
+    // One that gave up has spared its guest, and moved nothing.
+    return [{ profile, harm: ours.done === ours.runs ? ours.harmCpuMs.median : Number.POSITIVE_INFINITY, least }];
   });
   if (compared.length === 0) return { what, measured: '', holds: null };
   const measured = compared
@@ -147,7 +159,7 @@ function mild(results: readonly Result[]): Pledge {
     const harms = runs.filter((run) => run.profile === profile).map(({ harmCpuMs }) => harmCpuMs);
     return `${profile} ${seconds(Math.max(...harms))} at the most`;
   });
-  return { what, measured: measured.join(', '), holds: runs.every((run) => run.harmCpuMs <= most(run)) };
+  return { what, measured: measured.join(', '), holds: runs.every((run) => run.done && run.harmCpuMs <= most(run)) };
 }
 
 /** Beyond these a guest's end depends on chance, and a figure for it says little. */

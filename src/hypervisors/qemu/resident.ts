@@ -39,9 +39,10 @@ function readSmaps(pid: number): string {
   }
 }
 
-/** Resident bytes of the mappings that can be a guest's memory; null: none can. Source: proc_pid_smaps(5). */
+/** Resident bytes of the mappings that can be a guest's memory; null: they do not come to about all of it. Source: proc_pid_smaps(5). */
 export function guestBytesIn(smaps: string, memoryBytes: number): number | null {
-  let resident: number | null = null;
+  let resident = 0;
+  let parts = 0;
   let counts = false;
   for (const line of smaps.split('\n')) {
     const [, from, to, rights] = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) /.exec(line) ?? [];
@@ -49,12 +50,12 @@ export function guestBytesIn(smaps: string, memoryBytes: number): number | null 
       const part = (Number.parseInt(to, 16) - Number.parseInt(from, 16)) / memoryBytes;
       // Translated code may be executed; guests' memory is written only.
       counts = rights.startsWith('rw-') && part >= LEAST_PART && part <= MOST_PART && !line.endsWith('[heap]');
-      if (counts) resident ??= 0;
+      if (counts) parts += part;
       continue;
     }
     if (!counts) continue;
     const [, kib] = /^(?:Rss|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$/.exec(line) ?? [];
-    if (kib !== undefined) resident = (resident ?? 0) + Number(kib) * 1_024;
+    if (kib !== undefined) resident += Number(kib) * 1_024;
   }
-  return resident;
+  return parts >= 2 - MOST_PART && parts <= MOST_PART ? resident : null;
 }

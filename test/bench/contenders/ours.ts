@@ -191,10 +191,14 @@ function beginning(hypervisor: QemuHypervisor, stage: Stage): Hypervisor {
 /** The same budget, but before its turn it has nothing to give. */
 function inTurn(budget: Budget, stage: Stage, wakeups: MemoryWakeups): Budget {
   let come = false;
-  void stage.turn.then(() => {
-    come = true;
-    return wakeups.wake(BUDGET_TOPIC);
-  });
+  // A turn that never comes is told by whoever it was to come from.
+  void stage.turn.then(
+    () => {
+      come = true;
+      return wakeups.wake(BUDGET_TOPIC);
+    },
+    () => undefined,
+  );
   return new Proxy(budget, {
     get(target, key) {
       const value: unknown = Reflect.get(target, key, target);
