@@ -89,8 +89,7 @@ export function playForward(
     if (bytesPerMs <= 0) break;
     const counted = countedBytes(pass, from.guest);
     const toSend = Math.max(0, left - fits / counted);
-    const bursts = Math.max(1, Math.ceil((passElapsedMs + toSend / bytesPerMs) / BURST_MS - 1e-6));
-    const ms = Math.max(0, bursts * BURST_MS - passElapsedMs);
+    const ms = wholeBurstsMs(passElapsedMs, toSend / bytesPerMs);
     if (totalMs + ms >= limitMs) break;
 
     const sentNow = Math.min(left, ms * bytesPerMs);
@@ -179,7 +178,12 @@ export function passEndsInMs({
   const left = pass === 0 ? guest.touchedBytes : leftBytes;
   const elapsedMs = pass === 0 ? 0 : passElapsedMs;
   const toSend = Math.max(0, left - (bytesPerMs * downtimeLimitMs) / countedBytes(Math.max(1, pass), guest));
-  const bursts = Math.max(1, Math.ceil((elapsedMs + toSend / bytesPerMs) / BURST_MS - 1e-6));
+  return wholeBurstsMs(elapsedMs, toSend / bytesPerMs);
+}
+
+/** From `elapsedMs` after a pass's begin until the end of the first whole burst that is over after so much sending. */
+function wholeBurstsMs(elapsedMs: number, sendingMs: number): number {
+  const bursts = Math.max(1, Math.ceil((elapsedMs + sendingMs) / BURST_MS - 1e-6));
   return Math.max(0, bursts * BURST_MS - elapsedMs);
 }
 

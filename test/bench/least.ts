@@ -1,4 +1,5 @@
 /** The least harm that anybody could have done to a lab guest, by the oracle, for what the guest was seen to write. Pure. */
+import { downtimeLimit } from '../../src/convergence/downtime.ts';
 import { PROFILE_NAMES, profileNamed } from '../../src/lab/profiles.ts';
 import { leastHarm, type OracleGuest, type Possible } from '../convergence/oracle.ts';
 import type { Result } from './results.ts';
@@ -7,8 +8,6 @@ import type { Result } from './results.ts';
 const LINK_BYTES_PER_SEC = 2 ** 30;
 /** Of the downtime, what no link shortens: less than QEMU was ever seen to need (6 ms). */
 const HANDOVER_MS = 5;
-/** What a max stall leaves for sending: decision 0008. */
-const STALL_ALLOWANCE_MS = 50;
 
 export interface Wanted {
   readonly floor: number;
@@ -30,7 +29,7 @@ export function leastPossible(runs: readonly Result[], { floor, maxTimeMs }: Wan
   return leastHarm(guest, {
     bandwidthBytesPerSec: first.terms.bandwidthBytesPerSec,
     switchoverBytesPerSec: LINK_BYTES_PER_SEC,
-    downtimeLimitMs: first.terms.maxStallMs - STALL_ALLOWANCE_MS,
+    downtimeLimitMs: downtimeLimit(first.terms.maxStallMs),
     handoverMs: HANDOVER_MS,
     floor,
     maxTimeMs,

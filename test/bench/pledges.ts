@@ -1,12 +1,11 @@
 /** What this project says of its convergence, each held against what was measured. Pure. */
 import { PROFILE_NAMES, profileNamed } from '../../src/lab/profiles.ts';
 import { rateOf } from '../lab/twin.ts';
+import { FLOOR } from './contenders/ours.ts';
 import { leastPossible } from './least.ts';
 import type { Result } from './results.ts';
 import { type Comparison, compare, predictedOnes, quantile, type Summary, summarise } from './summary.ts';
 
-/** The floor and the max time of ours (contenders/ours.ts). */
-export const FLOOR = 0.05;
 const HARDEST = 'leastHarm-1';
 const GENTLEST = 'leastHarm-0';
 const AGGRESSIONS = ['leastHarm-0', 'leastHarm-0.5', HARDEST];
@@ -41,7 +40,7 @@ function profilesOf(results: readonly Result[]): string[] {
   return [...new Set(results.map(({ profile }) => profile))];
 }
 
-/** MiB/s in its busiest phase. */
+/** Bytes/s in its busiest phase. */
 function busiest(profile: string): number {
   const name = PROFILE_NAMES.find((known) => known === profile);
   if (name === undefined) return 0;

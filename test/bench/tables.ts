@@ -1,7 +1,8 @@
 /** The tables of the benchmark, as Markdown and for a terminal. Pure. */
 import { CONTENDERS } from './contenders/all.ts';
+import { FLOOR } from './contenders/ours.ts';
 import { alignedTable, markdownTable } from './markdown.ts';
-import { FLOOR, leastOf, pledges } from './pledges.ts';
+import { leastOf, pledges } from './pledges.ts';
 import type { Result } from './results.ts';
 import { type Comparison, compare, predictionErrors, type Spread, type Summary, summarise } from './summary.ts';
 

@@ -37,7 +37,8 @@ export function ours(name: string, what: string, over: Partial<Policy>, leadMs =
   return { name, what, ours: true, leadMs, waits: true, migrate: (stage) => move(stage, over) };
 }
 
-const FLOOR = 0.05;
+/** Under the CPU of all guests, share of what they demand. */
+export const FLOOR = 0.05;
 
 export const rfc2011 = ours('rfc2011', 'ours with the controller of the RFC of 2011, aggression 0.5', {
   controller: 'rfc2011',
