@@ -97,7 +97,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
   const late = BURST_MS + HANDOVER_MOST_MS - HANDOVER_MS;
 
   const totalMs: Spread = [
-    Math.max(HANDOVER_LEAST_MS, calm.totalMs * (1 - TIME_ERROR) - BURST_MS),
+    Math.max(HANDOVER_LEAST_MS, calm.totalMs * (1 - TIME_ERROR) - BURST_MS - savedMs(calm, SWITCHOVER_SPEEDUP.most)),
     mid.totalMs,
     Math.min(limitMs, hot.totalMs * (1 + TIME_ERROR) + late),
   ];
@@ -127,13 +127,18 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
 /** With its last bytes sent as fast as is usual, not as slowly as all before. */
 function sooner(outcome: Outcome, demandCores: number): Outcome {
   if (!outcome.ends) return outcome;
-  const savedMs = sendingMs(outcome) * (1 - 1 / SWITCHOVER_SPEEDUP.usual);
+  const saved = savedMs(outcome, SWITCHOVER_SPEEDUP.usual);
   return {
     ...outcome,
-    totalMs: outcome.totalMs - savedMs,
-    downtimeMs: outcome.downtimeMs - savedMs,
-    harmCpuMs: outcome.harmCpuMs - savedMs * demandCores,
+    totalMs: outcome.totalMs - saved,
+    downtimeMs: outcome.downtimeMs - saved,
+    harmCpuMs: outcome.harmCpuMs - saved * demandCores,
   };
+}
+
+/** What it takes less when the last bytes are sent that much faster. */
+function savedMs(outcome: Outcome, speedup: number): number {
+  return outcome.ends ? sendingMs(outcome) * (1 - 1 / speedup) : 0;
 }
 
 /** Of a downtime, what the last bytes take. */

@@ -67,7 +67,8 @@ describe('a guest that is known exactly', () => {
     expect(totalMs.low).toBeLessThan(16_000);
     expect(totalMs.high).toBeGreaterThan(50_000);
     const far = predict(unstarted(20), modelOf([guest(4, 64)]), free, 600_000).totalMs;
-    expect(far.high / far.low).toBeLessThan(1.3);
+    // Of 3.9 s, 0.3 may be gained where the last bytes go ten times as fast.
+    expect(far.high / far.low).toBeLessThan(1.35);
   });
 
   test('the interval holds for nine of ten runs of the simulator', () => {

@@ -1,6 +1,6 @@
 /**
- * What every throttle promises through its port. The harness brings a running VM `busy` on host `a` that always wants all
- * of its CPUs. `one` and `other` stand for two processes.
+ * What every throttle promises through its port. The harness brings a running VM `busy` on host `a` that always wants one
+ * core. `one` and `other` stand for two processes.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { GuestCpu, Throttle } from '../../src/throttling/throttle.ts';
@@ -16,6 +16,7 @@ export interface ThrottleHarness {
 
 const target = { host: 'a', vm: 'busy', longestStretchMs: 300 };
 const LONG_MS = 3_600_000;
+const BUSY_CORES = 1;
 
 export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarness>): void {
   describe(`${name}: the throttle port`, () => {
@@ -28,7 +29,10 @@ export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarn
     });
     afterEach(() => harness.close());
 
-    /** The share of its demand that the guest gets over the next two seconds or more. */
+    /**
+     * The share of its demand that the guest gets over the next two seconds or more: of what it is known to want, for what
+     * the throttle believes is less where a neighbour on the machine has taken CPU from it.
+     */
     const gotShare = async (): Promise<number> => {
       const from = await one.guestCpu(target);
       let to: GuestCpu = from;
@@ -36,12 +40,12 @@ export function throttleBehaviour(name: string, open: () => Promise<ThrottleHarn
         to = await one.guestCpu(target);
         return to.atMs - from.atMs >= 2_000;
       }, 60_000);
-      return (to.gotCpuMs - from.gotCpuMs) / ((to.atMs - from.atMs) * from.demandCores);
+      return (to.gotCpuMs - from.gotCpuMs) / ((to.atMs - from.atMs) * BUSY_CORES);
     };
 
     /**
-     * The guest gets `share` of its demand, never more. It may get less for a while, since a neighbour on the machine
-     * takes CPU from it as well; that passes, a quota does not.
+     * The guest gets `share` of its demand, never more. It may get less for a while, since a neighbour takes CPU from it as
+     * well; that passes, a quota does not.
      */
     const expectShare = async (share: number): Promise<void> => {
       const seen: number[] = [];

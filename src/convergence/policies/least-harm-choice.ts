@@ -7,8 +7,9 @@ import type { Candidate, Choice, PolicyView } from '../policy-behaviour.ts';
 import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
 
 /** Waiting for the next pass must save that part of the harm, or as much as a part of the time lost. */
-const WORTH_WAITING = 0.05;
+const WORTH_WAITING = 0.12;
 const WORTH_TIME = 0.5;
+const WAITING_SLACK_CPU_MS = 20;
 /** A guest that runs free and waits for the next pass goes on waiting until that is clearly less sure: no coming and going. */
 const STILL_SURE = 0.85;
 /** No less likely, as far as anybody can tell. */
@@ -19,7 +20,7 @@ const HOPELESS = 0.02;
  * At aggression 0 the whole harm may be that many times the least (decision 0019). More would be gentler still, but not
  * below half of what QEMU's auto-converge costs guests that write at random, where that does well (docs/benchmarks).
  */
-const MOST_TIMES = 1.5;
+const MOST_TIMES = 1.4;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
 
@@ -53,7 +54,7 @@ export function chooseLeastHarm(view: PolicyView): Choice {
 function isWorthWaiting(now: Candidate, later: Candidate): boolean {
   const saved = now.expectedHarmCpuMs - later.expectedHarmCpuMs;
   const lostMs = Math.max(0, later.expectedTotalMs - now.expectedTotalMs);
-  return saved > Math.min(WORTH_WAITING * now.expectedHarmCpuMs + SLACK_CPU_MS, WORTH_TIME * lostMs + 1);
+  return saved > Math.min(WORTH_WAITING * now.expectedHarmCpuMs + WAITING_SLACK_CPU_MS, WORTH_TIME * lostMs + 1);
 }
 
 function whyOf(candidate: Candidate, view: PolicyView, times: number, waits: boolean): string {
