@@ -288,6 +288,7 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
     policy,
     candidates: settled.candidates,
     elapsedMs,
+    pass: from.pass,
     timeLeftMs,
     spentHarmCpuMs,
     leastHarmCpuMs: known.cpuMs,

@@ -26,6 +26,8 @@ export interface PolicyView {
   /** By descending share, at least one; the first is to let the guest run free. */
   readonly candidates: readonly Candidate[];
   readonly elapsedMs: number;
+  /** 0: not begun; 1: all of its memory is sent for the first time; then what it has written meanwhile. */
+  readonly pass: number;
   /** Until the max time is over. */
   readonly timeLeftMs: number;
   /** What this migration has cost its guest so far. */

@@ -78,6 +78,7 @@ export function whatIf(question: WhatIfQuestion): WhatIf {
       policy: { ...policy, aggression },
       candidates,
       elapsedMs: 0,
+      pass: from.pass,
       timeLeftMs,
       spentHarmCpuMs: 0,
       leastHarmCpuMs,

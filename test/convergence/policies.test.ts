@@ -33,6 +33,7 @@ function viewOf(candidates: readonly Candidate[], more: Partial<PolicyView> = {}
     policy: POLICY_PRESETS.maintenance,
     candidates,
     elapsedMs: 2_000,
+    pass: 2,
     timeLeftMs: 598_000,
     spentHarmCpuMs: 0,
     leastHarmCpuMs: candidates.reduce((least, each) => Math.min(least, each.expectedHarmCpuMs), 9_000),

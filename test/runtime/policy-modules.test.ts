@@ -28,6 +28,7 @@ const view = (over: Partial<PolicyView> = {}): PolicyView => ({
   policy: POLICY_PRESETS.maintenance,
   candidates: [candidate(1, 0), candidate(0.6, 0.95), candidate(0.2, 1)],
   elapsedMs: 0,
+  pass: 2,
   timeLeftMs: 600_000,
   spentHarmCpuMs: 0,
   leastHarmCpuMs: 0,

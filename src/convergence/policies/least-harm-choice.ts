@@ -6,10 +6,13 @@ import { SURE } from '../candidates.ts';
 import type { Candidate, Choice, PolicyView } from '../policy-behaviour.ts';
 import { gentlestWithin, leastOf, mostInTime } from './gentlest.ts';
 
-/** Waiting for the next pass must save that part of the harm, or as much as a part of the time lost. */
-const WORTH_WAITING = 0.12;
+/**
+ * Waiting for the next pass must save that part of the harm and a little, or as much as a part of the time lost. In the
+ * first pass less is enough: it sends memory that the guest does not write to, which is all that waiting can save. Later
+ * passes are all alike, and a saving that is expected there is an error of what is expected.
+ */
+const WORTH_WAITING = { first: { part: 0.02, cpuMs: 20 }, later: { part: 0.05, cpuMs: 50 } };
 const WORTH_TIME = 0.5;
-const WAITING_SLACK_CPU_MS = 20;
 /** A guest that runs free and waits for the next pass goes on waiting until that is clearly less sure: no coming and going. */
 const STILL_SURE = 0.85;
 /** No less likely, as far as anybody can tell. */
@@ -43,7 +46,7 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   const later = waiting.filter(({ endsInTime }) => endsInTime >= (now.length > 0 ? enough : 0));
   const leastNow = leastOf(now, whole);
   const leastLater = leastOf(later, whole);
-  const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater));
+  const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater, view.pass));
   const times = 1 + (MOST_TIMES - 1) * (1 - policy.aggression);
   const least = Math.max(view.leastHarmCpuMs, 0);
   const candidate = gentlestWithin(waits ? later : now, whole, times * least + SLACK_CPU_MS, view);
@@ -51,10 +54,11 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   return { candidate, why: whyOf(candidate, view, times, waits) };
 }
 
-function isWorthWaiting(now: Candidate, later: Candidate): boolean {
+function isWorthWaiting(now: Candidate, later: Candidate, pass: number): boolean {
+  const { part, cpuMs } = pass <= 1 ? WORTH_WAITING.first : WORTH_WAITING.later;
   const saved = now.expectedHarmCpuMs - later.expectedHarmCpuMs;
   const lostMs = Math.max(0, later.expectedTotalMs - now.expectedTotalMs);
-  return saved > Math.min(WORTH_WAITING * now.expectedHarmCpuMs + WAITING_SLACK_CPU_MS, WORTH_TIME * lostMs + 1);
+  return saved > Math.min(part * now.expectedHarmCpuMs + cpuMs, WORTH_TIME * lostMs + 1);
 }
 
 function whyOf(candidate: Candidate, view: PolicyView, times: number, waits: boolean): string {
