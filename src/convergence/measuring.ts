@@ -148,15 +148,14 @@ const LONGEST_WAITING_MS = 1_000;
 const SURPRISED_TIMES = [1, 3, 9] as const;
 
 /**
- * The next look (ms) at a guest that waits for its turn; null: not yet. Every two seconds, sooner after a surprise, but never
- * before `everyMs`: so that it is known whether it keeps to its ways, and the new ones where it does not.
+ * The next look (ms) at a guest that waits for its turn; null: not yet. Every two seconds, sooner after a surprise: so that it
+ * is known whether it keeps to its ways, and the new ones where it does not. `turn`: how many such looks have been taken.
  */
-export function nextLookWhileWaiting(evidence: readonly DirtyWindow[], nowMs: number, everyMs = 0): number | null {
+export function nextLookWhileWaiting(evidence: readonly DirtyWindow[], nowMs: number, turn: number): number | null {
   const live = recent(evidence, nowMs);
   const surprised = surprising(live);
-  const againMs = surprised ? SURPRISED_EVERY_MS : WAITING_EVERY_MS;
-  if (nowMs - lastSampledAtMs(live) < Math.max(againMs, everyMs)) return null;
-  const times = surprised ? (SURPRISED_TIMES[live.length % SURPRISED_TIMES.length] ?? 1) : 1;
+  if (nowMs - lastSampledAtMs(live) < (surprised ? SURPRISED_EVERY_MS : WAITING_EVERY_MS)) return null;
+  const times = surprised ? (SURPRISED_TIMES[turn % SURPRISED_TIMES.length] ?? 1) : 1;
   return Math.min(LONGEST_RUNNING_MS, times * tellingMs(live, 1, LONGEST_WAITING_MS));
 }
 

@@ -34,6 +34,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
 
 async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileWaiting | null): Promise<StepOutcome> {
   const { vm } = ctx.record;
+  let wasPaused = false;
   for (;;) {
     const control = await ctx.control();
     if (control.cancel) return { cause: 'cancel', reason: because('cancelled', `${vm}: cancelled before it began`) };
@@ -42,8 +43,12 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
     if (control.pause) {
       await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       await waitFor(ctx, 'paused; `hostevac resume` lets it go on');
+      wasPaused = true;
       continue;
     }
+    // A pause may last for hours: what was known before it may be so no more.
+    if (wasPaused) await looks?.know();
+    wasPaused = false;
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
     if (grant.bytesPerSec > 0) {
       const hopeless = await foresee(ctx, grant.bytesPerSec);

@@ -45,6 +45,9 @@ export class LooksWhileWaiting {
   readonly #beside: LooksBeside;
   /** When all of it was looked at last. */
   #lookedAtMs: number | null;
+  /** Looks beside, and when the last one began (real ms): also of those that told nothing. */
+  #turn = 0;
+  #beganMs = Number.NEGATIVE_INFINITY;
 
   constructor(ctx: MigrationContext) {
     this.#ctx = ctx;
@@ -63,9 +66,11 @@ export class LooksWhileWaiting {
       this.#lookedAtMs = ctx.now();
       return;
     }
-    const together = count(ctx.deps, ctx.record.source, 0);
-    const everyMs = ctx.deps.clock.fleetMs(together * BESIDE_REAL_MS);
-    this.#beside.begin(nextLookWhileWaiting(ctx.record.evidence, ctx.now(), everyMs));
+    const nowMs = ctx.deps.clock.monotonic();
+    if (nowMs - this.#beganMs < count(ctx.deps, ctx.record.source, 0) * BESIDE_REAL_MS) return;
+    if (!this.#beside.begin(nextLookWhileWaiting(ctx.record.evidence, ctx.now(), this.#turn))) return;
+    this.#turn += 1;
+    this.#beganMs = nowMs;
   }
 
   #isStale(): boolean {
@@ -219,13 +224,14 @@ export class LooksBeside {
     return seen;
   }
 
-  /** Begins another look, unless one is under way. null: it is not time for one. */
-  begin(windowMs: number | null): void {
-    if (windowMs === null || this.#underWay || this.#over.signal.aborted) return;
+  /** Begins another look, unless one is under way; true: it has. null: it is not time for one. */
+  begin(windowMs: number | null): boolean {
+    if (windowMs === null || this.#underWay || this.#over.signal.aborted) return false;
     this.#underWay = true;
     void this.#look(windowMs).finally(() => {
       this.#underWay = false;
     });
+    return true;
   }
 
   async #look(windowMs: number): Promise<void> {

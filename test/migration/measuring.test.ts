@@ -107,3 +107,56 @@ it('a guest that changes its ways while it waits for its turn is seen to, and it
   expect(predicted?.totalMs.high).toBeGreaterThan(300_000);
   expect((await world.ended(id)).state).toBe('done');
 });
+
+/** Notes when it is asked for a look (fleet ms), and which guest; with `tells` false it never can tell. */
+function countedLooks(asked: { vm: string; atMs: number }[], now: () => number, tells: boolean) {
+  return (real: Hypervisor): Hypervisor =>
+    new Proxy(real, {
+      get: (target, key) => {
+        const value: unknown = Reflect.get(target, key, target);
+        if (key !== 'measureDirtying') return typeof value === 'function' ? value.bind(target) : value;
+        return async (...given: Parameters<Hypervisor['measureDirtying']>) => {
+          asked.push({ vm: given[1], atMs: now() });
+          return tells ? target.measureDirtying(...given) : null;
+        };
+      },
+    });
+}
+
+it('a guest that waits is not asked again and again where its hypervisor cannot tell', async () => {
+  const big = (name: string) => vm(name, { memory: '16GiB', dirtyRate: '4MiB/s' });
+  const world = new World({ hosts: [host('a', [big('v1'), big('v2')], { egress: '200MiB/s' }), host('b')] });
+  const asked: { vm: string; atMs: number }[] = [];
+  await world.crew({ hypervisor: countedLooks(asked, () => world.clock.now(), false) });
+  const id = await world.request(evacuate('a'));
+  let waits = '';
+  await world.clock.runUntil(async () => {
+    const moves = await world.moves(id);
+    waits = moves.find(({ reason }) => reason?.message.startsWith('waits for') === true)?.vm ?? '';
+    return waits !== '' && moves.some(({ step }) => step === 'precopy');
+  }, 60_000);
+  const fromMs = world.clock.now();
+  await world.clock.advance(20_000);
+  const times = asked.filter(({ vm: name, atMs }) => name === waits && atMs > fromMs).map(({ atMs }) => atMs);
+  expect(times.length).toBeGreaterThan(5);
+  const between = times.slice(1).map((atMs, index) => atMs - (times[index] ?? 0));
+  expect(Math.min(...between)).toBeGreaterThanOrEqual(450);
+});
+
+it('after a pause a guest is looked at anew before it is predicted from', async () => {
+  const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b')] });
+  const asked: { vm: string; atMs: number }[] = [];
+  await world.crew({ hypervisor: countedLooks(asked, () => world.clock.now(), true) });
+  const id = await world.request(evacuate('a'));
+  await world.clock.runUntil(() => asked.length > 0, 60_000);
+  await world.records.setControl(id, { pause: true });
+  await world.clock.runUntil(
+    async () => (await world.move(id, 'v1'))?.reason?.message.startsWith('waits for paused;') === true,
+    60_000,
+  );
+  await world.clock.advance(3 * 3_600_000);
+  const resumedAtMs = world.clock.now();
+  await world.records.setControl(id, { pause: false });
+  await world.reaches(id, 'v1', 'preparing');
+  expect(asked.filter(({ atMs }) => atMs >= resumedAtMs).length).toBeGreaterThan(2);
+});
