@@ -123,9 +123,12 @@ function countedLooks(asked: { vm: string; atMs: number }[], now: () => number, 
     });
 }
 
-it('a guest that waits is not asked again and again where its hypervisor cannot tell', async () => {
+const ROOM = { memory: '512GiB', cpus: 64 } as const;
+
+it('guests that wait take turns to be looked at, also where their hypervisor cannot tell', async () => {
   const big = (name: string) => vm(name, { memory: '16GiB', dirtyRate: '4MiB/s' });
-  const world = new World({ hosts: [host('a', [big('v1'), big('v2')], { egress: '200MiB/s' }), host('b')] });
+  const guests = Array.from({ length: 9 }, (_, index) => big(`v${index}`));
+  const world = new World({ hosts: [host('a', guests, { egress: '200MiB/s' }), host('b', [], ROOM)] });
   const asked: { vm: string; atMs: number }[] = [];
   await world.crew({ hypervisor: countedLooks(asked, () => world.clock.now(), false) });
   const id = await world.request(evacuate('a'));
@@ -138,9 +141,9 @@ it('a guest that waits is not asked again and again where its hypervisor cannot 
   const fromMs = world.clock.now();
   await world.clock.advance(20_000);
   const times = asked.filter(({ vm: name, atMs }) => name === waits && atMs > fromMs).map(({ atMs }) => atMs);
-  expect(times.length).toBeGreaterThan(5);
-  const between = times.slice(1).map((atMs, index) => atMs - (times[index] ?? 0));
-  expect(Math.min(...between)).toBeGreaterThanOrEqual(450);
+  // Eight wait, two are looked at in a second: each once in four.
+  expect(times.length).toBeGreaterThanOrEqual(3);
+  expect(times.length).toBeLessThanOrEqual(6);
 });
 
 it('after a pause a guest is looked at anew before it is predicted from', async () => {
