@@ -58,7 +58,7 @@ export function policyNotes(fallback: keyof typeof POLICY_PRESETS): string[] {
     `Policies (default: ${fallback}):`,
     ...presets.map((preset) => `  ${policyText(preset)}`),
     '',
-    'Aggression trades depth against harm in all: 1 costs a guest least CPU time, 0 slows it most gently for up to 1.4 times that.',
+    'Aggression trades depth against harm in all: 1 costs a guest least CPU time, 0 slows it most gently for up to 1.3 times that.',
   ];
 }
 

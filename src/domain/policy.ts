@@ -20,7 +20,7 @@ export const throttlingNames = ['required', 'optional'] as const;
 
 export const policySchema = z.strictObject({
   name: z.string(),
-  /** 1 = the least harm in all, however deep; 0 = the gentlest slowdown that costs at most 1.4 times that (decision 0019). */
+  /** 1 = the least harm in all, however deep; 0 = the gentlest slowdown that costs at most 1.3 times that (decision 0019). */
   aggression: share,
   /** The floor: the guest never gets a smaller share of what it demands. */
   minCpuShare: share,

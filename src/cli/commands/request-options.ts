@@ -13,7 +13,7 @@ export function addPolicyOptions(command: Command): Command {
     .option('--policy <name>', `${policyNames.join(', ')}, or a policy of the fleet file`)
     .option(
       '--aggression <0..1>',
-      'how deep a guest may be throttled for less harm in all: 0 gently, at up to 1.4 times the least harm, 1 for the least',
+      'how deep a guest may be throttled for less harm in all: 0 gently, at up to 1.3 times the least harm, 1 for the least',
     )
     .option('--min-cpu <share>', 'a guest always gets this share of the CPU that it demands: 0.3 or 30%')
     .option('--max-stall <duration>', 'longest stretch without CPU, switchover included, such as 300ms')

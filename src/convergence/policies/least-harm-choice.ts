@@ -23,7 +23,7 @@ const HOPELESS = 0.02;
  * At aggression 0 the whole harm may be that many times the least (decision 0019). More would be gentler still, but not
  * below half of what QEMU's auto-converge costs guests that write at random, where that does well (docs/benchmarks).
  */
-const MOST_TIMES = 1.4;
+const MOST_TIMES = 1.3;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
 
