@@ -1,6 +1,6 @@
 /** How long a throttled vCPU is kept from running at a stretch, as it notes it itself. Real threads, real cgroups. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
 import { startTicksOf } from '../../src/runtime/process-identity.ts';
 import type { VcpuThreads } from '../../src/throttling/vcpu-threads.ts';
 import { describeWith } from '../support/needs.ts';
-import { Place } from './place.ts';
+import { CPU, Place } from './place.ts';
 
 const vm = { host: 'a', vm: 'busy' };
 const PROGRAM = fileURLToPath(new URL('../fixtures/gaps.mjs', import.meta.url));
@@ -102,6 +102,32 @@ describeWith(['root', 'cgroup'], 'a throttled vCPU', () => {
       expect(share).toBeGreaterThan(0.07);
       expect(share).toBeLessThan(0.12);
     });
+  });
+
+  test('is let run by the guard where the kernel would keep it waiting for longer than it may', async () => {
+    const place = new Place();
+    let busy: Busy | undefined;
+    try {
+      busy = await Busy.start(place);
+      const worker = place.worker({ 'a/busy': busy.threads });
+      const gaps: number[] = [];
+      while (gaps.length < ROUNDS && !gaps.some((gap) => gap < 300)) {
+        await worker.call('set', 1, { ...vm, share: 0.05, longestStretchMs: 300, validForMs: 1_800 });
+        // As if much had been charged to it: nothing before the next second.
+        const [thread] = busy.threads.tids;
+        const group = /^\d+:(?:cpu|cpu,cpuacct):(.*)$/m.exec(readFileSync(`/proc/${thread}/cgroup`, 'utf8'))?.[1];
+        writeFileSync(join(CPU, group ?? '', 'cpu.cfs_period_us'), '1000000');
+        writeFileSync(join(CPU, group ?? '', 'cpu.cfs_quota_us'), '1000');
+        gaps.push(await busy.longestGapMs(1_200));
+        await worker.call('release', 1, vm);
+      }
+      expect(Math.min(...gaps), `gaps: ${gaps.join(', ')}`).toBeLessThan(300);
+      expect(Math.min(...gaps), `gaps: ${gaps.join(', ')}`).toBeGreaterThan(150);
+      expect(place.log()).toMatch(/a\/busy: kept from its CPU for 2\d\d ms by the kernel's accounts; let run/);
+    } finally {
+      busy?.kill();
+      await place.close();
+    }
   });
 
   test('waits longer where it may: the gaps are those of the quota', async () => {

@@ -163,6 +163,12 @@ export function holdCell(files: GroupFiles, cell: Cell, allowance: Allowance): n
   return coresOf(quota);
 }
 
+/** Its threads may run at once, whatever has been charged to the cell: a write fills the quota up. */
+export function refillCell(files: GroupFiles, cell: Cell): void {
+  const quota = readQuota(files, cell);
+  if (quota?.quotaUs != null) granted(`set the CPU quota of ${cell.path} again`, () => writeQuota(files, cell, quota));
+}
+
 /** The kernel takes no quota below 1 ms. */
 function within(cores: number, atLeastUs: number): Quota {
   const periodUs = Math.max(atLeastUs, Math.ceil(1_000 / cores));

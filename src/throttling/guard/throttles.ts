@@ -7,11 +7,22 @@
  * lasts until everything is as it was: what fails is tried again at every `tick`.
  */
 import { HostevacError } from '../../domain/errors.ts';
-import { type Cell, holdCell, isSameVm, openCell, ownGroupName, planCells, restoreCell } from '../cgroup/cells.ts';
+import {
+  type Cell,
+  holdCell,
+  isSameVm,
+  openCell,
+  ownGroupName,
+  planCells,
+  refillCell,
+  restoreCell,
+} from '../cgroup/cells.ts';
 import type { GroupFiles } from '../cgroup/files.ts';
+import { type Allowance, longestStallMs, quotaFor } from '../cgroup/quota.ts';
 import type { Log } from './guard-log.ts';
 import type { JournalContent, TokenRecord } from './journal.ts';
 import { type GuardStatus, LONGEST_VALID_MS, type Look, type Released, type SetRequest } from './protocol.ts';
+import { Waits } from './waits.ts';
 
 interface Throttle {
   readonly host: string;
@@ -25,6 +36,10 @@ interface Throttle {
   share: number;
   demandCores: number;
   cores: number;
+  /** What each cell may use, by its path. */
+  allowances: Map<string, Allowance>;
+  /** It has been told that the kernel kept a thread waiting. */
+  toldOfWaits: boolean;
   /** Why it could not be restored, the last time; logged once. */
   failure: string;
 }
@@ -43,15 +58,19 @@ type ProcessId = { readonly pid: number; readonly startTicks: number };
 type VmKey = { readonly host: string; readonly vm: string };
 
 const NOBODY = -1;
-const UNHELD = { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, failure: '' };
+const UNHELD = { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, toldOfWaits: false, failure: '' };
 /** Any will do: nobody runs there. */
 const PROBE_STRETCH_MS = 300;
+/** From a look to the next there are 50 ms, and the kernel takes a moment. */
+const LOOK_AHEAD_MS = 75;
+const MORE_THAN_USUAL_MS = 10;
 /** Under this the groups of a probe stand in the journal. */
 const PROBE = { host: 'hostevac-guard', vm: 'probe' };
 
 export class Throttles {
   readonly #given: ThrottlesOptions;
   readonly #throttles = new Map<string, Throttle>();
+  readonly #waits: Waits;
   readonly #tokens = new Map<string, TokenRecord>();
   /** When a VM's throttle last came or went. */
   readonly #changed = new Map<string, number>();
@@ -60,6 +79,7 @@ export class Throttles {
 
   constructor(given: ThrottlesOptions) {
     this.#given = given;
+    this.#waits = new Waits(given.files);
   }
 
   /** Nothing to restore, now or by the next guard. */
@@ -78,7 +98,14 @@ export class Throttles {
     }
     for (const { host, vm, cells } of content.throttles) {
       this.#given.log(`${host}/${vm}: restoring what an earlier guard left`);
-      this.#throttles.set(keyOf({ host, vm }), { host, vm, cells, state: 'restoring', ...UNHELD });
+      this.#throttles.set(keyOf({ host, vm }), {
+        host,
+        vm,
+        cells,
+        state: 'restoring',
+        allowances: new Map(),
+        ...UNHELD,
+      });
     }
     this.#unsaved = content.throttles.length > 0;
     this.tick();
@@ -169,7 +196,7 @@ export class Throttles {
     this.#restoreAll(its);
   }
 
-  /** Restores what has run out, and tries again what failed. */
+  /** Restores what has run out, tries again what failed, and lets nobody wait longer than allowed. */
   tick(): void {
     const now = this.#given.now();
     const due = [...this.#throttles.values()].filter(({ state, untilMs }) => state === 'restoring' || untilMs <= now);
@@ -177,7 +204,33 @@ export class Throttles {
       if (state === 'inForce') this.#given.log(`${host}/${vm}: nobody renewed the throttle`);
     }
     this.#restoreAll(due);
+    for (const throttle of this.#throttles.values()) if (throttle.state === 'inForce') this.#relieve(throttle, now);
     if (this.#unsaved) this.#trySave();
+  }
+
+  /** A quota says how long a thread waits at most (quota.ts); the kernel's accounts may say more. */
+  #relieve(throttle: Throttle, nowMs: number): void {
+    for (const cell of throttle.cells) {
+      const allowance = throttle.allowances.get(cell.path);
+      if (allowance === undefined) continue;
+      const usualMs = longestStallMs(quotaFor(allowance), allowance.busyThreads);
+      const mostMs = Math.max(usualMs + MORE_THAN_USUAL_MS, allowance.longestStretchMs - LOOK_AHEAD_MS);
+      const waitedMs = Math.max(0, ...cell.tids.map((tid) => this.#waits.waitedMs(tid, nowMs)));
+      if (waitedMs < mostMs) continue;
+      this.#waits.begin(cell.tids, nowMs);
+      try {
+        refillCell(this.#given.files, cell);
+        if (!throttle.toldOfWaits) {
+          const { host, vm } = throttle;
+          this.#given.log(
+            `${host}/${vm}: kept from its CPU for ${Math.round(waitedMs)} ms by the kernel's accounts; let run`,
+          );
+        }
+      } catch (error) {
+        if (!throttle.toldOfWaits) this.#given.log(`${cell.path}: ${messageOf(error)}`);
+      }
+      throttle.toldOfWaits = true;
+    }
   }
 
   look(request: VmKey): Look {
@@ -198,7 +251,7 @@ export class Throttles {
     const cells = planCells(files, others, name, (home) => this.#turnedOn(home)).map((cell) => ({ ...cell, tids: [] }));
     const own = cells.filter(({ place }) => place.kind === 'own');
     // Journalled as a throttle is: one that is killed meanwhile, or cannot be removed, leaves no group for ever.
-    const probe = { ...PROBE, cells: own, ...UNHELD, state: 'restoring' as const };
+    const probe = { ...PROBE, cells: own, allowances: new Map(), ...UNHELD, state: 'restoring' as const };
     if (own.length > 0) this.#throttles.set(keyOf(probe), probe);
     try {
       this.#save();
@@ -234,7 +287,7 @@ export class Throttles {
   #plan({ host, vm, process }: SetRequest, tids: readonly number[]): Throttle {
     const name = ownGroupName(host, vm, process.pid);
     const cells = planCells(this.#given.files, tids, name, (home) => this.#turnedOn(home));
-    return { host, vm, cells, state: 'inForce', ...UNHELD };
+    return { host, vm, cells, state: 'inForce', allowances: new Map(), ...UNHELD };
   }
 
   /** Writes the quotas; each cell gets what its threads may use together. */
@@ -248,6 +301,7 @@ export class Throttles {
       const demands = its.map((each) => (wanted > 0 ? (demandCores * each) / wanted : demandCores / threads.length));
       const forCell = its.reduce((sum, each) => sum + each, 0);
       const allowance = { cores: forCell, busyThreads: busyThreads(demands), longestStretchMs };
+      throttle.allowances.set(cell.path, allowance);
       cores += holdCell(this.#given.files, { ...cell, tids }, allowance);
     }
     throttle.state = 'inForce';
@@ -270,6 +324,7 @@ export class Throttles {
   #restore(throttle: Throttle): void {
     throttle.state = 'restoring';
     throttle.owner = NOBODY;
+    for (const { tids } of throttle.cells) this.#waits.forget(tids);
     const left: Cell[] = [];
     const failures: string[] = [];
     for (const cell of throttle.cells) {

@@ -7,6 +7,7 @@ import { GroupFiles } from '../../../src/throttling/cgroup/files.ts';
 import { Throttles } from '../../../src/throttling/guard/throttles.ts';
 
 const CPU = '/sys/fs/cgroup/cpu';
+const VALID_MS = 1_800;
 const NEW_GROUP = { tasks: '', 'cpu.shares': '1024', 'cpu.cfs_quota_us': '-1', 'cpu.cfs_period_us': '100000' };
 
 /** As cgroupfs: a new group has its files, an old one goes with them; a thread written to `tasks` is in it. */
@@ -33,6 +34,7 @@ class Groups extends GroupFiles {
 
   override write(path: string, text: string): void {
     if (!path.endsWith('/tasks')) writeFileSync(join(this.#root, path), text);
+    if (path.endsWith('/cpu.cfs_quota_us')) this.#happened.push('quota');
   }
 }
 
@@ -76,7 +78,7 @@ describe('the guard', () => {
         host: 'a',
         vm: `vm${pid}`,
         token: 1,
-        validForMs: 1_000,
+        validForMs: VALID_MS,
         process: { pid, startTicks: 1 },
         threads: [{ tid: pid, cores: 0.5 }],
         share: 0.5,
@@ -96,11 +98,51 @@ describe('the guard', () => {
     happened.length = 0;
     nowMs = 5_000;
     act();
-    expect(happened).toEqual(['removed', 'removed', 'journal of 0']);
+    expect(happened.filter((what) => what !== 'quota')).toEqual(['removed', 'removed', 'journal of 0']);
   });
 
   test('has the group of a probe in its journal while it is there', () => {
     throttles.probe([11]);
-    expect(happened).toEqual(['journal of 1', 'made', 'removed', 'journal of 0']);
+    expect(happened.filter((what) => what !== 'quota')).toEqual(['journal of 1', 'made', 'removed', 'journal of 0']);
+  });
+
+  describe('where the kernel keeps a thread from its CPU', () => {
+    const runs = (tid: number, usedNs: number, state: 'R' | 'S') => {
+      put(`/proc/${tid}/schedstat`, `${usedNs} 0 0\n`);
+      put(`/proc/${tid}/stat`, `${tid} (CPU 0/TCG) ${state} ${'0 '.repeat(49)}\n`);
+    };
+    /** Quotas written in so long a time, at a look every 50 ms. */
+    const writesIn = (ms: number): number => {
+      happened.length = 0;
+      for (const endMs = nowMs + ms; nowMs < endMs; ) {
+        nowMs += 50;
+        throttles.tick();
+      }
+      return happened.filter((what) => what === 'quota').length;
+    };
+
+    test('lets it run before it has waited for longer than it may', () => {
+      hold(11);
+      runs(11, 7, 'R');
+      throttles.tick();
+      expect(writesIn(200)).toBe(0);
+      expect(writesIn(50)).toBe(1);
+      expect(writesIn(200)).toBe(0);
+      expect(writesIn(50)).toBe(1);
+    });
+
+    test('is not concerned with one that runs, one that does not want to, and one that nobody holds', () => {
+      hold(11);
+      for (let used = 1; used < 10; used += 1) {
+        runs(11, used, 'R');
+        expect(writesIn(150)).toBe(0);
+      }
+      runs(11, 10, 'S');
+      expect(writesIn(400)).toBe(0);
+      runs(11, 10, 'R');
+      expect(writesIn(150)).toBe(0);
+      throttles.releaseAll(null);
+      expect(writesIn(500)).toBe(0);
+    });
   });
 });
