@@ -1,6 +1,6 @@
 /**
  * How long a set of transfers takes at least, whatever order and rates are chosen: no resource carries more than its
- * capacity, and no transfer goes faster than its own way. What a plan or a run is measured by. Pure.
+ * capacity, and no transfer goes faster than its own way. Pure.
  */
 import { capacityOf, describeResource, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 

@@ -96,8 +96,9 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
   const mid = sooner(slow, demandCores);
   const late = BURST_MS + HANDOVER_MOST_MS - HANDOVER_MS;
 
+  const soonest = calm.totalMs * (1 - TIME_ERROR) - BURST_MS;
   const totalMs: Spread = [
-    Math.max(HANDOVER_LEAST_MS, calm.totalMs * (1 - TIME_ERROR) - BURST_MS - savedMs(calm, SWITCHOVER_SPEEDUP.most)),
+    Math.max(HANDOVER_LEAST_MS, soonest - savedMs(calm, SWITCHOVER_SPEEDUP.most)),
     mid.totalMs,
     Math.min(limitMs, hot.totalMs * (1 + TIME_ERROR) + late),
   ];
@@ -118,7 +119,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
     ],
     meanShare: mid.meanShare,
     inTime:
-      (inTime(calm, totalMs[0]) ? EXTREME : 0) +
+      (inTime(calm, Math.max(HANDOVER_LEAST_MS, soonest)) ? EXTREME : 0) +
       (inTime(mid, slow.totalMs) ? 1 - 2 * EXTREME : 0) +
       (inTime(hot, totalMs[2]) ? EXTREME : 0),
   };

@@ -46,9 +46,12 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       wasPaused = true;
       continue;
     }
-    // A pause may last for hours: what was known before it may be so no more.
-    if (wasPaused) await looks?.know();
-    wasPaused = false;
+    if (wasPaused) {
+      // A pause may last for hours: what was known before it may be so no more. Looking takes a while, in which flags change.
+      wasPaused = false;
+      await looks?.know();
+      continue;
+    }
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
     if (grant.bytesPerSec > 0) {
       const hopeless = await foresee(ctx, grant.bytesPerSec);

@@ -1,6 +1,7 @@
 /**
  * A model of queue delivery in memory, on any clock: at least once, parked work comes back, a crashed handler's work is
- * delivered again. Tests and the simulation of the whole use it; it shares its behaviour test with the BullMQ adapter.
+ * delivered again, and so is that of a process that does not renew its lock. Tests and the simulation of the whole use it;
+ * it shares its behaviour test with the BullMQ adapter.
  */
 import type { Clock } from '../clock/clock.ts';
 import type { Consumer, Delivery, DeliveryConsumers, MoveHandler, MoveJob, OperationHandler } from './delivery.ts';
@@ -9,19 +10,34 @@ interface Item {
   readonly id: string;
   state: 'waiting' | 'active' | 'parked' | 'ended';
   readonly move: MoveJob | null;
+  /** How often it has been delivered: what a handler says counts while that is the last time. */
+  deliveries: number;
+  /** Who has it, or had it last. */
+  runner: Runner | null;
   /** Ends a parked item's wait. */
   unpark: AbortController;
+}
+
+interface Runner {
+  readonly run: Run;
+  readonly stopping: AbortController;
+  readonly busy: Set<Promise<void>>;
+  /** null: always. */
+  readonly renews: (() => boolean) | null;
 }
 
 type Run = (item: Item, signal: AbortSignal) => Promise<{ readonly parkMs: number } | null>;
 
 /** What a lost lock takes in BullMQ, about. */
 const REDELIVER_MS = 10_000;
+/** A lock that is not renewed for so long is lost, and that is seen by the next look. */
+const LOCK_MS = 10_000;
+const STALLED_LOOK_MS = 5_000;
 
 export class MemoryDelivery implements Delivery, DeliveryConsumers {
   readonly #clock: Clock;
   readonly #items = new Map<string, Map<string, Item>>();
-  readonly #runners = new Map<string, Set<{ run: Run; stopping: AbortController; busy: Set<Promise<void>> }>>();
+  readonly #runners = new Map<string, Set<Runner>>();
   readonly errors: unknown[] = [];
 
   constructor(clock: Clock) {
@@ -56,24 +72,50 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
   }
 
   async consumeOperations(handler: OperationHandler): Promise<Consumer> {
-    return this.#consume('operations', async (item, signal) => {
-      const turn = await handler(item.id, signal);
-      return turn.ended ? null : { parkMs: turn.againInRealMs };
-    });
+    return this.consumersOf(null).consumeOperations(handler);
   }
 
   async consumeMoves(host: string, handler: MoveHandler): Promise<Consumer> {
-    return this.#consume(`moves ${host}`, async (item, signal) => {
-      if (item.move === null) return null;
-      const turn = await handler(item.move, signal);
-      return turn.kind === 'again' ? { parkMs: turn.afterRealMs } : null;
-    });
+    return this.consumersOf(null).consumeMoves(host, handler);
   }
 
-  /** Delivers an active or waiting item once more, beside whoever has it: a lost lock. */
+  /** Consumers of a process that renews the locks of what it works on, and takes new work, as long as that is true. */
+  consumersOf(renews: (() => boolean) | null): DeliveryConsumers {
+    return {
+      consumeOperations: async (handler) =>
+        this.#consume('operations', renews, async (item, signal) => {
+          const turn = await handler(item.id, signal);
+          return turn.ended ? null : { parkMs: turn.againInRealMs };
+        }),
+      consumeMoves: async (host, handler) =>
+        this.#consume(`moves ${host}`, renews, async (item, signal) => {
+          if (item.move === null) return null;
+          const turn = await handler(item.move, signal);
+          return turn.kind === 'again' ? { parkMs: turn.afterRealMs } : null;
+        }),
+    };
+  }
+
+  /** Delivers an active or waiting item once more, beside whoever has it, to another consumer if there is one: a lost lock. */
   deliverAgain(queue: string, id: string): void {
     const item = this.#items.get(queue)?.get(id);
-    if (item !== undefined && item.state !== 'ended') void this.#deliver(queue, { ...item, state: 'waiting' });
+    if (item !== undefined && item.state !== 'ended') {
+      void this.#deliver(queue, { ...item, state: 'waiting' }, item.runner);
+    }
+  }
+
+  /** A process can take work again: what waits is delivered. */
+  deliverWaiting(): void {
+    for (const [queue, items] of this.#items) {
+      for (const item of items.values()) if (item.state === 'waiting') void this.#deliver(queue, item);
+    }
+  }
+
+  /** What has not ended, `queue id`. */
+  get pending(): readonly string[] {
+    return [...this.#items].flatMap(([queue, items]) =>
+      [...items.values()].filter(({ state }) => state !== 'ended').map(({ id }) => `${queue} ${id}`),
+    );
   }
 
   #add(queue: string, id: string, move: MoveJob | null): void {
@@ -81,13 +123,13 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     this.#items.set(queue, items);
     const known = items.get(id);
     if (known !== undefined && known.state !== 'ended') return;
-    const item: Item = { id, state: 'waiting', move, unpark: new AbortController() };
+    const item: Item = { id, state: 'waiting', move, deliveries: 0, runner: null, unpark: new AbortController() };
     items.set(id, item);
     void this.#deliver(queue, item);
   }
 
-  async #consume(queue: string, run: Run): Promise<Consumer> {
-    const runner = { run, stopping: new AbortController(), busy: new Set<Promise<void>>() };
+  async #consume(queue: string, renews: Runner['renews'], run: Run): Promise<Consumer> {
+    const runner: Runner = { run, stopping: new AbortController(), busy: new Set(), renews };
     const runners = this.#runners.get(queue) ?? new Set();
     this.#runners.set(queue, runners.add(runner));
     for (const item of this.#items.get(queue)?.values() ?? [])
@@ -101,20 +143,47 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     };
   }
 
-  async #deliver(queue: string, item: Item): Promise<void> {
-    const [runner] = this.#runners.get(queue) ?? [];
+  /** To whoever has waited longest for work. */
+  async #deliver(queue: string, item: Item, rather: Runner | null = null): Promise<void> {
+    const runners = this.#runners.get(queue) ?? new Set();
+    const able = [...runners].filter(({ renews }) => renews?.() !== false);
+    const runner = able.find((one) => one !== rather) ?? able[0];
     if (runner === undefined || item.state !== 'waiting') return;
+    runners.delete(runner);
+    runners.add(runner);
     item.state = 'active';
+    item.runner = runner;
+    item.deliveries += 1;
+    if (runner.renews !== null) void this.#watch(queue, item, runner.renews);
     const turn = this.#turn(queue, item, runner);
     runner.busy.add(turn);
     await turn;
     runner.busy.delete(turn);
   }
 
-  async #turn(queue: string, item: Item, runner: { run: Run; stopping: AbortController }): Promise<void> {
+  /** As long as it is active: when its lock has not been renewed for too long it waits for another consumer. */
+  async #watch(queue: string, item: Item, renews: () => boolean): Promise<void> {
+    const { deliveries } = item;
+    let renewedAtMs = this.#clock.monotonic();
+    const isSame = (): boolean => item.state === 'active' && item.deliveries === deliveries;
+    while (isSame()) {
+      if (renews()) renewedAtMs = this.#clock.monotonic();
+      else if (this.#clock.monotonic() - renewedAtMs >= LOCK_MS) {
+        item.state = 'waiting';
+        await this.#deliver(queue, item);
+        return;
+      }
+      await this.#clock.sleepReal(STALLED_LOOK_MS);
+    }
+  }
+
+  async #turn(queue: string, item: Item, runner: Runner): Promise<void> {
+    const { deliveries } = item;
     let parkMs: number;
     try {
       const park = await runner.run(item, runner.stopping.signal);
+      // Somebody else's by now.
+      if (item.deliveries !== deliveries) return;
       if (park === null) {
         item.state = 'ended';
         return;
@@ -122,6 +191,7 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
       parkMs = park.parkMs;
     } catch (error) {
       this.errors.push(error);
+      if (item.deliveries !== deliveries) return;
       parkMs = REDELIVER_MS;
     }
     // Without waiting for it here: a parked item holds no slot.

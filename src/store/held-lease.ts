@@ -8,7 +8,6 @@
  * for 4.5 s, renewed from 1.67 s on, so renewals may fail for almost 3 s before the lease is lost. What the margin
  * cannot cover (a process stopped between check and write, the store's wall clock set forward) the token fences.
  */
-import { settledWithin } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Lease, LeaseOwner } from './lease.ts';
@@ -89,10 +88,13 @@ export class HeldLease implements Lease {
     if (this.#released) return;
     this.#released = true;
     this.#lost = true;
+    const answered = new AbortController();
     try {
-      await settledWithin(this.#options.release(), ANSWER_MS);
+      await Promise.race([this.#options.release(), this.#options.clock.sleepReal(ANSWER_MS, answered.signal)]);
     } catch {
       // The store is away: the lease ends by its own time.
+    } finally {
+      answered.abort();
     }
   }
 

@@ -29,6 +29,8 @@ export class MemoryLeaseTable {
 
 export interface MemoryLeasesOptions {
   readonly table?: MemoryLeaseTable;
+  /** How what is asked of the table gets there, and its answer back. At once without. */
+  readonly link?: <T>(effect: () => T) => Promise<T>;
   readonly ttlMs?: number;
   /** True only for an owner that is known to be gone for good. */
   readonly isDead?: (owner: LeaseOwner) => boolean;
@@ -40,6 +42,7 @@ export class MemoryLeases implements Leases {
   readonly #table: MemoryLeaseTable;
   readonly #ttlMs: number;
   readonly #isDead: (owner: LeaseOwner) => boolean;
+  readonly #link: <T>(effect: () => T) => Promise<T>;
 
   constructor(clock: Clock, owner: LeaseOwner, options: MemoryLeasesOptions = {}) {
     this.#clock = clock;
@@ -47,21 +50,14 @@ export class MemoryLeases implements Leases {
     this.#table = options.table ?? new MemoryLeaseTable();
     this.#ttlMs = options.ttlMs ?? LEASE_TTL_MS;
     this.#isDead = options.isDead ?? (() => false);
+    this.#link = options.link ?? (async (effect) => effect());
   }
 
   async acquire(name: string): Promise<Lease | { readonly heldBy: LeaseOwner; readonly forMs: number }> {
-    this.#table.assertReachable();
     const sentAtMs = this.#clock.monotonic();
-    const holder = this.#table.holders.get(name);
-    if (holder !== undefined && holder.untilMs > sentAtMs && !this.#isDead(holder.owner)) {
-      return { heldBy: holder.owner, forMs: holder.untilMs - sentAtMs };
-    }
-    // Who succeeds a dead holder knows that it is dead.
-    if (holder !== undefined && this.#isDead(holder.owner)) this.#forget(name, [holder.token]);
-    this.#table.lastToken += 1;
-    const token = this.#table.lastToken;
-    this.#table.holders.set(name, { token, owner: this.#owner, untilMs: sentAtMs + this.#ttlMs });
-    this.#table.past.set(name, [...this.#past(name), { token, owner: this.#owner }]);
+    const taken = await this.#link(() => this.#take(name));
+    if (typeof taken !== 'number') return taken;
+    const token = taken;
     const predecessors = () =>
       this.#past(name).filter(
         (one) => one.token < token && one.owner.id !== this.#owner.id && !this.#isDead(one.owner),
@@ -72,19 +68,39 @@ export class MemoryLeases implements Leases {
       ttlMs: this.#ttlMs,
       sentAtMs,
       clock: this.#clock,
-      renew: async () => this.#renew(name, token),
-      release: async () => {
-        this.#table.assertReachable();
-        this.#forget(name, [token]);
-        if (this.#stillHolds(name, token)) this.#table.holders.delete(name);
-      },
-      predecessors: async () => predecessors().map(({ owner }) => owner),
-      forgetPredecessors: async () =>
-        this.#forget(
-          name,
-          predecessors().map((one) => one.token),
+      renew: () => this.#link(() => this.#renew(name, token)),
+      release: () =>
+        this.#link(() => {
+          this.#table.assertReachable();
+          this.#forget(name, [token]);
+          if (this.#stillHolds(name, token)) this.#table.holders.delete(name);
+        }),
+      predecessors: () => this.#link(() => predecessors().map(({ owner }) => owner)),
+      forgetPredecessors: () =>
+        this.#link(() =>
+          this.#forget(
+            name,
+            predecessors().map((one) => one.token),
+          ),
         ),
     });
+  }
+
+  /** The token; or who holds it. */
+  #take(name: string): number | { readonly heldBy: LeaseOwner; readonly forMs: number } {
+    this.#table.assertReachable();
+    const nowMs = this.#clock.monotonic();
+    const holder = this.#table.holders.get(name);
+    if (holder !== undefined && holder.untilMs > nowMs && !this.#isDead(holder.owner)) {
+      return { heldBy: holder.owner, forMs: holder.untilMs - nowMs };
+    }
+    // Who succeeds a dead holder knows that it is dead.
+    if (holder !== undefined && this.#isDead(holder.owner)) this.#forget(name, [holder.token]);
+    this.#table.lastToken += 1;
+    const token = this.#table.lastToken;
+    this.#table.holders.set(name, { token, owner: this.#owner, untilMs: nowMs + this.#ttlMs });
+    this.#table.past.set(name, [...this.#past(name), { token, owner: this.#owner }]);
+    return token;
   }
 
   #past(name: string): readonly { readonly token: number; readonly owner: LeaseOwner }[] {

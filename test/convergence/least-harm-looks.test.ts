@@ -111,7 +111,7 @@ test.each([0, 0.5, 1])(
       if (action.kind !== 'run') throw new Error('expected it to run');
       expect(action.share).toBeLessThan(1);
       // What it was held to is among what can be chosen, and kept unless another share is worth it.
-      expect(Math.abs(Math.log(action.share / (after.action?.share ?? 1)))).toBeLessThan(Math.log(2));
+      expect(Math.abs(Math.log(action.share / (after.action?.share ?? 1)))).toBeLessThan(Math.log(2.5));
     }
   },
 );

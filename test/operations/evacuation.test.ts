@@ -259,6 +259,7 @@ describe('explicit moves', () => {
   it('to a host that is too small are blocked, with figures', async () => {
     const world = new World({ hosts: [host('a', [vm('v1', { memory: '20GiB' })]), host('b', [], { memory: '8GiB' })] });
     await world.crew();
+    await world.clock.advance(1_000);
     const id = await world.request(balance([{ vm: 'v1', to: 'b' }]));
     const record = await world.ended(id);
     expect(record.state).toBe('blocked');

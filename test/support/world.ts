@@ -4,8 +4,11 @@
  */
 
 import type { z } from 'zod';
+import type { Budget } from '../../src/bandwidth/budget.ts';
 import { CellBudget } from '../../src/bandwidth/cell-budget.ts';
+import type { Clock } from '../../src/clock/clock.ts';
 import { VirtualClock } from '../../src/clock/virtual-clock.ts';
+import { HostevacError } from '../../src/domain/errors.ts';
 import { type Fleet, fleetSchema, hostOf } from '../../src/domain/fleet.ts';
 import {
   ENDED_OPERATION_STATES,
@@ -17,15 +20,18 @@ import { POLICY_PRESETS, type Policy } from '../../src/domain/policy.ts';
 import type { OperationRequest } from '../../src/domain/request.ts';
 import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
 import { SimulatedHypervisor } from '../../src/hypervisors/simulated/hypervisor.ts';
+import type { SimulationLog } from '../../src/hypervisors/simulated/log.ts';
 import { MemorySimulationLog } from '../../src/hypervisors/simulated/memory-log.ts';
+import type { Command } from '../../src/hypervisors/simulated/model.ts';
 import { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
 import { SimulatedThrottle } from '../../src/hypervisors/simulated/throttle.ts';
 import type { MigrationDeps, Transition } from '../../src/migration/context.ts';
 import { afterFault, migrate } from '../../src/migration/migrate.ts';
 import type { OperationDeps } from '../../src/operations/deps.ts';
 import { operationTurn } from '../../src/operations/turn.ts';
-import type { Consumer } from '../../src/queue/delivery.ts';
+import type { Consumer, Delivery } from '../../src/queue/delivery.ts';
 import { MemoryDelivery } from '../../src/queue/memory-delivery.ts';
+import type { WakeupListener, Wakeups } from '../../src/store/cell.ts';
 import { Claims } from '../../src/store/claims.ts';
 import { isLease, type LeaseOwner, type Leases } from '../../src/store/lease.ts';
 import { MemoryLeases, MemoryLeaseTable } from '../../src/store/memory-leases.ts';
@@ -33,6 +39,7 @@ import { MemoryCellStore, MemoryEventLog, MemoryWakeups } from '../../src/store/
 import { INVENTORY_TOPIC, Presence } from '../../src/store/presence.ts';
 import { Records } from '../../src/store/records.ts';
 import type { Throttle } from '../../src/throttling/throttle.ts';
+import { direct, type Link, linked, VirtualProcess } from './process.ts';
 
 export type FleetInput = z.input<typeof fleetSchema>;
 type HostInput = Extract<FleetInput['hosts'][number], { driver: 'simulated' }>;
@@ -87,6 +94,19 @@ export interface CrewOptions {
   readonly behaviours?: MigrationDeps['behaviours'];
   /** Runs while a migration tells of an event, before it goes on. */
   readonly onEvent?: (event: OperationEvent) => Promise<void> | void;
+  /** Between this process and the store, its leases and its queues. */
+  readonly store?: Link;
+  /** Between this process and the fleet. */
+  readonly wire?: Link;
+  /** Called with what it sends to the fleet, in the tick of sending. */
+  readonly onSend?: (command: Command) => void;
+  /** What arrives at the fleet's log. */
+  readonly log?: (real: SimulationLog) => SimulationLog;
+  readonly leases?: (real: Leases) => Leases;
+  /** Its budget, over its store. */
+  readonly budget?: (real: Budget) => Budget;
+  /** It works on what the queue gives it as long as it renews its locks; without: for ever. */
+  readonly locks?: boolean;
 }
 
 export interface Crew {
@@ -97,6 +117,8 @@ export interface Crew {
   kill(): void;
   /** As SIGSTOP would: it does nothing any more, and nobody can know that. */
   freeze(): void;
+  /** SIGSTOP, SIGCONT: what it was doing goes on, and it does not know how long it was stopped. */
+  readonly process: VirtualProcess;
 }
 
 const PUBLISH_MS = 2_000;
@@ -112,20 +134,20 @@ export class World {
   readonly presence = new Presence(this.cells);
   readonly delivery = new MemoryDelivery(this.clock);
   readonly leaseTable = new MemoryLeaseTable();
+  readonly log = new MemorySimulationLog(this.clock);
   readonly simulated: SimulatedFleet;
   readonly hypervisor: SimulatedHypervisor;
   readonly budget: CellBudget;
   readonly transitions: Transition[] = [];
   /** Processes that a successor has ended. */
   readonly endedProcesses: string[] = [];
-  readonly #dead = new Set<string>();
-  readonly #frozen = new Set<string>();
+  readonly #alive = new Map<string, VirtualProcess>();
   #processes = 0;
   #operations = 0;
 
   constructor(fleet: FleetInput) {
     this.fleet = fleetSchema.parse(fleet);
-    this.simulated = new SimulatedFleet({ fleet: this.fleet, log: new MemorySimulationLog(this.clock) });
+    this.simulated = new SimulatedFleet({ fleet: this.fleet, log: this.log });
     this.hypervisor = new SimulatedHypervisor(this.simulated, this.clock);
     this.budget = new CellBudget(this.cells, this.fleet);
   }
@@ -141,58 +163,70 @@ export class World {
     const stopping = new AbortController();
     const hosts = options.hosts ?? this.fleet.hosts.map((one) => one.name);
     // A killed process never goes on: whatever it awaits stays pending for ever.
-    const mortal = <T extends object>(port: T): T =>
-      whileAlive(port, () => !this.#dead.has(owner.id) && !this.#frozen.has(owner.id));
-    const held = new MemoryLeases(this.clock, owner, {
-      table: this.leaseTable,
-      isDead: (other) => this.#dead.has(other.id),
-    });
+    const process = new VirtualProcess();
+    this.#alive.set(owner.id, process);
+    const isDead = (other: LeaseOwner): boolean => this.#alive.get(other.id)?.dead ?? false;
+    const { store = direct, wire } = options;
+    const mortal = <T extends object>(port: T): T => process.port(port);
+    const clock = process.clock(this.clock);
+    const held = new MemoryLeases(clock, owner, { table: this.leaseTable, isDead, link: store });
+    const given = options.leases?.(held) ?? held;
     const leases = mortal<Leases>({
       acquire: async (name) => {
-        const lease = await held.acquire(name);
+        const lease = await given.acquire(name);
         return isLease(lease) ? mortal(lease) : lease;
       },
     });
-    const hypervisor = mortal(options.hypervisor?.(this.hypervisor) ?? this.hypervisor);
-    const simulatedThrottle: Throttle = new SimulatedThrottle(this.simulated, this.clock);
+    const log = options.log?.(this.log) ?? this.log;
+    const fleet =
+      wire === undefined
+        ? this.simulated
+        : new SimulatedFleet({ fleet: this.fleet, log: told(linked(log, wire), options.onSend) });
+    const simulatedHypervisor = new SimulatedHypervisor(fleet, clock);
+    const hypervisor = mortal(options.hypervisor?.(simulatedHypervisor) ?? simulatedHypervisor);
+    const simulatedThrottle: Throttle = new SimulatedThrottle(fleet, clock);
     const throttle = mortal(options.throttle?.(simulatedThrottle) ?? simulatedThrottle);
-    const shared = {
-      clock: this.clock,
-      leases,
-      records: this.records,
-      events: this.events,
-      wakeups: this.wakeups,
-    };
+    const cells = mortal(linked(this.cells, store));
+    const budget = new CellBudget(cells, this.fleet);
+    const events = mortal(linked(this.events, store));
+    const delivery: Delivery = mortal(linked(this.delivery, store));
+    const presence = new Presence(cells);
+    const wakeups: Wakeups = mortal({
+      wake: (topic: string) => store(() => this.wakeups.wake(topic)),
+      listen: async (topic: string) => mortal(await store(() => this.wakeups.listen(topic))),
+    });
+    const shared = { clock, leases, records: new Records(cells), events, wakeups };
     const migration: MigrationDeps = {
       ...shared,
       events: {
-        read: (...args) => this.events.read(...args),
+        read: (...args) => events.read(...args),
         append: async (event) => {
-          await this.events.append(event);
+          await events.append(event);
           await options.onEvent?.(event);
         },
       },
       hypervisorOf: () => hypervisor,
       throttleOf: () => throttle,
-      budget: this.budget,
+      budget: options.budget?.(budget) ?? budget,
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
       behaviours: options.behaviours ?? new Map(),
       endProcess: async (other) => {
         this.endedProcesses.push(other.id);
-        this.#dead.add(other.id);
+        this.#alive.get(other.id)?.kill();
         return true;
       },
-      wakeOperation: (id) => this.delivery.wakeOperation(id),
-      hostsChanged: () => this.wakeups.wake(INVENTORY_TOPIC),
+      wakeOperation: (id) => delivery.wakeOperation(id),
+      hostsChanged: () => wakeups.wake(INVENTORY_TOPIC),
       onTransition: (transition) => {
         this.transitions.push(transition);
         TAKEN.add(`${transition.from} ${transition.cause}`);
       },
     };
+    const queues = this.delivery.consumersOf(options.locks === true ? () => process.running : null);
     const consumers: Consumer[] = [];
     for (const name of hosts) {
       consumers.push(
-        await this.delivery.consumeMoves(name, (job, signal) =>
+        await queues.consumeMoves(name, (job, signal) =>
           migrate(migration, job, signal).catch((error: unknown) => {
             this.delivery.errors.push(error);
             return afterFault(error).turn;
@@ -204,27 +238,31 @@ export class World {
       const deps: OperationDeps = {
         ...shared,
         fleet: this.fleet,
-        claims: this.claims,
-        presence: this.presence,
-        delivery: this.delivery,
+        claims: new Claims(cells),
+        presence,
+        delivery,
       };
-      consumers.push(await this.delivery.consumeOperations((id) => operationTurn(deps, id)));
+      consumers.push(await queues.consumeOperations((id) => operationTurn(deps, id)));
     }
-    void this.#live(owner, hosts, options.operations !== false, stopping.signal);
+    const life = { owner, hosts, operations: options.operations !== false, signal: stopping.signal };
+    live({ ...life, clock, hypervisor, presence, wakeups }).catch((error: unknown) => this.delivery.errors.push(error));
     return {
       owner,
+      process,
       close: async () => {
         await Promise.all(consumers.map((consumer) => consumer.close(5_000)));
         stopping.abort();
-        await this.presence.leave(owner.id);
+        await presence.leave(owner.id);
+        // What is still under way ends with its process.
+        process.kill();
       },
       freeze: () => {
-        this.#frozen.add(owner.id);
+        process.stop();
         stopping.abort();
         for (const consumer of consumers) void consumer.close(0);
       },
       kill: () => {
-        this.#dead.add(owner.id);
+        process.kill();
         stopping.abort();
         for (const consumer of consumers) void consumer.close(0);
       },
@@ -289,42 +327,61 @@ export class World {
     }
     return found.sort();
   }
+}
 
-  /** As a live process does: heartbeat and inventories. */
-  async #live(owner: LeaseOwner, hosts: readonly string[], operations: boolean, signal: AbortSignal): Promise<void> {
-    const listener = await this.wakeups.listen(INVENTORY_TOPIC);
-    while (!signal.aborted) {
-      await this.presence.beat({ id: owner.id, pid: owner.pid, hosts: [...hosts], operations, fleetHash: 'same' });
-      for (const name of hosts) {
-        const inventory = await this.hypervisor.inventory(name).catch((error: Error) => error);
-        await this.presence.publish(
+function told(log: SimulationLog, onSend: CrewOptions['onSend']): SimulationLog {
+  return {
+    readSince: (index) => log.readSince(index),
+    compact: (state) => log.compact(state),
+    append: (command, since) => {
+      onSend?.(command);
+      return log.append(command, since);
+    },
+  };
+}
+
+interface Life {
+  readonly owner: LeaseOwner;
+  readonly hosts: readonly string[];
+  readonly operations: boolean;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  readonly hypervisor: Hypervisor;
+  readonly presence: Presence;
+  readonly wakeups: Wakeups;
+}
+
+/** As a live process does: heartbeat and inventories. What the store does not take is told again at the next turn. */
+async function live({ owner, hosts, operations, signal, clock, hypervisor, presence, wakeups }: Life): Promise<void> {
+  let listener: WakeupListener | undefined;
+  while (!signal.aborted) {
+    listener ??= await unlessAway(wakeups.listen(INVENTORY_TOPIC));
+    await unlessAway(presence.beat({ id: owner.id, pid: owner.pid, hosts: [...hosts], operations, fleetHash: 'same' }));
+    for (const name of hosts) {
+      const inventory = await hypervisor.inventory(name).catch((error: Error) => error);
+      await unlessAway(
+        presence.publish(
           inventory instanceof Error
-            ? { host: name, takenAtMs: this.clock.now(), unreachable: inventory.message, vms: [] }
+            ? { host: name, takenAtMs: clock.now(), unreachable: inventory.message, vms: [] }
             : { host: name, takenAtMs: inventory.takenAtMs, unreachable: null, vms: [...inventory.vms] },
-        );
-      }
-      await listener.next(PUBLISH_MS, signal);
-      // An instant later, so that what woke us is older than what is published.
-      await this.clock.sleepReal(1, signal);
+        ),
+      );
     }
-    await listener.close();
+    await (listener?.next(PUBLISH_MS, signal) ?? clock.sleepReal(PUBLISH_MS, signal));
+    // An instant later, so that what woke us is older than what is published.
+    await clock.sleepReal(1, signal);
+  }
+  await listener?.close();
+}
+
+async function unlessAway<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code !== 'redisAway') throw error;
+    return undefined;
   }
 }
 
 /** Every pair of the migration's table that any test of this process has taken. */
 export const TAKEN = new Set<string>();
-
-function whileAlive<T extends object>(port: T, alive: () => boolean): T {
-  return new Proxy(port, {
-    get(target, key) {
-      const value: unknown = Reflect.get(target, key, target);
-      if (typeof value !== 'function') return value;
-      return (...args: unknown[]): unknown => {
-        if (!alive()) return new Promise(() => undefined);
-        const result: unknown = Reflect.apply(value, target, args);
-        if (!(result instanceof Promise)) return result;
-        return result.then((answer: unknown) => (alive() ? answer : new Promise(() => undefined)));
-      };
-    },
-  });
-}

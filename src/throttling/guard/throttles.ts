@@ -7,18 +7,9 @@
  * lasts until everything is as it was: what fails is tried again at every `tick`.
  */
 import { HostevacError } from '../../domain/errors.ts';
-import {
-  type Cell,
-  holdCell,
-  isSameVm,
-  openCell,
-  ownGroupName,
-  planCells,
-  refillCell,
-  restoreCell,
-} from '../cgroup/cells.ts';
+import { type Cell, holdCell, isSameVm, openCell, ownGroupName, planCells, restoreCell } from '../cgroup/cells.ts';
 import type { GroupFiles } from '../cgroup/files.ts';
-import { type Allowance, longestStallMs, quotaFor } from '../cgroup/quota.ts';
+import type { Allowance } from '../cgroup/quota.ts';
 import type { Log } from './guard-log.ts';
 import type { JournalContent, TokenRecord } from './journal.ts';
 import { type GuardStatus, LONGEST_VALID_MS, type Look, type Released, type SetRequest } from './protocol.ts';
@@ -61,9 +52,6 @@ const NOBODY = -1;
 const UNHELD = { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, toldOfWaits: false, failure: '' };
 /** Any will do: nobody runs there. */
 const PROBE_STRETCH_MS = 300;
-/** From a look to the next there are 50 ms, and the kernel takes a moment. */
-const LOOK_AHEAD_MS = 75;
-const MORE_THAN_USUAL_MS = 10;
 /** Under this the groups of a probe stand in the journal. */
 const PROBE = { host: 'hostevac-guard', vm: 'probe' };
 
@@ -208,28 +196,12 @@ export class Throttles {
     if (this.#unsaved) this.#trySave();
   }
 
-  /** A quota says how long a thread waits at most (quota.ts); the kernel's accounts may say more. */
   #relieve(throttle: Throttle, nowMs: number): void {
     for (const cell of throttle.cells) {
       const allowance = throttle.allowances.get(cell.path);
-      if (allowance === undefined) continue;
-      const usualMs = longestStallMs(quotaFor(allowance), allowance.busyThreads);
-      const mostMs = Math.max(usualMs + MORE_THAN_USUAL_MS, allowance.longestStretchMs - LOOK_AHEAD_MS);
-      const waitedMs = Math.max(0, ...cell.tids.map((tid) => this.#waits.waitedMs(tid, nowMs)));
-      if (waitedMs < mostMs) continue;
-      this.#waits.begin(cell.tids, nowMs);
-      try {
-        refillCell(this.#given.files, cell);
-        if (!throttle.toldOfWaits) {
-          const { host, vm } = throttle;
-          this.#given.log(
-            `${host}/${vm}: kept from its CPU for ${Math.round(waitedMs)} ms by the kernel's accounts; let run`,
-          );
-        }
-      } catch (error) {
-        if (!throttle.toldOfWaits) this.#given.log(`${cell.path}: ${messageOf(error)}`);
-      }
-      throttle.toldOfWaits = true;
+      const told = allowance === undefined ? null : this.#waits.relieve(cell, allowance, nowMs);
+      if (told !== null && !throttle.toldOfWaits) this.#given.log(`${throttle.host}/${throttle.vm}: ${told}`);
+      throttle.toldOfWaits ||= told !== null;
     }
   }
 

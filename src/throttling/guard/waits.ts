@@ -4,7 +4,13 @@
  * charged to a quota of 1.7 ms in 50 are 14 periods without any CPU. Measured on real guests: 720 ms, once in 160 runs.
  */
 import { parseProcessStat } from '../../runtime/process-identity.ts';
+import { type Cell, refillCell } from '../cgroup/cells.ts';
 import type { GroupFiles } from '../cgroup/files.ts';
+import { type Allowance, longestStallMs, quotaFor } from '../cgroup/quota.ts';
+
+/** From a look to the next there are 50 ms, and the kernel takes a moment. */
+const LOOK_AHEAD_MS = 75;
+const MORE_THAN_USUAL_MS = 10;
 
 export class Waits {
   readonly #files: GroupFiles;
@@ -14,8 +20,27 @@ export class Waits {
     this.#files = files;
   }
 
+  /**
+   * A quota says how long a thread waits at most (quota.ts); where the kernel's accounts say more the cell's threads are let
+   * run. What is to be told of it; null: nobody has waited for too long.
+   */
+  relieve(cell: Cell, allowance: Allowance, nowMs: number): string | null {
+    const usualMs = longestStallMs(quotaFor(allowance), allowance.busyThreads);
+    const mostMs = Math.max(usualMs + MORE_THAN_USUAL_MS, allowance.longestStretchMs - LOOK_AHEAD_MS);
+    const waitedMs = Math.max(0, ...cell.tids.map((tid) => this.#waitedMs(tid, nowMs)));
+    if (waitedMs < mostMs) return null;
+    this.#begin(cell.tids, nowMs);
+    const kept = `kept from its CPU for ${Math.round(waitedMs)} ms by the kernel's accounts`;
+    try {
+      refillCell(this.#files, cell);
+      return `${kept}; let run`;
+    } catch (error) {
+      return `${kept}; CANNOT LET IT RUN: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+
   /** Since the look that last saw it run, or not want to, ms. A thread that is gone, or was not looked at before, has not waited. */
-  waitedMs(tid: number, nowMs: number): number {
+  #waitedMs(tid: number, nowMs: number): number {
     const [used] = (this.#files.readIfThere(`/proc/${tid}/schedstat`) ?? '').split(' ', 1);
     const stat = parseProcessStat(this.#files.readIfThere(`/proc/${tid}/stat`) ?? '');
     const before = this.#seen.get(tid);
@@ -27,7 +52,7 @@ export class Waits {
   }
 
   /** They may run from now on. */
-  begin(tids: readonly number[], nowMs: number): void {
+  #begin(tids: readonly number[], nowMs: number): void {
     for (const tid of tids) {
       const before = this.#seen.get(tid);
       if (before !== undefined) this.#seen.set(tid, { ...before, ranAtMs: nowMs });
