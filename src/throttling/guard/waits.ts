@@ -1,7 +1,7 @@
 /**
  * How long throttled threads have waited for their CPU, by looks. The kernel charges a group for all that its thread ran,
  * also where no tick stopped it in time (the machine's own hypervisor had taken the CPU away, or the tick came late): 25 ms
- * charged to a quota of 1.7 ms in 50 are 14 periods without any CPU. Measured on real guests: 720 ms, once in 160 runs.
+ * charged to a quota of 1.7 ms in 50 are 14 periods without any CPU.
  */
 import { parseProcessStat } from '../../runtime/process-identity.ts';
 import { type Cell, refillCell } from '../cgroup/cells.ts';
