@@ -145,7 +145,7 @@ function turn(): Promise<void> {
 }
 
 /** Tommy Ettinger's mulberry32: 32 bits of state, good enough to vary a run, the same on every machine. */
-function mulberry32(seed: number): () => number {
+export function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -55,9 +55,8 @@ export class MemoryLeases implements Leases {
 
   async acquire(name: string): Promise<Lease | { readonly heldBy: LeaseOwner; readonly forMs: number }> {
     const sentAtMs = this.#clock.monotonic();
-    const taken = await this.#link(() => this.#take(name));
-    if (typeof taken !== 'number') return taken;
-    const token = taken;
+    const token = await this.#link(() => this.#take(name));
+    if (typeof token !== 'number') return token;
     const predecessors = () =>
       this.#past(name).filter(
         (one) => one.token < token && one.owner.id !== this.#owner.id && !this.#isDead(one.owner),

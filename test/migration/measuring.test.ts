@@ -74,6 +74,17 @@ it('a migration ends though a look beside it does not', async () => {
   expect(world.delivery.errors).toEqual([]);
 });
 
+/** The VM that waits for its turn while another one of the operation is being copied. */
+async function waitsBehindAnother(world: World, id: string): Promise<string> {
+  let waits = '';
+  await world.clock.runUntil(async () => {
+    const moves = await world.moves(id);
+    waits = moves.find(({ reason }) => reason?.message.startsWith('waits for') === true)?.vm ?? '';
+    return waits !== '' && moves.some(({ step }) => step === 'precopy');
+  }, 60_000);
+  return waits;
+}
+
 it('a guest that changes its ways while it waits for its turn is seen to, and its prediction knows both', async () => {
   const turning = (name: string) =>
     vm(name, {
@@ -89,12 +100,7 @@ it('a guest that changes its ways while it waits for its turn is seen to, and it
   const world = new World({ hosts: [host('a', [turning('v1'), turning('v2')], { egress: '200MiB/s' }), host('b')] });
   await world.crew();
   const id = await world.request(evacuate('a'));
-  let name = '';
-  await world.clock.runUntil(async () => {
-    const moves = await world.moves(id);
-    name = moves.find(({ reason }) => reason?.message.startsWith('waits for') === true)?.vm ?? '';
-    return name !== '' && moves.some(({ step }) => step === 'precopy');
-  }, 60_000);
+  const name = await waitsBehindAnother(world, id);
   // The other one takes more than a minute: looks that nobody asked for come all the while.
   await world.clock.advance(40_000);
   const waiting = await world.move(id, name);
@@ -132,12 +138,7 @@ it('guests that wait take turns to be looked at, also where their hypervisor can
   const asked: { vm: string; atMs: number }[] = [];
   await world.crew({ hypervisor: countedLooks(asked, () => world.clock.now(), false) });
   const id = await world.request(evacuate('a'));
-  let waits = '';
-  await world.clock.runUntil(async () => {
-    const moves = await world.moves(id);
-    waits = moves.find(({ reason }) => reason?.message.startsWith('waits for') === true)?.vm ?? '';
-    return waits !== '' && moves.some(({ step }) => step === 'precopy');
-  }, 60_000);
+  const waits = await waitsBehindAnother(world, id);
   const fromMs = world.clock.now();
   await world.clock.advance(20_000);
   const times = asked.filter(({ vm: name, atMs }) => name === waits && atMs > fromMs).map(({ atMs }) => atMs);

@@ -1,19 +1,18 @@
 /** Chance from a seed: the same on every machine, and each purpose with a stream of its own. */
+import { mulberry32 } from '../../src/clock/virtual-clock.ts';
+
 export class Random {
-  #state: number;
+  readonly #draw: () => number;
 
   constructor(seed: number, purpose = '') {
     let mixed = seed >>> 0;
     for (const char of purpose) mixed = Math.imul(mixed ^ char.charCodeAt(0), 0x01000193) >>> 0;
-    this.#state = (mixed ^ 0x9e3779b9) >>> 0;
+    this.#draw = mulberry32((mixed ^ 0x9e3779b9) >>> 0);
   }
 
-  /** [0, 1). Tommy Ettinger's mulberry32. */
+  /** [0, 1). */
   next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    return this.#draw();
   }
 
   happens(probability: number): boolean {

@@ -49,7 +49,6 @@ type ProcessId = { readonly pid: number; readonly startTicks: number };
 type VmKey = { readonly host: string; readonly vm: string };
 
 const NOBODY = -1;
-const UNHELD = { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, toldOfWaits: false, failure: '' };
 /** Any will do: nobody runs there. */
 const PROBE_STRETCH_MS = 300;
 /** Under this the groups of a probe stand in the journal. */
@@ -91,8 +90,7 @@ export class Throttles {
         vm,
         cells,
         state: 'restoring',
-        allowances: new Map(),
-        ...UNHELD,
+        ...unheld(),
       });
     }
     this.#unsaved = content.throttles.length > 0;
@@ -223,7 +221,7 @@ export class Throttles {
     const cells = planCells(files, others, name, (home) => this.#turnedOn(home)).map((cell) => ({ ...cell, tids: [] }));
     const own = cells.filter(({ place }) => place.kind === 'own');
     // Journalled as a throttle is: one that is killed meanwhile, or cannot be removed, leaves no group for ever.
-    const probe = { ...PROBE, cells: own, allowances: new Map(), ...UNHELD, state: 'restoring' as const };
+    const probe = { ...PROBE, cells: own, ...unheld(), state: 'restoring' as const };
     if (own.length > 0) this.#throttles.set(keyOf(probe), probe);
     try {
       this.#save();
@@ -259,7 +257,7 @@ export class Throttles {
   #plan({ host, vm, process }: SetRequest, tids: readonly number[]): Throttle {
     const name = ownGroupName(host, vm, process.pid);
     const cells = planCells(this.#given.files, tids, name, (home) => this.#turnedOn(home));
-    return { host, vm, cells, state: 'inForce', allowances: new Map(), ...UNHELD };
+    return { host, vm, cells, state: 'inForce', ...unheld() };
   }
 
   /** Writes the quotas; each cell gets what its threads may use together. */
@@ -360,6 +358,12 @@ export class Throttles {
       this.#unsaved = true;
     }
   }
+}
+
+/** Of one that holds nobody. */
+function unheld() {
+  const allowances: Throttle['allowances'] = new Map();
+  return { share: 1, demandCores: 0, cores: 0, owner: NOBODY, untilMs: 0, allowances, toldOfWaits: false, failure: '' };
 }
 
 /** A thread that wants so much of a CPU is busy. */

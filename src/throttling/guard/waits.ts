@@ -25,10 +25,9 @@ export class Waits {
    * run. What is to be told of it; null: nobody has waited for too long.
    */
   relieve(cell: Cell, allowance: Allowance, nowMs: number): string | null {
-    const usualMs = longestStallMs(quotaFor(allowance), allowance.busyThreads);
-    const mostMs = Math.max(usualMs + MORE_THAN_USUAL_MS, allowance.longestStretchMs - LOOK_AHEAD_MS);
     const waitedMs = Math.max(0, ...cell.tids.map((tid) => this.#waitedMs(tid, nowMs)));
-    if (waitedMs < mostMs) return null;
+    if (waitedMs < allowance.longestStretchMs - LOOK_AHEAD_MS) return null;
+    if (waitedMs < longestStallMs(quotaFor(allowance), allowance.busyThreads) + MORE_THAN_USUAL_MS) return null;
     this.#begin(cell.tids, nowMs);
     const kept = `kept from its CPU for ${Math.round(waitedMs)} ms by the kernel's accounts`;
     try {
