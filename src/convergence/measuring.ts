@@ -82,7 +82,7 @@ function sharpening(taken: readonly TakenLook[], roundMs: number): number | null
 /** Standard error over value of looks at one and the same figure, taken together. Infinity: they tell nothing. */
 function exactness(looks: readonly TakenLook[]): number {
   const precision = looks.reduce((sum, { bytes, errorBytes }) => sum + (bytes / Math.max(1, errorBytes)) ** 2, 0);
-  return 1 / Math.sqrt(precision);
+  return precision > 0 ? 1 / Math.sqrt(precision) : Number.POSITIVE_INFINITY;
 }
 
 /** Bytes per ms of looks taken together. */
@@ -103,7 +103,8 @@ function roundOf(taken: readonly TakenLook[]): number | null {
   const ownRate = (longest.bytes + longest.errorBytes) / longest.windowMs;
   if (!(ownRate < fastest * COME_ROUND)) return null;
   const mean = shorter.reduce((most, _, index) => Math.max(most, rateOf(shorter.slice(0, index + 1))), 0);
-  return longest.bytes / mean;
+  // Looks that cannot be (a window of 0 ms, a negative error) come to no rate at all.
+  return mean > 0 ? longest.bytes / mean : null;
 }
 
 /** What they show at least: the rate less its standard error. */

@@ -135,7 +135,7 @@ async function seeGuest(
       }
       if (measured === null) {
         busy += 1;
-        if (taken.length > 0 || busy >= BUSY_TRIES) break;
+        if (busy >= BUSY_TRIES) break;
         await clock.sleepReal(BUSY_RETRY_MS, until.signal);
         continue;
       }

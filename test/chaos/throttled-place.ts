@@ -78,11 +78,21 @@ export class ThrottledPlace extends LabPlace {
     return Number(guards[0]?.split(' ')[0]);
   }
 
-  /** The operation ends well: every guest runs once, at its destination, whole, moved by one `migrate`, held back nowhere. */
+  /**
+   * The operation ends well: every guest runs once, at its destination, whole, moved by one `migrate`, held back nowhere.
+   * On a machine this busy a destination may answer too late before a switchover, and the migration is made again: once for
+   * a VM, and told.
+   */
   async endsWell(id: string): Promise<void> {
     const ended = await this.run('watch', id, '--timeout', '150s');
     expect(ended.code, ended.stdout + ended.stderr).toBe(0);
     const vms = this.manifest.guests.map(({ name }) => name);
+    const attempts = (await this.events(id)).filter(({ kind }) => kind === 'move.cleaning' || kind === 'move.failed');
+    const calledOff = attempts.filter(({ message }) => /lab-b does not answer; it stays at lab-a/.test(message));
+    const callsOff = (vm: string | null) =>
+      calledOff.filter((event) => event.vm === vm && event.kind === 'move.failed').length;
+    expect(attempts.filter(({ vm }) => callsOff(vm) === 0)).toEqual([]);
+    for (const { message } of calledOff) console.warn(`!!! called off for a slow answer and made again: ${message}`);
     for (const vm of vms) {
       const copy = this.only(vm);
       expect([vm, copy.host, await this.stateOf(copy)]).toEqual([vm, 'lab-b', 'running']);
@@ -91,11 +101,10 @@ export class ThrottledPlace extends LabPlace {
       const before = await this.progressOf(copy);
       await until(async () => (await this.progressOf(copy)) > before, 20_000, `${vm} goes on`);
       const started = steering(tracedOf(this.home, vm)).filter(({ command }) => command === 'migrate');
-      expect(started, `migrations of ${vm}`).toHaveLength(1);
+      expect(callsOff(vm), `migrations of ${vm} called off`).toBeLessThanOrEqual(1);
+      expect(started, `migrations of ${vm}`).toHaveLength(1 + callsOff(vm));
     }
     expect(this.directories()).toEqual(vms.map((vm) => `lab-b/${vm}`));
-    const attempts = (await this.events(id)).filter(({ kind }) => kind === 'move.cleaning' || kind === 'move.failed');
-    expect(attempts).toEqual([]);
   }
 
   override async close(): Promise<void> {

@@ -93,18 +93,23 @@ export class Examiner {
       );
     }
     const lasting = await this.#askLasting(dir, qmp, process);
-    const migration = await qmp.execute('query-migrate', migrateAnswer);
-    const { status } = await qmp.execute('query-status', statusAnswer);
+    // Sent together, as each answer waits for a turn of a busy QEMU's main loop; answered in the order in which they came.
+    const [migration, { status }] = await Promise.all([
+      qmp.execute('query-migrate', migrateAnswer),
+      qmp.execute('query-status', statusAnswer),
+    ]);
     return { ...lasting, kind: 'answers', tids, runState: status, migration };
   }
 
   async #askLasting(dir: VmDir, qmp: Qmp, process: ProcessId): Promise<Lasting> {
     const known = this.#lasting.get(dir.path);
     if (known?.process.pid === process.pid && known.process.startTicks === process.startTicks) return known;
-    const { UUID } = await qmp.execute('query-uuid', uuidAnswer);
-    const { name } = await qmp.execute('query-name', nameAnswer);
-    const { enabled } = await qmp.execute('query-kvm', kvmAnswer);
-    const listed = await qmp.execute('query-migrate-capabilities', capabilitiesAnswer);
+    const [{ UUID }, { name }, { enabled }, listed] = await Promise.all([
+      qmp.execute('query-uuid', uuidAnswer),
+      qmp.execute('query-name', nameAnswer),
+      qmp.execute('query-kvm', kvmAnswer),
+      qmp.execute('query-migrate-capabilities', capabilitiesAnswer),
+    ]);
     const capabilities = new Set(listed.map(({ capability }) => capability));
     const lasting: Lasting = {
       process,

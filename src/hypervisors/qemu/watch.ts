@@ -13,8 +13,8 @@ import type { VmDir } from './vm-dir.ts';
 const NEWS: ReadonlySet<string> = new Set(['MIGRATION', 'MIGRATION_PASS', 'STOP', 'RESUME']);
 /** Whoever drives looks every second or so; a process that stopped driving must not keep others from the socket. */
 const UNUSED_MS = 2_500;
-/** The guest stands still until the last word; a workflow that means to give it takes 500 ms for its last look. */
-const LAST_WORD_MS = 600;
+/** The guest stands still until the last word; a workflow that means to give it takes up to 800 ms for its last look. */
+export const LAST_WORD_MS = 900;
 
 const waitsSchema = z.looseObject({ status: z.literal('pre-switchover') });
 
