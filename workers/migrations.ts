@@ -1,5 +1,6 @@
 /** The worker that migrates: serves hosts, publishes what is on them, carries out the moves in their queues. */
 import { hostOf } from '../src/domain/fleet.ts';
+import { tendAbandoned } from '../src/migration/abandoned.ts';
 import type { MigrationDeps } from '../src/migration/context.ts';
 import { afterFault, migrate } from '../src/migration/migrate.ts';
 import { HostQueues } from '../src/queue/host-queues.ts';
@@ -8,6 +9,7 @@ import { InventoryPublisher } from '../src/runtime/inventory-publisher.ts';
 import { MeasuringService } from '../src/runtime/measure.ts';
 import { thisProcess } from '../src/runtime/process-identity.ts';
 import type { Site } from '../src/runtime/site.ts';
+import { holderOf } from '../src/store/claims.ts';
 import { INVENTORY_TOPIC } from '../src/store/presence.ts';
 import type { RunningWorker } from './operations.ts';
 
@@ -47,11 +49,16 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
     },
     hosts,
   );
+  const stop = new AbortController();
+  const tending = tendAbandoned(deps, hosts, stop.signal, (error) => {
+    log.error({ err: error }, 'what was abandoned was not looked at; it is tried again');
+  });
   log.info({ hosts }, 'serving hosts');
   return {
     close: async (graceMs) => {
+      stop.abort();
       await queues.close(graceMs);
-      await Promise.all([publisher.close(), measuring.close()]);
+      await Promise.all([publisher.close(), measuring.close(), tending]);
     },
   };
 }
@@ -62,6 +69,8 @@ function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, t
     hypervisorOf,
     throttleOf,
     budget,
+    abandoned: stores.abandoned,
+    claimedBy: async (vm) => holderOf(await stores.claims.read(), vm),
     behaviours: policies.behaviours,
     capacityOf: (host) => {
       const spec = hostOf(fleet, host);

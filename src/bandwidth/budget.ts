@@ -52,6 +52,8 @@ export interface Budget {
   /** The migration is known to have ended (or never to have begun). Harmless twice. */
   release(migrationId: string, fence?: Fence): Promise<void>;
   use(): Promise<readonly HostUse[]>;
+  /** Whatever is entered, whether it waits or sends. */
+  entries(): Promise<readonly Demand[]>;
 }
 
 /** Woken (store/cell.ts `Wakeups`) whenever the budget changed. */

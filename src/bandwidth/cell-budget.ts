@@ -102,6 +102,10 @@ export class CellBudget implements Budget {
     });
   }
 
+  async entries(): Promise<readonly Demand[]> {
+    return Object.values((await this.#cell.read()).entries);
+  }
+
   async use(): Promise<readonly HostUse[]> {
     const state = await this.#cell.read();
     const entries = Object.values(state.entries);

@@ -34,7 +34,7 @@ export function hostLines(hosts: readonly HostStatus[], columns: number, paint: 
         { text: age === null ? '?' : `${formatSize(host.memoryUsedBytes)} of ${formatSize(host.memoryBytes)}` },
         { text: useText(host.egress) },
         { text: useText(host.ingress) },
-        host.served ? { text: 'alive', colour: 'green' } : { text: 'none', colour: 'red' },
+        workerCell(host),
         age === null
           ? { text: 'never' }
           : { text: `${formatDuration(age)} ago`, colour: age > STALE_INVENTORY_MS ? 'yellow' : undefined },
@@ -43,6 +43,11 @@ export function hostLines(hosts: readonly HostStatus[], columns: number, paint: 
     columns,
     paint,
   );
+}
+
+function workerCell({ down, served }: HostStatus): TableCell {
+  if (down) return { text: 'down', colour: 'red' };
+  return served ? { text: 'alive', colour: 'green' } : { text: 'none', colour: 'red' };
 }
 
 function useText({ counted, capacity }: HostStatus['egress']): string {

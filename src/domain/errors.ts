@@ -45,6 +45,7 @@ export const ERROR_CATALOGUE = {
   timeout: { exit: EXIT.deadline, when: 'a wait ended before the operation did' },
   leaseLost: { exit: EXIT.failed, when: 'another process holds the lease of this VM or operation now' },
   hostUnreachable: { exit: EXIT.failed, when: 'a hypervisor host does not answer' },
+  hostAnswers: { exit: EXIT.failed, when: 'a host is to be confirmed down that was seen alive a moment ago' },
   hypervisorRefused: { exit: EXIT.failed, when: 'the hypervisor answered a command with an error' },
   migrationStuck: { exit: EXIT.failed, when: 'no byte was transferred for longer than the limit' },
   linkFailed: { exit: EXIT.failed, when: 'the connection between source and destination broke' },

@@ -54,6 +54,11 @@ function ours({ migrationId }: OutgoingMigration, move: AssessedMove): boolean {
   return migrationId !== null && (migrationId === move.id || move.earlierIds.has(migrationId));
 }
 
+/** Something leaves that host for this VM, or may at any moment. */
+export function isSending(source: Seen): boolean {
+  return source?.present === true && (inFlight(source.outgoing) || inPostCopy(source.outgoing));
+}
+
 /** Nothing that is at its source, or ever happens there, is needed any more. */
 function hasArrived(move: AssessedMove, destination: Seen): boolean {
   if (!move.postCopy || !destination?.present || destination.arriving) return false;

@@ -11,6 +11,7 @@ import { HostevacError, type Reason } from '../domain/errors.ts';
 import { type Control, type MoveRecord, NO_CONTROL } from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
 import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
+import type { Abandoned } from '../store/abandoned.ts';
 import type { WakeupListener, Wakeups } from '../store/cell.ts';
 import type { EventLog } from '../store/event-log.ts';
 import type { Lease, LeaseOwner, Leases } from '../store/lease.ts';
@@ -23,6 +24,10 @@ export interface MigrationDeps {
   readonly hypervisorOf: HypervisorOf;
   readonly throttleOf: (host: string) => Throttle;
   readonly budget: Budget;
+  /** Moves that ended unseen, and hosts that are confirmed to be down. */
+  readonly abandoned: Abandoned;
+  /** The operation that has the VM, or null. */
+  readonly claimedBy: (vm: string) => Promise<string | null>;
   /** The most a host's NIC may carry, bytes/s. */
   readonly capacityOf: (host: string) => { readonly egress: number; readonly ingress: number };
   /** What policies of the user's own modules choose, by name. */
@@ -81,6 +86,8 @@ export class MigrationContext {
   readonly signal: AbortSignal;
   readonly tier: 'evacuation' | 'rebalance';
   record: MoveRecord;
+  /** A host of this move did not answer when it was looked at last: what is there is not known. */
+  unseen = false;
   /** What `cleaning` cleans up after. */
   ending: Ending = 'failure';
   /** What it may ask of the budget at most; the policy's cap, unless that has given way. */
@@ -148,19 +155,8 @@ export class MigrationContext {
   }
 
   /** Waits for work that may take longer than the lease lasts, and keeps the lease meanwhile. */
-  async during<T>(work: Promise<T>): Promise<T> {
-    const over = new AbortController();
-    const keeping = this.#keepLease(over.signal);
-    try {
-      return await work;
-    } finally {
-      over.abort();
-      await keeping;
-    }
-  }
-
-  async #keepLease(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && (await this.lease.keep())) await this.deps.clock.sleepReal(KEEP_EVERY_MS, signal);
+  during<T>(work: Promise<T>): Promise<T> {
+    return keeping(this.deps.clock, this.lease, work);
   }
 
   /** True once the operation's deadline has passed. */
@@ -199,6 +195,21 @@ export class MigrationContext {
     if (!(await this.lease.keep())) {
       throw new HostevacError('leaseLost', `${this.record.vm}: the lease ran out; another process may drive it now`);
     }
+  }
+}
+
+/** Waits for work that may take longer than the lease lasts, and keeps the lease meanwhile. */
+export async function keeping<T>(clock: Clock, lease: Lease, work: Promise<T>): Promise<T> {
+  const over = new AbortController();
+  const keep = async (): Promise<void> => {
+    while (!over.signal.aborted && (await lease.keep())) await clock.sleepReal(KEEP_EVERY_MS, over.signal);
+  };
+  const kept = keep();
+  try {
+    return await work;
+  } finally {
+    over.abort();
+    await kept;
   }
 }
 

@@ -175,6 +175,7 @@ async function enter(
     return;
   }
   if (to === 'halted') await freeIfNothingMoves(ctx);
+  if (ctx.unseen && (LEAVES.has(to) || from === 'cleaning')) await listAbandoned(ctx);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
   if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
@@ -189,6 +190,14 @@ async function enter(
   });
   await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
   if (over) await learn(ctx);
+}
+
+/** What ends there may have left something where nobody could look. One that is halted is a person's. */
+const LEAVES: ReadonlySet<MigrationStep> = new Set(['done', 'failed', 'cancelled']);
+
+async function listAbandoned({ deps, lease, record }: MigrationContext): Promise<void> {
+  const { id: moveId, operationId, vm, uuid, source, destination, migrateSent } = record;
+  await deps.abandoned.list({ moveId, operationId, vm, uuid, source, destination, migrateSent }, lease);
 }
 
 /**

@@ -3,11 +3,11 @@
  * finished, `cleaning` after it has not. They ask both ends and leave the meaning to assess.ts.
  */
 import { HostevacError, type Reason } from '../domain/errors.ts';
-import type { Sighting } from '../hypervisors/hypervisor.ts';
 import type { GuestCpu } from '../throttling/throttle.ts';
 import { closeAccount } from './accounting.ts';
 import { type Assessed, assess, type Seen } from './assess.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { seenAt } from './sight.ts';
 
 /**
  * How long an unknown truth is asked for again, fleet ms: longer than a management network's hiccup, short enough that
@@ -23,15 +23,6 @@ interface Looked extends Assessed {
   readonly destination: Seen;
 }
 
-async function seen(look: Promise<Sighting>): Promise<Seen> {
-  try {
-    return await look;
-  } catch (error) {
-    if (error instanceof HostevacError && error.code === 'hostUnreachable') return null;
-    throw error;
-  }
-}
-
 /**
  * Asks both ends. A verdict that two looks at different instants could produce by themselves (the migration finished
  * between them) is believed only after it has been seen for `SETTLE_MS`.
@@ -40,8 +31,9 @@ async function look(ctx: MigrationContext): Promise<Looked> {
   const { vm, source, destination } = ctx.record;
   // A host that hangs is waited for longer than the lease lasts.
   const [atSource, atDestination] = await ctx.during(
-    Promise.all([seen(ctx.sourceHypervisor.look(source, vm)), seen(ctx.destinationHypervisor.look(destination, vm))]),
+    Promise.all([seenAt(ctx.deps, source, vm), seenAt(ctx.deps, destination, vm)]),
   );
+  ctx.unseen = atSource === null || atDestination === null;
   // At the first look nobody has noted the uuid yet; then the source's copy says which VM is meant.
   const uuid = ctx.record.uuid ?? (atSource?.present ? atSource.uuid : null);
   const earlierIds = await earlierIdsOf(ctx, atSource);
@@ -94,12 +86,16 @@ function doubt(ctx: MigrationContext, looked: Looked, doubts: Doubts): number {
   return Math.max(doubts[looked.verdict] ?? 0, died && looked.destination?.present ? SETTLE_MS : 0);
 }
 
-/** Looks until the verdict is one that may be acted on. */
+/**
+ * Looks until the verdict is one that may be acted on. What counts is when a look began: one whose answers come late, and
+ * not together, may be of two different moments however long it took.
+ */
 export async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
   const began = ctx.now();
   for (;;) {
+    const lookBegan = ctx.now();
     const looked = await look(ctx);
-    if (ctx.now() - began >= doubt(ctx, looked, doubts)) return looked;
+    if (lookBegan - began >= doubt(ctx, looked, doubts)) return looked;
     if (ctx.record.reason?.message !== looked.reason.message) await ctx.save({ reason: looked.reason });
     await ctx.pace(LOOK_AGAIN_MS);
   }

@@ -176,10 +176,11 @@ class RedisProducer implements Producer {
     if (fleet === null)
       throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
     await this.learnFleet();
-    const [view, claims, use] = await Promise.all([
+    const [view, claims, use, { down }] = await Promise.all([
       readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence }),
       this.#stores.claims.read(),
       this.#stores.budget(fleet).use(),
+      this.#stores.abandoned.read(),
     ]);
     return fleet.hosts.map((host): HostStatus => {
       const seen = view.hosts.get(host.name);
@@ -191,6 +192,7 @@ class RedisProducer implements Producer {
         inventoryAgeMs: inventory === null ? null : Math.max(0, view.atMs - inventory.takenAtMs),
         served: seen?.served ?? false,
         cordoned: isCordoned(claims, host.name),
+        down: Object.hasOwn(down, host.name),
         runningVms: present.filter((vm) => vm.state === 'running' || vm.state === 'paused').length,
         memoryBytes: host.memory,
         memoryUsedBytes: present.reduce((sum, vm) => sum + vm.memoryBytes, 0),
@@ -220,6 +222,22 @@ class RedisProducer implements Producer {
       changed,
       message: (changed ? `${host} takes VMs again` : `${host} is not cordoned by an operator`) + still,
     };
+  }
+
+  async confirmDown(host: string, by: string): Promise<ControlOutcome> {
+    const fleet = this.#fleet;
+    if (fleet === null)
+      throw new HostevacError('fleetFileMissing', 'Confirming needs the fleet file; give `fleet` to createProducer');
+    await this.#mustKnow(host);
+    await this.learnFleet();
+    const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
+    if (view.hosts.get(host)?.unusable === null) {
+      const message = `${host} answers: its VMs were seen a moment ago. Nothing was changed. Fence it first (power it off), or evacuate it`;
+      throw new HostevacError('hostAnswers', message);
+    }
+    const changed = await this.#stores.abandoned.confirmDown(host, by, this.#stores.clock.now());
+    const done = `${host} is taken for down: bandwidth that is counted for it is given back, and what waits for it ends`;
+    return { changed, message: changed ? done : `${host} has been confirmed down already` };
   }
 
   async now(): Promise<number> {

@@ -115,6 +115,8 @@ export interface HostStatus {
   readonly inventoryAgeMs: number | null;
   readonly served: boolean;
   readonly cordoned: boolean;
+  /** A person has confirmed that it is down for good; over when it answers. */
+  readonly down: boolean;
   readonly runningVms: number;
   readonly memoryBytes: number;
   readonly memoryUsedBytes: number;
@@ -145,6 +147,12 @@ export interface Producer {
   hasWorkers(): Promise<boolean>;
   cordon(host: string): Promise<ControlOutcome>;
   uncordon(host: string): Promise<ControlOutcome>;
+  /**
+   * A person's word that this host is down and has been fenced: nothing on it runs, sends or receives, and what was there
+   * does not come back. Bandwidth that is counted for it is given back, and what waits for it ends. `by`: who says so.
+   * Throws `hostAnswers` when it was seen alive a moment ago, `unknownHost`.
+   */
+  confirmDown(host: string, by: string): Promise<ControlOutcome>;
   /** Fleet time, for ages and ETAs. */
   now(): Promise<number>;
   close(): Promise<void>;

@@ -7,6 +7,7 @@ import { RealClock } from '../clock/real-clock.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { BullMqDelivery } from '../queue/bullmq-delivery.ts';
 import { Measurements } from '../queue/measurements.ts';
+import { Abandoned } from '../store/abandoned.ts';
 import { Cell } from '../store/cell.ts';
 import { Claims } from '../store/claims.ts';
 import { Presence } from '../store/presence.ts';
@@ -42,6 +43,7 @@ export class Stores {
   readonly cells: RedisCellStore;
   readonly records: Records;
   readonly claims: Claims;
+  readonly abandoned: Abandoned;
   readonly presence: Presence;
   readonly events: RedisEventLog;
   readonly leases: RedisLeases;
@@ -57,6 +59,7 @@ export class Stores {
     this.cells = new RedisCellStore(redis, prefix);
     this.records = new Records(this.cells);
     this.claims = new Claims(this.cells);
+    this.abandoned = new Abandoned(this.cells);
     this.presence = new Presence(this.cells);
     this.events = new RedisEventLog(redis, this.wakeups, prefix, real);
     this.leases = new RedisLeases({ redis, prefix, owner: thisProcess(), isDead: isDeadHere, clock: real });

@@ -40,7 +40,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/migration/**', 'workflows'],
   ['src/operations/**', 'workflows'],
   // What is kept in cells: decisions over a port, no storage of its own.
-  ['src/store/{claims,records,presence}.ts', 'workflows'],
+  ['src/store/{abandoned,claims,records,presence}.ts', 'workflows'],
   ['src/bandwidth/cell-budget.ts', 'workflows'],
   ['src/{clock,store,bandwidth,throttling,queue,runtime}/**', 'adapters'],
   ['src/hypervisors/*/**', 'adapters'],

@@ -106,6 +106,7 @@ export function host(name: string, over: Partial<HostStatus> = {}): HostStatus {
     inventoryAgeMs: 1_000,
     served: true,
     cordoned: false,
+    down: false,
     runningVms: 3,
     memoryBytes: 128 * GiB,
     memoryUsedBytes: 32 * GiB,

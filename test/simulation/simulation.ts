@@ -368,6 +368,9 @@ class Simulation {
     }
     this.#world.delivery.deliverWaiting();
     await this.#start(this.#world.fleet.hosts.map(({ name }) => name));
+    // Those that died do not come back, which only a person can know.
+    for (const host of this.#dead)
+      await this.#world.abandoned.confirmDown(host, 'an operator', this.#world.clock.now());
     for (const id of this.#operations) {
       await resume({ records: this.#world.records, delivery: this.#world.delivery }, id);
     }

@@ -61,6 +61,7 @@ const noTwoPhaseShrink: Variant = {
     ...options,
     budget: (real) => ({
       use: () => real.use(),
+      entries: () => real.entries(),
       release: (id, fence) => real.release(id, fence),
       inForce: (id, bytesPerSec, fence) => real.inForce(id, bytesPerSec, fence),
       request: async (demand, fence) => {

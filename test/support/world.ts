@@ -25,14 +25,16 @@ import { MemorySimulationLog } from '../../src/hypervisors/simulated/memory-log.
 import type { Command } from '../../src/hypervisors/simulated/model.ts';
 import { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
 import { SimulatedThrottle } from '../../src/hypervisors/simulated/throttle.ts';
+import { tendAbandoned } from '../../src/migration/abandoned.ts';
 import type { MigrationDeps, Transition } from '../../src/migration/context.ts';
 import { afterFault, migrate } from '../../src/migration/migrate.ts';
 import type { OperationDeps } from '../../src/operations/deps.ts';
 import { operationTurn } from '../../src/operations/turn.ts';
 import type { Consumer, Delivery } from '../../src/queue/delivery.ts';
 import { MemoryDelivery } from '../../src/queue/memory-delivery.ts';
+import { Abandoned } from '../../src/store/abandoned.ts';
 import type { WakeupListener, Wakeups } from '../../src/store/cell.ts';
-import { Claims } from '../../src/store/claims.ts';
+import { Claims, holderOf } from '../../src/store/claims.ts';
 import { isLease, type LeaseOwner, type Leases } from '../../src/store/lease.ts';
 import { MemoryLeases, MemoryLeaseTable } from '../../src/store/memory-leases.ts';
 import { MemoryCellStore, MemoryEventLog, MemoryWakeups } from '../../src/store/memory-store.ts';
@@ -131,6 +133,7 @@ export class World {
   readonly events = new MemoryEventLog(this.clock, this.wakeups);
   readonly records = new Records(this.cells);
   readonly claims = new Claims(this.cells);
+  readonly abandoned = new Abandoned(this.cells);
   readonly presence = new Presence(this.cells);
   readonly delivery = new MemoryDelivery(this.clock);
   readonly leaseTable = new MemoryLeaseTable();
@@ -208,6 +211,8 @@ export class World {
       hypervisorOf: () => hypervisor,
       throttleOf: () => throttle,
       budget: options.budget?.(budget) ?? budget,
+      abandoned: new Abandoned(cells),
+      claimedBy: async (name) => holderOf(await new Claims(cells).read(), name),
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
       behaviours: options.behaviours ?? new Map(),
       endProcess: async (other) => {
@@ -244,6 +249,9 @@ export class World {
       };
       consumers.push(await queues.consumeOperations((id) => operationTurn(deps, id)));
     }
+    tendAbandoned(migration, hosts, stopping.signal, (error) => this.delivery.errors.push(error)).catch(
+      (error: unknown) => this.delivery.errors.push(error),
+    );
     const life = { owner, hosts, operations: options.operations !== false, signal: stopping.signal };
     live({ ...life, clock, hypervisor, presence, wakeups }).catch((error: unknown) => this.delivery.errors.push(error));
     return {

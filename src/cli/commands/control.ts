@@ -1,6 +1,8 @@
 /** Small commands that set one durable flag: `cancel`, `pause`, `resume` an operation; `cordon`, `uncordon` a host. */
+import { userInfo } from 'node:os';
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
+import { badInput } from '../../domain/problems.ts';
 import type { ControlOutcome, Producer } from '../../queue/producer.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
@@ -16,6 +18,7 @@ interface ControlText {
 }
 
 export function addControls(program: Command, run: Run): void {
+  addConfirmDown(program, run);
   const operation = (text: ControlText): Command => describe(program.command(`${text.name} <operation>`), text);
   const host = (text: ControlText): Command => describe(program.command(`${text.name} <host>`), text);
 
@@ -60,6 +63,32 @@ export function addControls(program: Command, run: Run): void {
     notes: [],
     examples: [['hostevac uncordon node-a', 'maintenance is over']],
   }).action((name: string) => run((cli) => onHost(cli, name, (producer) => producer.uncordon(name))));
+}
+
+function addConfirmDown(program: Command, run: Run): void {
+  const command = program.command('confirm-down <host>');
+  describe(command, {
+    name: 'confirm-down',
+    description: 'say that a host is down for good, so that nothing waits for it any more',
+    notes: [
+      'Only for a host that has been fenced (powered off, or cut off from network and storage): its VMs are taken for lost,',
+      'bandwidth counted for it is given back, a post-copy from or to it is given up. Refused while the host answers.',
+      'It is over by itself when the host answers again.',
+    ],
+    examples: [['hostevac confirm-down node-a --yes', 'node-a burned down in the middle of its evacuation']],
+  });
+  command
+    .option('--yes', 'it has been fenced')
+    .action((name: string, { yes }: { yes?: boolean }) => run((cli) => confirmDown(cli, name, yes === true)));
+}
+
+function confirmDown(cli: Cli, name: string, fenced: boolean): Promise<number> {
+  if (!fenced) {
+    const message = `is not assumed: a host that is only silent may still run its VMs`;
+    const remedy = `fence ${printable(name)} (power it off), then say so with --yes`;
+    throw badInput([{ path: '--yes', value: '', message, remedy }]);
+  }
+  return onHost(cli, name, (producer) => producer.confirmDown(name, userInfo().username));
 }
 
 function describe(command: Command, { description, notes, examples }: ControlText): Command {

@@ -20,7 +20,7 @@ export function addStatus(program: Command, run: Run): void {
       helpAfter({
         notes: [
           'EGRESS and INGRESS: bandwidth promised to migrations, of the capacity in the fleet file.',
-          'WORKER: whether a living worker serves the host. SEEN: when its VMs were last looked at.',
+          'WORKER: whether a living worker serves the host; down: it was confirmed to be. SEEN: when its VMs were last looked at.',
         ],
         examples: [
           ['hostevac status', 'all hosts, newest operations first'],

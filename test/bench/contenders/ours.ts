@@ -17,6 +17,7 @@ import { migrate } from '../../../src/migration/migrate.ts';
 import { newMove } from '../../../src/operations/standing.ts';
 import { endProcess } from '../../../src/runtime/end-process.ts';
 import { thisProcess } from '../../../src/runtime/process-identity.ts';
+import { Abandoned } from '../../../src/store/abandoned.ts';
 import { MemoryLeases } from '../../../src/store/memory-leases.ts';
 import { MemoryCellStore, MemoryEventLog, MemoryWakeups } from '../../../src/store/memory-store.ts';
 import { Records } from '../../../src/store/records.ts';
@@ -153,6 +154,8 @@ function openSite(stage: Stage): Site {
     hypervisorOf: () => seen,
     throttleOf: () => throttle,
     budget: inTurn(new CellBudget(cells, fleet), stage, wakeups),
+    abandoned: new Abandoned(cells),
+    claimedBy: async () => null,
     capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
     behaviours: new Map(),
     leases: new MemoryLeases(clock, thisProcess()),
