@@ -135,6 +135,8 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove): Pro
     case 'refused':
       return refused(deps, lease, { move, here, there, foreign: reason.code === 'foreignMigration' });
     case 'contradiction':
+      // Not at its source any more: it has gone elsewhere since, or has died; what waits for it waits for nothing.
+      if (reason.code === 'sourceDied') return refused(deps, lease, { move, here, there, foreign: false });
       // Left as it is, and was told; what is counted for it is not in use once nothing is sent.
       return isSending(here) ? 'waits' : released(deps, lease, vm, 'settled');
     case 'unknown':
