@@ -70,6 +70,7 @@ function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, t
     throttleOf,
     budget,
     abandoned: stores.abandoned,
+    servedHosts: async () => (await stores.presence.alive()).flatMap(({ hosts }) => hosts),
     claimedBy: async (vm) => holderOf(await stores.claims.read(), vm),
     behaviours: policies.behaviours,
     capacityOf: (host) => {

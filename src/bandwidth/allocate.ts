@@ -20,10 +20,10 @@
  *
  * No preemption: an evacuation goes before rebalances in starting, but waits for those that run.
  */
-import type { Demand } from './budget.ts';
+import type { Entered } from './budget.ts';
 import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 
-export interface Entry extends Demand {
+export interface Entry extends Entered {
   /** What it may use, bytes/s; 0 while it waits. */
   readonly target: number;
   /** The most that its hypervisor may be using, or be told to use next. */
@@ -35,6 +35,8 @@ export interface Entry extends Demand {
 
 export interface AllocationInput extends Network {
   readonly entries: readonly Entry[];
+  /** Nothing starts or grows: there may be more than these. */
+  readonly frozen?: boolean;
 }
 
 export interface Allocation {
@@ -51,7 +53,7 @@ export const PATIENCE = 4;
 export const FLOOR_BYTES_PER_SEC = 2 ** 20;
 
 /** Start order: evacuations before rebalances, then `order`, then id. */
-export function byRank(a: Demand, b: Demand): number {
+export function byRank(a: Entered, b: Entered): number {
   if (a.tier !== b.tier) return a.tier === 'evacuation' ? -1 : 1;
   return a.order - b.order || (a.migrationId < b.migrationId ? -1 : a.migrationId > b.migrationId ? 1 : 0);
 }
@@ -62,11 +64,11 @@ export function hasStarted(entry: Entry): boolean {
 }
 
 /** What a waiting one needs on each resource of its path, whole bytes/s. */
-export function neededBytesPerSec(demand: Demand): number {
+export function neededBytesPerSec(demand: Entered): number {
   return Math.max(1, Math.min(Math.ceil(demand.usefulBytesPerSec), mostBytesPerSec(demand)));
 }
 
-function mostBytesPerSec(demand: Demand): number {
+function mostBytesPerSec(demand: Entered): number {
   return Math.max(1, Math.floor(demand.maxBytesPerSec));
 }
 
@@ -76,6 +78,7 @@ export function allocate(input: AllocationInput): Allocation {
   const flows = [...input.entries].sort(byRank).map((entry) => table.enter(entry));
   shrink(flows);
   for (const flow of flows) for (const lane of flow.lanes) lane.counted += countedOf(flow);
+  if (input.frozen === true) return outcomeOf(flows);
   const waiting: Flow[] = [];
   for (const flow of flows) {
     if (flow.target > 0) {
@@ -88,6 +91,10 @@ export function allocate(input: AllocationInput): Allocation {
     }
     // else: no release would ever let it start. It holds nothing, and `waitingFor` says so.
   }
+  return outcomeOf(flows);
+}
+
+function outcomeOf(flows: readonly Flow[]): Allocation {
   return {
     targets: new Map(flows.map(({ entry, target }) => [entry.migrationId, target])),
     overtaken: new Map(flows.map(({ entry, overtaken }) => [entry.migrationId, overtaken])),

@@ -9,6 +9,8 @@ export type Tier = 'evacuation' | 'rebalance';
 export interface Demand {
   readonly migrationId: string;
   readonly operationId: string;
+  /** The move that asks. One VM has one entry, whatever its moves. */
+  readonly moveId: string;
   readonly vm: string;
   readonly source: string;
   readonly destination: string;
@@ -19,6 +21,23 @@ export interface Demand {
   readonly usefulBytesPerSec: number;
   /** More than this cannot be used. */
   readonly maxBytesPerSec: number;
+  /** The limit that its hypervisor has now; null: nothing is sent for it, and whatever is entered for the VM is void. */
+  readonly usesBytesPerSec: number | null;
+}
+
+/** What leaves a host for one VM, as the hypervisor itself says. */
+export type Sent = Pick<
+  Demand,
+  'migrationId' | 'operationId' | 'moveId' | 'vm' | 'source' | 'destination' | 'tier' | 'order'
+> & {
+  readonly bytesPerSec: number;
+};
+
+/** The store was restarted or replaced and may have forgotten grants: nothing starts or grows until all hosts were heard. */
+export interface Doubt {
+  /** The store's generation since which there is doubt. */
+  readonly generation: string;
+  readonly heard: readonly string[];
 }
 
 export interface Grant {
@@ -43,6 +62,8 @@ export interface PathRoom {
   readonly narrowest: string;
 }
 
+export type Entered = Omit<Demand, 'usesBytesPerSec'>;
+
 /** With a `fence`, a write is made only while the lease is held: a process that comes back late changes nothing. */
 export interface Budget {
   /** Enters the demand, or renews it, and says what it may use now. Once started, never below what is in force without an ack. */
@@ -53,7 +74,14 @@ export interface Budget {
   release(migrationId: string, fence?: Fence): Promise<void>;
   use(): Promise<readonly HostUse[]>;
   /** Whatever is entered, whether it waits or sends. */
-  entries(): Promise<readonly Demand[]>;
+  entries(): Promise<readonly Entered[]>;
+  /** null: what is entered is all there is. */
+  doubt(): Promise<Doubt | null>;
+  /**
+   * All that leaves a host: the doubt ends with the last of `hosts`, which are those that anybody serves. To be looked at
+   * only once nobody can still be about to use a grant from before (a lease's time after the doubt was seen).
+   */
+  hear(host: string, sent: readonly Sent[], hosts: readonly string[], generation: string): Promise<void>;
 }
 
 /** Woken (store/cell.ts `Wakeups`) whenever the budget changed. */

@@ -9,13 +9,25 @@ import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
 import type { Fence } from '../store/lease.ts';
 import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
-import { BUDGET_TOPIC, type Budget, type Demand, type Grant, type HostUse, type PathRoom } from './budget.ts';
+import {
+  BUDGET_TOPIC,
+  type Budget,
+  type Demand,
+  type Doubt,
+  type Entered,
+  type Grant,
+  type HostUse,
+  type PathRoom,
+  type Sent,
+} from './budget.ts';
 import { capacityOf, describeResource, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
 const entrySchema = z.object({
   migrationId: z.string(),
   operationId: z.string(),
+  // Earlier versions did not write it.
+  moveId: z.string().default(''),
   vm: z.string(),
   source: z.string(),
   destination: z.string(),
@@ -37,10 +49,15 @@ const stateSchema = z.object({
   entries: z.record(z.string(), entrySchema),
   /** By `keyOf` the resource. */
   overrides: z.record(z.string(), overrideSchema),
+  /** The store's when this was written; empty: an earlier version, or nobody has written yet. */
+  generation: z.string().default(''),
+  /** Hosts that were heard since the store has another generation; null: there is no doubt. */
+  heard: z.array(z.string()).nullable().default(null),
 });
 type State = z.infer<typeof stateSchema>;
 
-const EMPTY: State = { entries: {}, overrides: {} };
+/** A store with nothing in it is taken for a new one. */
+const EMPTY: State = { entries: {}, overrides: {}, generation: '', heard: null };
 
 /** No link carries this much. */
 const MOST_BYTES_PER_SEC = Number.MAX_SAFE_INTEGER;
@@ -64,17 +81,19 @@ export class CellBudget implements Budget {
         throw new HostevacError('unknownHost', message);
       }
     }
-    return this.#cell.update((state) => {
+    return this.#update((state) => {
       fence?.assertHeld();
       const { migrationId } = demand;
-      const entry = renewed(state.entries[migrationId], demand, this.#carried(demand));
+      const entry = renewed(state.entries[migrationId], demand, this.#carried(demand), state.heard !== null);
       const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
       const settled = next.entries[migrationId] ?? entry;
       // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
       const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
       const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
-      const waitingFor = mine.target > 0 ? null : describeWait(this.#input(value), mine);
-      return changeTo(state, value, { bytesPerSec: mine.target, waitingFor });
+      const waitingFor = doubtText(state) ?? (mine.target > 0 ? null : describeWait(this.#input(value), mine));
+      // Not begun: its grant may be from before what was forgotten.
+      const waits = state.heard !== null && demand.usesBytesPerSec === null;
+      return changeTo(state, value, waits ? { bytesPerSec: 0, waitingFor } : { bytesPerSec: mine.target, waitingFor });
     });
   }
 
@@ -83,7 +102,7 @@ export class CellBudget implements Budget {
    * replaces what was known.
    */
   async inForce(migrationId: string, bytesPerSec: number, fence?: Fence): Promise<void> {
-    await this.#cell.update((state) => {
+    await this.#update((state) => {
       fence?.assertHeld();
       const entry = state.entries[migrationId];
       if (entry === undefined) return { unchanged: true, result: undefined };
@@ -94,7 +113,7 @@ export class CellBudget implements Budget {
   }
 
   async release(migrationId: string, fence?: Fence): Promise<void> {
-    await this.#cell.update((state) => {
+    await this.#update((state) => {
       fence?.assertHeld();
       const { [migrationId]: gone, ...entries } = state.entries;
       if (gone === undefined) return { unchanged: true, result: undefined };
@@ -102,7 +121,35 @@ export class CellBudget implements Budget {
     });
   }
 
-  async entries(): Promise<readonly Demand[]> {
+  async doubt(): Promise<Doubt | null> {
+    return this.#cell.updateGuarded<Doubt | null>((before, generation) => {
+      const state = doubted(before, generation);
+      const doubt = state.heard === null ? null : { generation, heard: state.heard };
+      return state === before ? { unchanged: true, result: doubt } : { value: state, result: doubt };
+    });
+  }
+
+  async hear(host: string, sent: readonly Sent[], hosts: readonly string[], generation: string): Promise<void> {
+    await this.#update((state) => {
+      if (state.heard === null || state.generation !== generation) return { unchanged: true, result: undefined };
+      const entries = { ...state.entries };
+      for (const one of sent) entries[one.migrationId] = entered(entries[one.migrationId], one);
+      const heard = [...new Set([...state.heard, host])].sort();
+      const all = hosts.every((name) => heard.includes(name));
+      return changeTo(state, this.#settled({ ...state, entries, heard: all ? null : heard }), undefined);
+    });
+  }
+
+  /** As the cell's, on a state that is in doubt when the store may have forgotten some of it. */
+  #update<R>(change: (state: State) => CellChange<State, R>): Promise<R> {
+    return this.#cell.updateGuarded((before, generation) => {
+      const state = doubted(before, generation);
+      const outcome = change(state);
+      return 'unchanged' in outcome && state !== before ? { value: state, result: outcome.result } : outcome;
+    });
+  }
+
+  async entries(): Promise<readonly Entered[]> {
     return Object.values((await this.#cell.read()).entries);
   }
 
@@ -149,7 +196,7 @@ export class CellBudget implements Budget {
    * once, and nothing starts or grows until what is in force fits.
    */
   async override(resource: Resource, override: CapacityOverride | null): Promise<void> {
-    await this.#cell.update((state) => {
+    await this.#update((state) => {
       const key = keyOf(resource);
       const { [key]: _, ...others } = state.overrides;
       const overrides = override === null ? others : { ...others, [key]: override };
@@ -170,7 +217,7 @@ export class CellBudget implements Budget {
 
   /** The state after an allocation over all entries. */
   #settled(state: State): State {
-    const { targets, overtaken } = allocate(this.#input(state));
+    const { targets, overtaken } = allocate({ ...this.#input(state), frozen: state.heard !== null });
     const entries: Record<string, Entry> = {};
     for (const [id, entry] of Object.entries(state.entries)) {
       const target = targets.get(id) ?? entry.target;
@@ -181,27 +228,54 @@ export class CellBudget implements Budget {
   }
 }
 
+/** A store of another generation may have lost what was written last. */
+function doubted(state: State, generation: string): State {
+  if (state.generation === generation) return state;
+  const isNew = state.generation === '' && Object.keys(state.entries).length === 0;
+  return { ...state, generation, heard: isNew ? state.heard : [] };
+}
+
+function doubtText({ heard }: State): string | null {
+  if (heard === null) return null;
+  const known = heard.length === 0 ? '' : ` (heard: ${heard.join(', ')})`;
+  return `every host to tell what it sends: Redis was restarted or replaced and may have forgotten some of it${known}`;
+}
+
 /**
  * Nobody can wait for more than the path can ever carry: a guest that wants more still moves best at that rate. A
  * capacity that a person has lowered for a while is waited for.
  */
-function renewed(known: Entry | undefined, demand: Demand, carried: number): Entry {
+function renewed(found: Entry | undefined, demand: Demand, carried: number, inDoubt: boolean): Entry {
+  const uses = demand.usesBytesPerSec;
+  // Where nothing is sent, what an earlier move had is void: it may have come back with a store that lost its end.
+  const known = uses === null && found?.moveId !== demand.moveId ? undefined : found;
+  const inForce = inDoubt && uses !== null ? uses : Math.max(known?.inForce ?? 0, uses ?? 0);
+  // What it may use may have been given to others since: as long as there is doubt it keeps to what it uses.
+  const target = inDoubt && uses !== null ? Math.min(known?.target ?? uses, uses) : (known?.target ?? 0);
   return {
-    migrationId: demand.migrationId,
-    operationId: demand.operationId,
-    vm: demand.vm,
-    source: demand.source,
-    destination: demand.destination,
-    tier: demand.tier,
-    order: demand.order,
+    ...namesOf(demand),
     usefulBytesPerSec: Math.min(Math.max(0, demand.usefulBytesPerSec), carried),
     // Also because JSON has no infinity.
     maxBytesPerSec: Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC),
-    target: known?.target ?? 0,
-    inForce: known?.inForce ?? 0,
+    target,
+    inForce: Math.min(Math.ceil(inForce), MOST_BYTES_PER_SEC),
     started: known?.started ?? false,
     overtaken: known?.overtaken ?? 0,
   };
+}
+
+/** In one order, for what is written is compared as text. */
+function namesOf(of: Omit<Sent, 'bytesPerSec'>) {
+  const { migrationId, operationId, moveId, vm, source, destination, tier, order } = of;
+  return { migrationId, operationId, moveId, vm, source, destination, tier, order };
+}
+
+/** What a hypervisor sends counts, whoever drives it: that one will say what it asks for. */
+function entered(known: Entry | undefined, sent: Sent): Entry {
+  const inForce = Math.min(Math.ceil(sent.bytesPerSec), MOST_BYTES_PER_SEC);
+  if (known !== undefined) return { ...known, inForce: Math.max(known.inForce, inForce), started: true };
+  const rate = { usefulBytesPerSec: inForce, maxBytesPerSec: inForce, target: inForce, inForce };
+  return { ...namesOf(sent), ...rate, started: true, overtaken: 0 };
 }
 
 /** The same text is no change: an idle tick costs a read, wakes nobody and makes nobody's write conflict. */

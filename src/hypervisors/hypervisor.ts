@@ -152,6 +152,8 @@ export interface Hypervisor {
   prepareDestination(fence: Fence, target: MigrationTarget & Partial<Pick<MigrationTerms, 'postCopy'>>): Promise<void>;
   /** Starts sending. Refused when the VM is already being migrated. */
   startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void>;
+  /** The limit that its outgoing migration has now, bytes/s; Infinity: none. null: there is no migration. */
+  bandwidthLimit(source: string, vm: string): Promise<number | null>;
   setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void>;
   setDowntimeLimit(fence: Fence, source: string, vm: string, ms: number): Promise<void>;
   /** The last word: a migration that waits in `preSwitchover` goes on. Harmless when it does not wait. */

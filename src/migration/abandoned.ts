@@ -3,12 +3,15 @@
  * VM's lease and only while no operation has the VM, until nothing is left of them. A migration that runs without an owner
  * is ended, a waiting copy discarded, a VM that has arrived is made sure of, bandwidth given back once nothing sends.
  */
+import type { Entered } from '../bandwidth/budget.ts';
 import { HostevacError } from '../domain/errors.ts';
+import type { OutgoingStatus } from '../hypervisors/hypervisor.ts';
 import { ABANDONED_TOPIC, type AbandonedMove } from '../store/abandoned.ts';
 import type { WakeupListener } from '../store/cell.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { assess, isSending, type Seen } from './assess.ts';
 import { keeping, type MigrationDeps } from './context.ts';
+import { Doubts } from './doubt.ts';
 import { succeedAlone } from './predecessors.ts';
 import { seenAt } from './sight.ts';
 
@@ -29,12 +32,15 @@ export async function tendAbandoned(
   signal: AbortSignal,
   onError: (error: unknown) => void,
 ): Promise<void> {
+  const doubts = new Doubts(deps, hosts);
   let listener: WakeupListener | null = null;
   while (!signal.aborted) {
     let busy = true;
     try {
       listener ??= await deps.wakeups.listen(ABANDONED_TOPIC);
-      busy = await tend(deps, hosts, signal);
+      const { down } = await deps.abandoned.read();
+      const inDoubt = await doubts.tell(new Set(Object.keys(down)));
+      busy = (await tend(deps, hosts, signal)) || inDoubt;
     } catch (error) {
       onError(error);
     }
@@ -61,7 +67,7 @@ async function tend(deps: MigrationDeps, hosts: readonly string[], signal: Abort
     if (!hosts.includes(entry.source) && !Object.hasOwn(down, entry.source)) continue;
     if (listed.some(({ vm }) => vm === entry.vm)) continue;
     if ((await deps.claimedBy(entry.vm)) !== null) continue;
-    await underLease(deps, entry, (lease) => giveBack(deps, lease, entry.source, entry.vm));
+    await underLease(deps, entry, (lease) => giveBack(deps, lease, entry));
   }
   return listed.length > 0 || Object.keys(down).length > 0;
 }
@@ -179,8 +185,18 @@ async function asAssessed(deps: MigrationDeps, move: AbandonedMove, here: Seen) 
   };
 }
 
-/** Bandwidth of a VM that no operation has any more, as after a halt, or when Redis lost what was written. */
-async function giveBack(deps: MigrationDeps, lease: Lease, source: string, vm: string): Promise<void> {
+/**
+ * Bandwidth of a VM that no operation has any more, as after a halt, or when Redis lost what was written. A migration of
+ * ours that runs on without a request is ended, unless it was left as it is on purpose; in post-copy it has to arrive.
+ */
+async function giveBack(deps: MigrationDeps, lease: Lease, { source, vm, moveId }: Entered): Promise<void> {
   const here = await seenAt(deps, source, vm);
-  if (here !== null && !isSending(here)) await deps.budget.release(vm, lease);
+  if (here === null) return;
+  if (!isSending(here)) return deps.budget.release(vm, lease);
+  if (!here.present || here.outgoing?.migrationId !== moveId || !ENDABLE.has(here.outgoing.status)) return;
+  const step = (await deps.records.move(moveId))?.step;
+  if (step !== 'halted') await deps.hypervisorOf(source).cancelMigration(lease, source, vm);
 }
+
+/** Its guest runs at its source. */
+const ENDABLE: ReadonlySet<OutgoingStatus> = new Set(['setup', 'active']);

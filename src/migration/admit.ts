@@ -81,29 +81,39 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   const { id, vm, source, destination } = ctx.record;
   const target = { vm, source, destination, migrationId: id };
   const postCopy = ctx.policy.atDeadline === 'postCopy';
-  const grant = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
+  const expected = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
   try {
     const prepared = ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, { ...target, postCopy }));
     if (ctx.policy.controller === 'leastHarm') {
       await lookMeanwhile(ctx, prepared);
-      await predictStart(ctx, grant.bytesPerSec);
+      await predictStart(ctx, expected.bytesPerSec);
     } else await prepared;
-    await ctx.check();
+    const bytesPerSec = await grantNow(ctx);
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
     await ctx.during(
       ctx.sourceHypervisor.startMigration(ctx.lease, {
         ...target,
-        bandwidthBytesPerSec: grant.bytesPerSec,
+        bandwidthBytesPerSec: bytesPerSec,
         downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
         postCopy,
       }),
     );
-    await ctx.deps.budget.inForce(ctx.budgetId, grant.bytesPerSec, ctx.lease);
+    await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
     return { cause: 'started' };
   } catch (error) {
     if (error instanceof HostevacError && BREAKS.has(error.code)) return { cause: 'broken', reason: error.toReason() };
     throw error;
+  }
+}
+
+/** What it may use at this moment: never 0, which a hypervisor takes for no limit. */
+async function grantNow(ctx: MigrationContext): Promise<number> {
+  for (;;) {
+    await ctx.check();
+    const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
+    if (bytesPerSec > 0) return bytesPerSec;
+    await ctx.idle();
   }
 }
 

@@ -28,7 +28,8 @@ export interface Applied {
 /** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
 export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<void> {
   const { source, vm } = ctx.record;
-  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
+  const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
+  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
   if (bytesPerSec === applied.grant || bytesPerSec <= 0) return;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;

@@ -26,6 +26,8 @@ export interface MigrationDeps {
   readonly budget: Budget;
   /** Moves that ended unseen, and hosts that are confirmed to be down. */
   readonly abandoned: Abandoned;
+  /** Hosts that a living process serves. */
+  readonly servedHosts: () => Promise<readonly string[]>;
   /** The operation that has the VM, or null. */
   readonly claimedBy: (vm: string) => Promise<string | null>;
   /** The most a host's NIC may carry, bytes/s. */

@@ -10,8 +10,8 @@ const USEFUL_PART = 0.5;
 /** Pages dirtied meanwhile are sent again; one more pass over a tenth of the memory is a mild guest's ordinary case. */
 const RESEND = 1.1;
 
-/** What this migration asks of the budget. */
-export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
+/** What this migration asks of the budget. `usesBytesPerSec`: its hypervisor's limit now; null: nothing is sent yet. */
+export function demandOf(ctx: MigrationContext, touchedBytes: number, usesBytesPerSec: number | null = null): Demand {
   const { record, policy } = ctx;
   const path = Math.min(
     ctx.deps.capacityOf(record.source).egress,
@@ -22,6 +22,7 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
   return {
     migrationId: ctx.budgetId,
     operationId: record.operationId,
+    moveId: record.id,
     vm: record.vm,
     source: record.source,
     destination: record.destination,
@@ -29,5 +30,6 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number): Demand {
     order: record.order,
     usefulBytesPerSec: Math.min(path, Math.max(path * USEFUL_PART, inTime)),
     maxBytesPerSec: path,
+    usesBytesPerSec,
   };
 }

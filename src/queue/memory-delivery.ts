@@ -10,6 +10,8 @@ interface Item {
   readonly id: string;
   state: 'waiting' | 'active' | 'parked' | 'ended';
   readonly move: MoveJob | null;
+  /** Monotonic; 0: it has not. */
+  endedAtMs: number;
   /** How often it has been delivered: what a handler says counts while that is the last time. */
   deliveries: number;
   /** Who has it, or had it last. */
@@ -104,6 +106,17 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     }
   }
 
+  /** As a failover to a replica that lags would: what has ended in the last `ms` is delivered again. */
+  forget(ms: number): void {
+    const sinceMs = this.#clock.monotonic() - ms;
+    for (const items of this.#items.values()) {
+      for (const item of items.values()) {
+        if (item.state === 'ended' && item.endedAtMs > 0 && item.endedAtMs >= sinceMs) item.state = 'waiting';
+      }
+    }
+    this.deliverWaiting();
+  }
+
   /** A process can take work again: what waits is delivered. */
   deliverWaiting(): void {
     for (const [queue, items] of this.#items) {
@@ -123,7 +136,15 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     this.#items.set(queue, items);
     const known = items.get(id);
     if (known !== undefined && known.state !== 'ended') return;
-    const item: Item = { id, state: 'waiting', move, deliveries: 0, runner: null, unpark: new AbortController() };
+    const item: Item = {
+      id,
+      state: 'waiting',
+      move,
+      endedAtMs: 0,
+      deliveries: 0,
+      runner: null,
+      unpark: new AbortController(),
+    };
     items.set(id, item);
     void this.#deliver(queue, item);
   }
@@ -186,6 +207,7 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
       if (item.deliveries !== deliveries) return;
       if (park === null) {
         item.state = 'ended';
+        item.endedAtMs = this.#clock.monotonic();
         return;
       }
       parkMs = park.parkMs;

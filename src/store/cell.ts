@@ -13,18 +13,28 @@ export interface VersionedText {
   readonly text: string | null;
 }
 
+export interface GuardedText extends VersionedText {
+  /** Of the store when it answered; see `CellStore.readGuarded`. */
+  readonly generation: string;
+}
+
 export interface CellStore {
   read(key: string): Promise<VersionedText>;
   readMany(keys: readonly string[]): Promise<VersionedText[]>;
   /**
-   * Writes `text` if the cell still has `version`, wakes those who `wait` on `topic`, and sets an expiry in real ms where
+   * With the store's generation, which is another one after a restart or a failover: then what was written last may have
+   * been lost.
+   */
+  readGuarded(key: string): Promise<GuardedText>;
+  /**
+   * Writes `text` if the cell still has `version` and, where that is given, the store is still of `generation`; wakes those who `wait` on `topic`, and sets an expiry in real ms where
    * `expireMs` is given (none otherwise). False: somebody else wrote first. `text` null deletes.
    */
   compareAndSet(
     key: string,
     version: number,
     text: string | null,
-    options?: { readonly topic?: string; readonly expireMs?: number },
+    options?: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string },
   ): Promise<boolean>;
 }
 
@@ -50,6 +60,12 @@ export type CellChange<T, R> =
 /** More conflicts in a row than any sane load gives: then something else is wrong. */
 const MAX_CONFLICTS = 200;
 
+interface Found<T> {
+  readonly version: number;
+  readonly value: T;
+  readonly guard: { readonly generation?: string };
+}
+
 export class Cell<T> {
   readonly key: string;
   readonly #store: CellStore;
@@ -57,6 +73,7 @@ export class Cell<T> {
   readonly #initial: T;
   readonly #options: { readonly topic?: string; readonly expireMs?: (value: T) => number | undefined };
   #queue: Promise<unknown> = Promise.resolve();
+  #last: { readonly text: string; readonly value: T } | null = null;
 
   constructor(
     store: CellStore,
@@ -78,7 +95,14 @@ export class Cell<T> {
 
   async readVersioned(): Promise<{ version: number; value: T }> {
     const { version, text } = await this.#store.read(this.key);
-    return { version, value: text === null ? this.#initial : this.#schema.parse(JSON.parse(text)) };
+    return { version, value: this.#valueOf(text) };
+  }
+
+  /** Most reads find what the last one found: that is not parsed again. Nobody may change a value that was handed out. */
+  #valueOf(text: string | null): T {
+    if (text === null) return this.#initial;
+    if (this.#last?.text !== text) this.#last = { text, value: this.#schema.parse(JSON.parse(text)) };
+    return this.#last.value;
   }
 
   /**
@@ -86,20 +110,38 @@ export class Cell<T> {
    * from it changes nothing.
    */
   update<R>(change: (value: T, version: number) => CellChange<T, R>): Promise<R> {
-    const run = this.#queue.then(() => this.#update(change));
+    return this.#inTurn(change, async () => ({ ...(await this.readVersioned()), guard: {} }));
+  }
+
+  /** An update that also sees whether the store may have lost what was written, and lands only where it was seen. */
+  updateGuarded<R>(change: (value: T, generation: string) => CellChange<T, R>): Promise<R> {
+    let generation = '';
+    return this.#inTurn(
+      (value) => change(value, generation),
+      async () => {
+        const read = await this.#store.readGuarded(this.key);
+        generation = read.generation;
+        return { version: read.version, value: this.#valueOf(read.text), guard: { generation } };
+      },
+    );
+  }
+
+  #inTurn<R>(change: (value: T, version: number) => CellChange<T, R>, read: () => Promise<Found<T>>): Promise<R> {
+    const run = this.#queue.then(() => this.#update(change, read));
     this.#queue = run.catch(() => undefined);
     return run;
   }
 
-  async #update<R>(change: (value: T, version: number) => CellChange<T, R>): Promise<R> {
+  async #update<R>(change: (value: T, version: number) => CellChange<T, R>, read: () => Promise<Found<T>>): Promise<R> {
     for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts += 1) {
-      const { version, value } = await this.readVersioned();
+      const { version, value, guard } = await read();
       const outcome = change(value, version);
       if ('unchanged' in outcome) return outcome.result;
       const expireMs = this.#options.expireMs?.(outcome.value);
       const written = await this.#store.compareAndSet(this.key, version, JSON.stringify(outcome.value), {
         ...(this.#options.topic === undefined ? {} : { topic: this.#options.topic }),
         ...(expireMs === undefined ? {} : { expireMs }),
+        ...guard,
       });
       if (written) return outcome.result;
     }

@@ -4,9 +4,12 @@
  */
 import type { Clock } from '../clock/clock.ts';
 import type { OperationEvent } from '../domain/operation.ts';
-import type { CellStore, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups } from './cell.ts';
 import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
+
+/** No replica lags longer. */
+const REMEMBERED_MS = 10_000;
 
 interface MemoryCell {
   readonly version: number;
@@ -37,6 +40,9 @@ export class MemoryCellStore implements CellStore {
   readonly #cells = new Map<string, MemoryCell>();
   /** One counter for all cells, so that no version ever returns, not even in a cell that was deleted or expired. */
   #lastVersion = 0;
+  #generation = 1;
+  /** What was there before each write of the last `REMEMBERED_MS`, oldest first. */
+  #before: { readonly atMs: number; readonly key: string; readonly cell: MemoryCell | undefined }[] = [];
 
   constructor(clock: Clock, wakeups: Wakeups) {
     this.#clock = clock;
@@ -51,14 +57,32 @@ export class MemoryCellStore implements CellStore {
     return Promise.all(keys.map((key) => this.read(key)));
   }
 
+  async readGuarded(key: string): Promise<GuardedText> {
+    return { ...this.#current(key), generation: String(this.#generation) };
+  }
+
+  /** As a failover to a replica that lags would: what was written in the last `ms` is gone. */
+  forget(ms: number): void {
+    const sinceMs = this.#clock.monotonic() - ms;
+    for (const { atMs, key, cell } of this.#before.toReversed()) {
+      if (atMs < sinceMs) break;
+      if (cell === undefined) this.#cells.delete(key);
+      else this.#cells.set(key, cell);
+    }
+    this.#before = [];
+    this.#generation += 1;
+  }
+
   async compareAndSet(
     key: string,
     version: number,
     text: string | null,
-    options: { readonly topic?: string; readonly expireMs?: number } = {},
+    options: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string } = {},
   ): Promise<boolean> {
     // Compares and sets in one tick, as the script does.
     if (this.#current(key).version !== version) return false;
+    if (options.generation !== undefined && options.generation !== String(this.#generation)) return false;
+    this.#remember(key);
     if (text === null) this.#cells.delete(key);
     else {
       this.#lastVersion += 1;
@@ -67,6 +91,14 @@ export class MemoryCellStore implements CellStore {
     }
     if (options.topic !== undefined) await this.#wakeups.wake(options.topic);
     return true;
+  }
+
+  #remember(key: string): void {
+    const atMs = this.#clock.monotonic();
+    this.#before.push({ atMs, key, cell: this.#cells.get(key) });
+    if ((this.#before[0]?.atMs ?? atMs) < atMs - 2 * REMEMBERED_MS) {
+      this.#before = this.#before.filter((one) => one.atMs >= atMs - REMEMBERED_MS);
+    }
   }
 
   #current(key: string): VersionedText {

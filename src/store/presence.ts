@@ -38,6 +38,9 @@ export const publishedInventorySchema = z.object({
 });
 export type PublishedInventory = z.infer<typeof publishedInventorySchema>;
 
+const storedWorker = workerSchema.nullable();
+const storedInventory = publishedInventorySchema.nullable();
+
 /** Wakes those who publish: somebody needs to see what has just changed. */
 export const INVENTORY_TOPIC = 'inventory';
 
@@ -71,14 +74,14 @@ export class Presence {
     const ids = await this.#directory.read();
     if (ids.length === 0) return [];
     const texts = await this.#store.readMany(ids.map((id) => `worker:${id}`));
-    const workers = texts.map(({ text }) => (text === null ? null : workerSchema.nullable().parse(JSON.parse(text))));
+    const workers = texts.map(({ text }) => (text === null ? null : storedWorker.parse(JSON.parse(text))));
     const gone = ids.filter((_, index) => workers[index] === null);
     if (gone.length > 0) await this.#forget(gone);
     return workers.filter((worker) => worker !== null && worker !== undefined);
   }
 
   async publish(inventory: PublishedInventory): Promise<void> {
-    const cell = new Cell(this.#store, `inventory:${inventory.host}`, publishedInventorySchema.nullable(), null);
+    const cell = new Cell(this.#store, `inventory:${inventory.host}`, storedInventory, null);
     await cell.update((known) =>
       // Two workers may serve one host; the later truth stays.
       known !== null && known.takenAtMs > inventory.takenAtMs
@@ -91,13 +94,11 @@ export class Presence {
   async inventories(hosts: readonly string[]): Promise<(PublishedInventory | null)[]> {
     if (hosts.length === 0) return [];
     const texts = await this.#store.readMany(hosts.map((host) => `inventory:${host}`));
-    return texts.map(({ text }) =>
-      text === null ? null : publishedInventorySchema.nullable().parse(JSON.parse(text)),
-    );
+    return texts.map(({ text }) => (text === null ? null : storedInventory.parse(JSON.parse(text))));
   }
 
   #cell(id: string): Cell<WorkerPresence | null> {
-    return new Cell(this.#store, `worker:${id}`, workerSchema.nullable(), null, {
+    return new Cell(this.#store, `worker:${id}`, storedWorker, null, {
       expireMs: () => HEARTBEAT_EXPIRES_MS,
     });
   }

@@ -37,6 +37,9 @@ const indexSchema = z.object({
 });
 type Index = z.infer<typeof indexSchema>;
 
+const storedOperation = operationRecordSchema.nullable();
+const storedMove = moveRecordSchema.nullable();
+
 export interface NewOperation {
   readonly id: string;
   readonly request: OperationRequest;
@@ -195,14 +198,14 @@ export class Records {
   }
 
   #operationCell(id: string): Cell<OperationRecord | null> {
-    return new Cell(this.#store, `operation:${id}`, operationRecordSchema.nullable(), null, {
+    return new Cell(this.#store, `operation:${id}`, storedOperation, null, {
       topic: operationTopic(id),
       expireMs: (record) => (record !== null && ENDED_OPERATION_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
     });
   }
 
   #moveCell(id: string, operationId: string): Cell<MoveRecord | null> {
-    return new Cell(this.#store, `move:${id}`, moveRecordSchema.nullable(), null, {
+    return new Cell(this.#store, `move:${id}`, storedMove, null, {
       topic: operationTopic(operationId),
       expireMs: (record) => (record !== null && ENDED_MOVE_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
     });

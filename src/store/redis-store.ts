@@ -8,25 +8,30 @@ import { settledWithin } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
 import { eventSchema, type OperationEvent } from '../domain/operation.ts';
-import type { CellStore, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups } from './cell.ts';
 import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
 import { isRedisAway, RedisScript, reachable } from './redis-script.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
 
 /**
  * Versions come from one counter per prefix: a cell that was deleted or expired and is written again never has a version
- * that somebody still holds. `w` keeps the ids of the last writes: when a connection breaks between write and reply,
+ * that somebody still holds. It goes with the writers' clocks where those are ahead, so that also what a replica never
+ * heard of is no version again after a failover to it. `w` keeps the ids of the last writes: when a connection breaks between write and reply,
  * ioredis sends the script again, and that must not look like a conflict (the caller would apply its change twice).
  * A deleted cell keeps only `w`, for a minute.
  */
 const COMPARE_AND_SET = new RedisScript(`
--- KEYS: cell, version counter. ARGV: expected version, write id, '1' and text or '0', expiry ms or '', channel or ''
+-- KEYS: cell, version counter
+-- ARGV: expected version, write id, '1' and text or '0', expiry ms or '', channel or '', writer's clock (us), generation or ''
 local written = redis.call('HGET', KEYS[1], 'w') or ''
 if string.find(written, ARGV[2], 1, true) then return 1 end
 if (redis.call('HGET', KEYS[1], 'v') or '0') ~= ARGV[1] then return 0 end
+if ARGV[8] ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') ~= ARGV[8] then return 0 end
 written = string.sub(ARGV[2] .. written, 1, 8 * #ARGV[2])
 if ARGV[3] == '1' then
-  redis.call('HSET', KEYS[1], 'v', redis.call('INCR', KEYS[2]), 't', ARGV[4], 'w', written)
+  local last = redis.call('GET', KEYS[2]) or '0'
+  if tonumber(last) < tonumber(ARGV[7]) then redis.call('SET', KEYS[2], ARGV[7]) else redis.call('INCR', KEYS[2]) end
+  redis.call('HSET', KEYS[1], 'v', redis.call('GET', KEYS[2]), 't', ARGV[4], 'w', written)
   if ARGV[5] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
 else
   redis.call('HDEL', KEYS[1], 'v', 't')
@@ -61,11 +66,20 @@ export class RedisCellStore implements CellStore {
     );
   }
 
+  async readGuarded(key: string): Promise<GuardedText> {
+    // In this order: a value from before a failover with a generation from after it is doubted, the other way round it is not.
+    const pipeline = this.#redis.pipeline().hmget(this.#cellKey(key), 'v', 't').info('server');
+    const [cell, info] = await reachable(this.#redis, pipelineValues(pipeline));
+    const [version, text] = Array.isArray(cell) ? cell : [null, null];
+    const generation = /^run_id:(\w+)/m.exec(String(info))?.[1] ?? '';
+    return { ...versionedText(version, text), generation };
+  }
+
   async compareAndSet(
     key: string,
     version: number,
     text: string | null,
-    options: { readonly topic?: string; readonly expireMs?: number } = {},
+    options: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string } = {},
   ): Promise<boolean> {
     const written = await COMPARE_AND_SET.run(
       this.#redis,
@@ -78,6 +92,8 @@ export class RedisCellStore implements CellStore {
         // PEXPIRE with 0 or a fraction is refused or deletes at once.
         options.expireMs === undefined ? '' : Math.max(1, Math.round(options.expireMs)),
         options.topic === undefined ? '' : wakeChannel(this.#prefix, options.topic),
+        Date.now() * 1_000,
+        options.generation ?? '',
       ],
     );
     return written === 1;

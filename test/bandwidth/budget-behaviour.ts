@@ -175,9 +175,10 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
       const calls: string[] = [];
       const store = harness.cells[0];
       const counting: CellStore = {
-        read: (key) => {
+        read: (key) => store.read(key),
+        readGuarded: (key) => {
           calls.push('read');
-          return store.read(key);
+          return store.readGuarded(key);
         },
         readMany: (keys) => store.readMany(keys),
         compareAndSet: (key, version, text, options) => {

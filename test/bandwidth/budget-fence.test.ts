@@ -14,6 +14,7 @@ it('a request, an acknowledgement and a release without the lease change nothing
   const demand = {
     migrationId: 'v1',
     operationId: 'op-1',
+    moveId: 'm1',
     vm: 'v1',
     source: 'a',
     destination: 'b',
@@ -21,6 +22,7 @@ it('a request, an acknowledgement and a release without the lease change nothing
     order: 1,
     usefulBytesPerSec: 1,
     maxBytesPerSec: 1_000,
+    usesBytesPerSec: null,
   } as const;
   const counted = async (): Promise<number | undefined> => (await budget.use())[0]?.egress.counted;
   await expect(budget.request(demand, lostFence())).rejects.toMatchObject({ code: 'leaseLost' });

@@ -24,6 +24,8 @@ export function demand(
     order: 0,
     usefulBytesPerSec: useful * MIB,
     maxBytesPerSec: max * MIB,
+    moveId: `move-${id}`,
+    usesBytesPerSec: null,
     ...rest,
   };
 }

@@ -55,6 +55,7 @@ function makespanOf(transfers: readonly Transfer[], network: Network): number {
       ({ id, transfer, target }, order): Entry => ({
         migrationId: id,
         operationId: 'op',
+        moveId: id,
         vm: id,
         source: transfer.source,
         destination: transfer.destination ?? '',

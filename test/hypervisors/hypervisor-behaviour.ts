@@ -175,11 +175,13 @@ export function hypervisorBehaviour(name: string, open: () => Promise<Hypervisor
     test('bandwidth and downtime limit change while it runs', async () => {
       await begin(endless);
       await other.setBandwidth(fence, 'a', 'endless', 5 * MIB);
+      expect(await one.bandwidthLimit('a', 'endless')).toBe(5 * MIB);
       await harness.until(async () => (await sampleNow('endless')).rateBytesPerSec <= 5 * MIB * 1.02, 10_000);
       await one.setBandwidth(fence, 'a', 'endless', 80 * MIB);
       await one.setDowntimeLimit(fence, 'a', 'endless', 5_000);
       await ends('endless');
       expect(await sampleNow('endless')).toMatchObject({ status: 'completed' });
+      expect(await one.bandwidthLimit('a', 'endless')).toBeNull();
     });
 
     test('a cancelled migration leaves the VM running at its source and nothing at the destination', async () => {

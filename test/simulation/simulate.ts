@@ -19,7 +19,6 @@ another's; in the end every operation must have ended and nothing be left of it.
   --seeds N       how many (100)
   --from SEED     the first (1)
   --variant NAME  with one safeguard taken away: ${VARIANTS.map(({ name }) => name).join(', ')}
-  --deaths        hosts also die for ever; what they held of the budget is never given back yet, and operations may hang
   --story         of each life what happened in it, also when all was well
   --help          this
 `;
@@ -31,13 +30,13 @@ interface Outcome {
   readonly virtualMs: number;
 }
 
-const taskSchema = z.object({ variant: z.string().nullable(), deaths: z.boolean() });
+const taskSchema = z.object({ variant: z.string().nullable() });
 
 async function work(): Promise<void> {
-  const { variant, deaths } = taskSchema.parse(workerData);
+  const { variant } = taskSchema.parse(workerData);
   const chosen = VARIANTS.find(({ name }) => name === variant) ?? null;
   parentPort?.on('message', async (seed: number) => {
-    const { fault, trace, virtualMs } = await live(seed, chosen, { deaths });
+    const { fault, trace, virtualMs } = await live(seed, chosen);
     parentPort?.postMessage({ seed, fault, trace, virtualMs } satisfies Outcome);
   });
 }
@@ -55,7 +54,6 @@ async function main(): Promise<void> {
       seeds: { type: 'string', default: '100' },
       from: { type: 'string', default: '1' },
       variant: { type: 'string' },
-      deaths: { type: 'boolean', default: false },
       story: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -73,7 +71,7 @@ async function main(): Promise<void> {
   }
   const began = performance.now();
   const workers = Array.from({ length: Math.min(count, availableParallelism()) }, () => {
-    return new Worker(new URL(import.meta.url), { workerData: { variant, deaths: values.deaths } });
+    return new Worker(new URL(import.meta.url), { workerData: { variant } });
   });
   let next = from;
   let virtualMs = 0;

@@ -45,12 +45,8 @@ export interface Variant {
   readonly everySecond?: (world: World) => Promise<void>;
 }
 
-export async function live(
-  seed: number,
-  variant: Variant | null = null,
-  { deaths = false }: { readonly deaths?: boolean } = {},
-): Promise<Life> {
-  return new Simulation(scenarioOf(seed, { deaths }), variant).run();
+export async function live(seed: number, variant: Variant | null = null): Promise<Life> {
+  return new Simulation(scenarioOf(seed), variant).run();
 }
 
 interface Member {
@@ -72,6 +68,7 @@ class Simulation {
   readonly #dead = new Set<string>();
   readonly #silentUntilMs = new Map<string, number>();
   #storeAwayUntilMs = 0;
+  #askedMs = Number.NEGATIVE_INFINITY;
   #broken: Error | null = null;
 
   constructor(scenario: Scenario, variant: Variant | null) {
@@ -93,7 +90,11 @@ class Simulation {
       await this.#peace();
       await this.#until(() => this.#allEnded(), PEACE_MS);
       await this.#until(this.#after(REST_MS), 2 * REST_MS);
-      await atTheEnd(this.#world, { operations: this.#operations, lost: this.#lost, deadHosts: this.#dead });
+      // Gone over to a host whose death its source had not noticed yet.
+      for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
+        if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
+      }
+      await atTheEnd(this.#world, { operations: await this.#known(), lost: this.#lost, deadHosts: this.#dead });
       if (this.#broken !== null) throw this.#broken;
     } catch (error) {
       fault = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error));
@@ -133,10 +134,22 @@ class Simulation {
   }
 
   async #allEnded(): Promise<boolean> {
-    for (const id of this.#operations) {
+    // Once a second is soon enough.
+    const nowMs = this.#world.clock.monotonic();
+    if (nowMs < this.#askedMs + 1_000) return false;
+    this.#askedMs = nowMs;
+    // Of a request that was lost what has begun goes on.
+    if (this.#world.delivery.pending.length > 0) return false;
+    for (const id of await this.#known()) {
       if (!ENDED_OPERATION_STATES.has((await this.#world.operation(id)).state)) return false;
     }
     return true;
+  }
+
+  /** A request that was lost with a store's last writes is nobody's any more. */
+  async #known(): Promise<string[]> {
+    const records = await Promise.all(this.#operations.map((id) => this.#world.records.operation(id)));
+    return records.flatMap((record) => (record === null ? [] : [record.id]));
   }
 
   async #start(hosts: readonly string[]): Promise<void> {
@@ -258,7 +271,7 @@ class Simulation {
       case 'pauseNow':
       case 'resume': {
         const id = this.#operations[act.operation];
-        if (id === undefined) return;
+        if (id === undefined || !(await this.#known()).includes(id)) return;
         const deps = { records: this.#world.records, delivery };
         if (act.kind === 'cancel') await cancel(deps, id);
         else if (act.kind === 'resume') await resume(deps, id);
@@ -296,6 +309,10 @@ class Simulation {
         return this.#start(act.hosts);
       case 'storeAway':
         this.#storeAwayUntilMs = untilMs;
+        return;
+      case 'lostWrites':
+        this.#world.cells.forget(act.ms);
+        delivery.forget(act.ms);
         return;
       case 'hostSilent':
         this.#silentUntilMs.set(act.host, untilMs);
@@ -351,9 +368,10 @@ class Simulation {
     for (const [vm, { state: how }] of Object.entries(state.hosts[host]?.copies ?? {})) {
       if (how === 'running' || how === 'paused') this.#lost.add(vm);
     }
-    // Its memory is at both ends.
-    for (const { vm, source, destination, arrival } of state.migrations) {
-      if (arrival !== null && (source === host || destination === host)) this.#lost.add(vm);
+    // Its memory is at both ends, or about to be.
+    for (const { vm, source, destination, arrival, stage } of state.migrations) {
+      if ((arrival !== null || stage === 'postCopyHandover') && (source === host || destination === host))
+        this.#lost.add(vm);
     }
   }
 
@@ -371,7 +389,7 @@ class Simulation {
     // Those that died do not come back, which only a person can know.
     for (const host of this.#dead)
       await this.#world.abandoned.confirmDown(host, 'an operator', this.#world.clock.now());
-    for (const id of this.#operations) {
+    for (const id of await this.#known()) {
       await resume({ records: this.#world.records, delivery: this.#world.delivery }, id);
     }
   }

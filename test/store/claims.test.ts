@@ -33,6 +33,7 @@ test('a planner that was overtaken between reading and writing plans again on wh
   const slow: CellStore = {
     read: (key) => cells.read(key),
     readMany: (keys) => cells.readMany(keys),
+    readGuarded: (key) => cells.readGuarded(key),
     compareAndSet: async (key, version, text, options) => {
       if (!overtaken) {
         overtaken = true;

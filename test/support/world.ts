@@ -194,6 +194,7 @@ export class World {
     const events = mortal(linked(this.events, store));
     const delivery: Delivery = mortal(linked(this.delivery, store));
     const presence = new Presence(cells);
+    const claims = new Claims(cells);
     const wakeups: Wakeups = mortal({
       wake: (topic: string) => store(() => this.wakeups.wake(topic)),
       listen: async (topic: string) => mortal(await store(() => this.wakeups.listen(topic))),
@@ -212,7 +213,8 @@ export class World {
       throttleOf: () => throttle,
       budget: options.budget?.(budget) ?? budget,
       abandoned: new Abandoned(cells),
-      claimedBy: async (name) => holderOf(await new Claims(cells).read(), name),
+      servedHosts: async () => (await presence.alive()).flatMap((one) => one.hosts),
+      claimedBy: async (name) => holderOf(await claims.read(), name),
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
       behaviours: options.behaviours ?? new Map(),
       endProcess: async (other) => {
@@ -243,7 +245,7 @@ export class World {
       const deps: OperationDeps = {
         ...shared,
         fleet: this.fleet,
-        claims: new Claims(cells),
+        claims,
         presence,
         delivery,
       };

@@ -44,6 +44,12 @@ export const migrateAnswer = z.looseObject({
 });
 export type MigrateAnswer = z.output<typeof migrateAnswer>;
 
+/** Bytes per second; 0: no limit. The second one from 3.0. */
+export const parametersAnswer = z.looseObject({
+  'max-bandwidth': counter.optional(),
+  'max-postcopy-bandwidth': counter.optional(),
+});
+
 /** Whole MiB per second, -1 where nothing was sampled; `calc-time` in the unit that was asked for. */
 export const dirtyRateAnswer = z.looseObject({
   status: z.enum(['unstarted', 'measuring', 'measured']),

@@ -176,6 +176,10 @@ export class QemuHypervisor implements Hypervisor {
     });
   }
 
+  bandwidthLimit(source: string, vm: string): Promise<number | null> {
+    return this.#outgoing.limit(this.#at(source, vm));
+  }
+
   setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void> {
     return changing(async () => {
       await this.#outgoing.setParameters(fence, source, this.#at(source, vm), { bandwidthBytesPerSec: bytesPerSec });

@@ -8,7 +8,7 @@ import type { Clock } from '../../clock/clock.ts';
 import { HostevacError, reasonOf } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
 import type { MigrationSample, OutgoingMigration, OutgoingStatus } from '../hypervisor.ts';
-import { anyAnswer, type MigrateAnswer, migrateAnswer } from './answers.ts';
+import { anyAnswer, type MigrateAnswer, migrateAnswer, parametersAnswer } from './answers.ts';
 import type { Answered, Examiner } from './examine.ts';
 import type { Gates } from './gates.ts';
 import type { HostNamed } from './host.ts';
@@ -16,7 +16,16 @@ import { type MigrationRecord, noteEnd, readMigration, recordOf } from './migrat
 import type { Monitors } from './monitors.ts';
 import { isAlive, tail } from './process.ts';
 import { scan, type VmEntry } from './run-dir.ts';
-import { countersOf, failureOf, isEnded, isInFlight, isPostcopy, NO_COUNTERS, outgoingStatusOf } from './translate.ts';
+import {
+  countersOf,
+  failureOf,
+  isEnded,
+  isInFlight,
+  isInPostCopy,
+  isPostcopy,
+  NO_COUNTERS,
+  outgoingStatusOf,
+} from './translate.ts';
 import type { VmDir } from './vm-dir.ts';
 import type { Watches } from './watch.ts';
 
@@ -101,6 +110,17 @@ export class Outgoing {
       // What the source says stands without it.
       return `; what its copy at ${host.name} said cannot be read: ${reasonOf(error).message}`;
     }
+  }
+
+  /** QEMU's own word for what it may send, before or after it has gone into post-copy. */
+  async limit({ dir, definition }: VmEntry): Promise<number | null> {
+    const { clock, examiner, monitors } = this.#parts;
+    const qemu = await examiner.answered(dir, definition.name);
+    const status = qemu === null ? null : (outgoingOf(clock, dir, qemu)?.status ?? null);
+    if (!isInFlight(status)) return null;
+    const set = await monitors.read(dir, (qmp) => qmp.execute('query-migrate-parameters', parametersAnswer));
+    const bandwidth = isInPostCopy(status) ? set['max-postcopy-bandwidth'] : set['max-bandwidth'];
+    return bandwidth === undefined || bandwidth === 0 ? Number.POSITIVE_INFINITY : bandwidth;
   }
 
   async setParameters(fence: Fence, host: string, entry: VmEntry, parameters: Parameters): Promise<void> {

@@ -13,7 +13,7 @@ import type {
 import { lookBetween } from './dirtying.ts';
 import type { GuestCommand } from './model.ts';
 import type { SimulatedFleet } from './simulated-fleet.ts';
-import { inventoryOf, sampleOf, sightingOf } from './views.ts';
+import { inventoryOf, limitOf, sampleOf, sightingOf } from './views.ts';
 
 type WithoutToken<C> = C extends unknown ? Omit<C, 'token'> : never;
 
@@ -83,6 +83,10 @@ export class SimulatedHypervisor implements Hypervisor {
       downtimeLimitMs,
       postCopy,
     });
+  }
+
+  async bandwidthLimit(source: string, vm: string): Promise<number | null> {
+    return limitOf(await this.#fleet.view(), source, vm);
   }
 
   async setBandwidth(fence: Fence, source: string, vm: string, bytesPerSec: number): Promise<void> {

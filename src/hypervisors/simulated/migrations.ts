@@ -166,7 +166,7 @@ export function counted(draft: Draft, migration: Migration): Migration {
   return { ...migration, ...countersAt(migration, draft.nowMs), atMs: draft.nowMs };
 }
 
-function noteOverbooking(draft: Draft, migration: Migration): void {
+export function noteOverbooking(draft: Draft, migration: Migration): void {
   for (const { name, capacity, limits } of overbookedBy(draft, migration)) {
     const { count, last } = draft.overbooked;
     draft.overbooked = {
@@ -208,9 +208,9 @@ export function goOver(
  */
 export function failMigration(draft: Draft, migration: Migration, failure: Reason): void {
   if (migration.stage === 'postCopy') {
-    // It has no way back: what goes wrong breaks the connection only.
-    if (migration.arrival !== null)
-      putMigration(draft, { ...migration, arrival: { ...migration.arrival, paused: true } });
+    // It has no way back: what goes wrong breaks the connection only. That has happened then, and is not due any more.
+    const arrival = migration.arrival === null ? null : { ...migration.arrival, paused: true };
+    putMigration(draft, { ...migration, arrival, failsAtMs: null, failsWith: null });
     reshare(draft);
     return;
   }

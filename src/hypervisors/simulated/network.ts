@@ -73,7 +73,8 @@ export function fairRates(state: State, sending: readonly Migration[]): number[]
 export function overbookedBy(state: State, migration: Migration): (Resource & { readonly limits: number })[] {
   const sums = new Map<string, number>();
   for (const other of state.migrations) {
-    if (other.migrationId === null) continue;
+    // Over a broken connection nothing is sent until somebody connects it anew.
+    if (other.migrationId === null || other.arrival?.paused === true) continue;
     for (const { name } of pathOf(state, other.source, other.destination)) {
       sums.set(name, Math.min(Number.MAX_SAFE_INTEGER, (sums.get(name) ?? 0) + limitOf(other)));
     }

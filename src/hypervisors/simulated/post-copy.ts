@@ -6,7 +6,7 @@
  * this one loses 0.7.) While nothing is sent, a guest that misses some of its working set stands still. Pure.
  */
 import { handoverMs, phaseAt } from './guest.ts';
-import { anchored, changeCopy, complete, counted, feed, goOver, reshare } from './migrations.ts';
+import { anchored, changeCopy, complete, counted, feed, goOver, noteOverbooking, reshare } from './migrations.ts';
 import type { Migration } from './model.ts';
 import { newlyDirtyBytes } from './passes.ts';
 import type { Draft } from './records.ts';
@@ -93,6 +93,8 @@ export function resumeArrival(draft: Draft, migration: Migration): void {
 
 function changePaused(draft: Draft, migration: Migration, paused: boolean): void {
   if (migration.arrival === null) return;
-  putMigration(draft, { ...migration, arrival: { ...migration.arrival, paused } });
+  const changed = { ...migration, arrival: { ...migration.arrival, paused } };
+  putMigration(draft, changed);
   reshare(draft);
+  noteOverbooking(draft, changed);
 }

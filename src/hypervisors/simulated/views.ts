@@ -62,6 +62,13 @@ function statusOf(migration: Migration): OutgoingStatus {
   return migration.stage === 'precopy' ? 'active' : 'switchover';
 }
 
+/** null: there is no migration now. Throws `unknownHost`, `hostUnreachable`. */
+export function limitOf(state: State, source: string, vm: string): number | null {
+  reachable(state, source);
+  const limit = migrationFrom(state, source, vm)?.bandwidthBytesPerSec ?? null;
+  return limit === 0 ? Number.POSITIVE_INFINITY : limit;
+}
+
 /** null: the source knows of no migration. Throws `unknownHost`, `hostUnreachable`. */
 export function sampleOf(state: State, source: string, vm: string): MigrationSample | null {
   const copy = own(reachable(state, source).copies, vm);
