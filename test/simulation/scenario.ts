@@ -30,7 +30,7 @@ export type Act =
       readonly times: number;
     }
   /** Answers of store and fleet get lost, and come late. */
-  | { readonly kind: 'badWires'; readonly process: number; readonly forMs: number }
+  | { readonly kind: 'badWires'; readonly process: number; readonly forMs: number; readonly only?: 'fleet' }
   | { readonly kind: 'deliverAgain' }
   | { readonly kind: 'fault'; readonly fault: InjectedFault };
 
@@ -58,38 +58,66 @@ export interface Scenario {
 /** Faults and requests come within that; then all is well again. */
 export const TROUBLE_MS = 90_000;
 
+/**
+ * Some lives have a plot, for what comes together too rarely by chance. `crowded`: two hosts empty into one that could take
+ * more than either sends, and what one of them gives up, again and again, the other may use. `haunted`: a host that is hard
+ * to empty, and who does it dies while what it says comes late, so that it arrives after another has taken over.
+ */
+type Plot = 'crowded' | 'haunted' | 'none';
+const PLOTS: readonly Plot[] = ['crowded', 'haunted', ...Array<'none'>(8).fill('none')];
+
 /** The model-based controller costs most of a run's time and has its own tests; it takes part now and then. */
 const LEAST_HARM = 0.002;
 
 export function scenarioOf(seed: number): Scenario {
   const random = new Random(seed, 'scenario');
-  const names = ['a', 'b', 'c', 'd'].slice(0, random.whole(2, 4));
-  const guests = Array.from({ length: random.whole(1, 5) }, (_, index) => `v${index + 1}`);
+  const plot = random.one(PLOTS);
+  const names = ['a', 'b', 'c', 'd'].slice(0, random.whole(plot === 'crowded' ? 3 : 2, 4));
+  const guests = Array.from({ length: random.whole(plot === 'crowded' ? 2 : 1, 5) }, (_, index) => `v${index + 1}`);
   const homes = new Map(guests.map((guest) => [guest, random.happens(0.7) ? 'a' : random.one(names)]));
   const rate = () => `${random.whole(50, 400)}MiB/s`;
   const hasLink = random.happens(0.3);
+  for (const [index, guest] of guests.entries()) {
+    if (plot === 'haunted') homes.set(guest, 'a');
+    if (plot === 'crowded') homes.set(guest, index % 2 === 0 ? 'a' : 'c');
+  }
+  const rates = RATES[plot];
   const fleet: FleetInput = {
     hosts: names.map((name) => {
-      const here = guests.filter((guest) => homes.get(guest) === name).map((guest) => guestOf(guest, random));
+      const here = guests.filter((guest) => homes.get(guest) === name).map((guest) => guestOf(guest, plot, random));
       const links = hasLink && random.happens(0.7) ? { links: ['rack'] } : {};
-      return host(name, here, { egress: rate(), ingress: rate(), ...links });
+      return host(name, here, { egress: rate(), ingress: rate(), ...rates[name], ...links });
     }),
     ...(hasLink ? { links: [{ name: 'rack', capacity: rate() }] } : {}),
     simulation: { seed },
   };
   const processes = random.happens(0.5) ? [names] : names.map((name) => [name]);
+  if (plot === 'crowded') processes.splice(0, processes.length, ...names.map((name) => [name]));
+  // Somebody is there to take over at once.
+  if (plot === 'haunted') processes.splice(0, processes.length, names, names);
   if (random.happens(0.4)) processes.push(names);
-  const acts = actsOf(random, { names, guests, homes, processes: processes.length });
+  const acts = actsOf(random, plot, { names, guests, homes, processes: processes.length });
   return { seed, fleet, processes, acts };
 }
 
-function guestOf(name: string, random: Random) {
-  const hot = random.happens(0.4);
-  const memoryMib = Math.round(random.skewed(128, 3_072));
+const RATES: Readonly<Record<Plot, Readonly<Record<string, { readonly egress?: string; readonly ingress?: string }>>>> =
+  {
+    crowded: { a: { egress: '150MiB/s' }, b: { ingress: '250MiB/s' }, c: { egress: '200MiB/s' } },
+    haunted: { a: { egress: '100MiB/s' } },
+    none: {},
+  };
+
+/** Small ones are soon so far that they must be throttled. */
+const MEMORY_MIB = { crowded: [1_024, 3_072], haunted: [256, 640], none: [128, 3_072] } as const;
+
+function guestOf(name: string, plot: Plot, random: Random) {
+  const hot = plot === 'haunted' || random.happens(0.4);
+  const [least, most] = MEMORY_MIB[plot];
+  const memoryMib = Math.round(random.skewed(least, most));
   return vm(name, {
     memory: `${memoryMib}MiB`,
-    dirtyRate: `${hot ? random.whole(100, 800) : random.whole(0, 40)}MiB/s`,
-    workingSet: `${Math.max(1, Math.round(memoryMib * random.between(0.02, 0.6)))}MiB`,
+    dirtyRate: `${hot ? random.whole(plot === 'haunted' ? 400 : 100, 800) : random.whole(0, 40)}MiB/s`,
+    workingSet: `${Math.max(1, Math.round(memoryMib * random.between(plot === 'haunted' ? 0.4 : 0.02, 0.6)))}MiB`,
     cpuUse: random.between(0.1, 1),
   });
 }
@@ -101,13 +129,40 @@ interface Cast {
   readonly processes: number;
 }
 
-function actsOf(random: Random, cast: Cast): Planned[] {
+function actsOf(random: Random, plot: Plot, cast: Cast): Planned[] {
   const { names, guests, homes } = cast;
-  const acts: Planned[] = [
-    { atMs: random.whole(0, 3_000), act: { kind: 'evacuate', host: 'a', terms: terms(random) } },
-  ];
-  let operations = 1;
+  const movesOf = (home: string) =>
+    guests.filter((guest) => homes.get(guest) === home).map((guest) => ({ vm: guest, to: 'b' }));
+  const first: Act =
+    plot === 'crowded'
+      ? { kind: 'balance', moves: movesOf('a'), terms: terms(random) }
+      : { kind: 'evacuate', host: 'a', terms: { ...terms(random), ...(plot === 'haunted' ? HARD : {}) } };
+  const acts: Planned[] = [{ atMs: random.whole(0, 3_000), act: first }];
+  if (plot === 'crowded') {
+    const second: Act = { kind: 'balance', moves: movesOf('c'), terms: terms(random) };
+    acts.push({ atMs: random.whole(5_000, 8_000), act: second });
+    const squeezed = { part: random.between(0.2, 0.5), forMs: random.whole(1_000, 4_000), times: 10 };
+    const resource = { kind: 'egress', host: 'a' } as const;
+    const atMs = random.whole(9_000, 12_000);
+    acts.push({ atMs, act: { kind: 'capacity', resource, ...squeezed } });
+    // Who is to give up something is heard late.
+    acts.push({ atMs, act: { kind: 'badWires', process: 0, forMs: 30_000, only: 'fleet' } });
+  }
+  let operations = acts.length;
   let processes = cast.processes;
+  if (plot === 'haunted') {
+    const firstMs = random.whole(8_000, 20_000);
+    // Whichever of the two drives the first migration.
+    for (const process of [0, 1]) {
+      const atMs = firstMs + process * 20_000;
+      // One that is asked to end lifts its throttle: an order that counts whenever it arrives.
+      const asked = random.happens(0.3);
+      acts.push({ atMs: atMs - 4_000, act: { kind: 'badWires', process, forMs: 9_000, only: 'fleet' } });
+      acts.push({ atMs, act: asked ? { kind: 'close', process } : { kind: 'kill', process, badWiresMs: 0 } });
+      acts.push({ atMs: atMs + 10_000, act: { kind: 'start', hosts: names } });
+      processes += 1;
+    }
+  }
   /** Most of it while the first migrations run. */
   const at = (): number => Math.round(random.skewed(1_000, TROUBLE_MS));
   for (let left = random.whole(0, 2); left > 0; left -= 1) {
@@ -134,6 +189,9 @@ function actsOf(random: Random, cast: Cast): Planned[] {
   }
   return acts.sort((one, other) => one.atMs - other.atMs);
 }
+
+/** So that it is throttled for as long as it is tried. */
+const HARD: Partial<Terms> = { maxTimeMs: 50_000, deadlineMs: null, atDeadline: 'abort', minCpuShare: 0.3 };
 
 function terms(random: Random): Terms {
   return {

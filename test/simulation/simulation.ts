@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { HostevacError } from '../../src/domain/errors.ts';
-import { ENDED_OPERATION_STATES } from '../../src/domain/operation.ts';
+import { ENDED_MOVE_STATES, ENDED_OPERATION_STATES } from '../../src/domain/operation.ts';
 import type { OperationRequest } from '../../src/domain/request.ts';
 import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulationLog } from '../../src/hypervisors/simulated/log.ts';
@@ -35,8 +35,8 @@ export interface Life {
 /** A program that is broken on purpose, to see that it is caught. */
 export interface Variant {
   readonly name: string;
-  /** A seed with which it is caught, and what is then said; null: none of the first 150 does. */
-  readonly caughtBy: number | null;
+  /** A seed with which it is caught, and what is then said. */
+  readonly caughtBy: number;
   readonly fault: RegExp;
   readonly crew?: (options: CrewOptions, world: World) => CrewOptions;
   /** Commands whose token nobody looks at. */
@@ -154,15 +154,16 @@ class Simulation {
 
   async #start(hosts: readonly string[]): Promise<void> {
     const { clock } = this.#world;
-    const wire = (awayUntilMs: () => number, error: Wire['error']): Wire => ({
+    const wire = (to: Wire['to'], awayUntilMs: () => number, error: Wire['error']): Wire => ({
+      to,
       clock,
       random: this.#random,
       badUntilMs: 0,
       awayUntilMs,
       error,
     });
-    const store = wire(() => this.#storeAwayUntilMs, storeError);
-    const fleet = wire(() => 0, fleetError);
+    const store = wire('store', () => this.#storeAwayUntilMs, storeError);
+    const fleet = wire('fleet', () => 0, fleetError);
     const options: CrewOptions = {
       hosts,
       locks: true,
@@ -188,7 +189,8 @@ class Simulation {
         if (token !== null && 'vm' in command) {
           const { history } = await this.#world.simulated.view();
           const line = history.findLast(({ index }) => index === read.index);
-          if (line?.refusal === null) this.#soundly(() => this.#safety.took({ vm: command.vm, token }));
+          // What is refused stands there; a throttle's renewal that was taken does not.
+          if ((line?.refusal ?? null) === null) this.#soundly(() => this.#safety.took({ vm: command.vm, token }));
         }
         return read;
       },
@@ -331,7 +333,9 @@ class Simulation {
         return;
       }
       case 'badWires':
-        for (const wire of this.#members[act.process]?.wires ?? []) wire.badUntilMs = untilMs;
+        for (const wire of this.#members[act.process]?.wires ?? []) {
+          if (act.only === undefined || wire.to === act.only) wire.badUntilMs = untilMs;
+        }
         return;
       case 'deliverAgain':
         for (const item of delivery.pending) {
@@ -403,6 +407,14 @@ class Simulation {
     const told: { atMs: number; line: string }[] = [];
     for (const id of this.#operations) {
       for (const { atMs, message } of await this.#world.told(id)) told.push({ atMs, line: `${id} ${message}` });
+    }
+    for (const item of this.#world.delivery.pending) this.#tell(`the queue has ${item}`);
+    for (const id of await this.#known()) {
+      const { state, waitingFor } = await this.#world.operation(id);
+      if (!ENDED_OPERATION_STATES.has(state)) this.#tell(`${id} is ${state}: ${waitingFor.join('; ')}`);
+      for (const { vm, state: where, step, reason } of await this.#world.moves(id)) {
+        if (!ENDED_MOVE_STATES.has(where)) this.#tell(`${id} ${vm} is ${step}: ${reason?.message ?? ''}`);
+      }
     }
     const lines = told.map(({ atMs, line }) => `${stamp(atMs)} ${line}`);
     return [...this.#trace, ...lines].sort((one, other) => Number.parseFloat(one) - Number.parseFloat(other));

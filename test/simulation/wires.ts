@@ -6,14 +6,15 @@ import type { Random } from './random.ts';
 
 /** Redis gives up waiting for an answer after about so long. */
 const NO_ANSWER_MS = 500;
-const LATE = { usual: 0.02, bad: 0.2 };
+const LATE = { usual: 0.02, bad: 0.4 };
 const LOST = { usual: 0, bad: 0.08 };
 const LONGEST_MS = { usual: 40, bad: 1_000 };
 /** Of those that are late when wires are bad: longer than a lease lasts, and a queue's lock. */
-const VERY_LATE = 0.3;
+const VERY_LATE = 0.4;
 const VERY_LATE_MS = 40_000;
 
 export interface Wire {
+  readonly to: 'store' | 'fleet';
   readonly clock: VirtualClock;
   readonly random: Random;
   /** Until then answers get lost and come late; virtual ms since the clock's start. */
