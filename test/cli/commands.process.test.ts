@@ -171,6 +171,11 @@ describe('the small commands', () => {
     expect(await run('cordon', 'node-b')).toMatchObject({ code: 0, stdout: expect.stringContaining('already') });
     expect(await run('status')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^node-b +yes/m) });
     expect(await run('uncordon', 'node-b')).toMatchObject({ code: 0 });
+    expect(await run('confirm-down', 'node-b')).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') });
+    expect(await run('confirm-down', 'node-b', '--yes')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('node-b answers'),
+    });
     const { id } = accepted.parse(JSON.parse((await run('evacuate', 'node-a', '-o', 'json')).stdout));
     expect(await run('pause', id, '--now')).toMatchObject({ code: 0, stdout: expect.stringContaining('paused') });
     expect(await run('resume', id)).toMatchObject({ code: 0 });

@@ -52,6 +52,18 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       expect((await one.read('a')).text).toBe('second');
     });
 
+    test('what was read of one generation of the store is not written on another', async () => {
+      const [one, other] = at().cells;
+      await one.compareAndSet('a', 0, 'first');
+      const { version, text, generation } = await other.readGuarded('a');
+      expect(text).toBe('first');
+      expect(generation).not.toBe('');
+      expect((await one.readGuarded('none')).generation).toBe(generation);
+      expect(await one.compareAndSet('a', version, 'lost', { generation: `${generation}0` })).toBe(false);
+      expect(await one.compareAndSet('a', version, 'second', { generation })).toBe(true);
+      expect((await other.read('a')).text).toBe('second');
+    });
+
     test('a deleted cell that is written again refuses every version it had before', async () => {
       const [store] = at().cells;
       await store.compareAndSet('a', 0, 'first');
