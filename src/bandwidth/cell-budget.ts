@@ -248,7 +248,8 @@ function doubtText({ heard }: State): string | null {
 function renewed(found: Entry | undefined, demand: Demand, carried: number, inDoubt: boolean): Entry {
   const uses = demand.usesBytesPerSec;
   // Where nothing is sent, what an earlier move had is void: it may have come back with a store that lost its end.
-  const known = uses === null && found?.moveId !== demand.moveId ? undefined : found;
+  // So it is in doubt: what it was granted before may have been given up, and to others, in what was forgotten.
+  const known = uses === null && (inDoubt || found?.moveId !== demand.moveId) ? undefined : found;
   const inForce = inDoubt && uses !== null ? uses : Math.max(known?.inForce ?? 0, uses ?? 0);
   // What it may use may have been given to others since: as long as there is doubt it keeps to what it uses.
   const target = inDoubt && uses !== null ? Math.min(known?.target ?? uses, uses) : (known?.target ?? 0);

@@ -33,6 +33,7 @@ export async function tendAbandoned(
   onError: (error: unknown) => void,
 ): Promise<void> {
   const doubts = new Doubts(deps, hosts);
+  const verdicts: Verdicts = new Map();
   let listener: WakeupListener | null = null;
   while (!signal.aborted) {
     let busy = true;
@@ -40,7 +41,7 @@ export async function tendAbandoned(
       listener ??= await deps.wakeups.listen(ABANDONED_TOPIC);
       const { down } = await deps.abandoned.read();
       const inDoubt = await doubts.tell(new Set(Object.keys(down)));
-      busy = (await tend(deps, hosts, signal)) || inDoubt;
+      busy = (await tend({ deps, hosts, signal, onError, verdicts })) || inDoubt;
     } catch (error) {
       onError(error);
     }
@@ -50,9 +51,21 @@ export async function tendAbandoned(
   await listener?.close();
 }
 
-/** One round, over what concerns these hosts. True: something is left to look at soon. */
-async function tend(deps: MigrationDeps, hosts: readonly string[], signal: AbortSignal): Promise<boolean> {
+/** What was seen of each listed move last, and since when: what two looks at one moment could not tell has to last. */
+type Verdicts = Map<string, { readonly what: string; readonly sinceMs: number }>;
+
+interface Rounds {
+  readonly deps: MigrationDeps;
+  readonly hosts: readonly string[];
+  readonly signal: AbortSignal;
+  readonly onError: (error: unknown) => void;
+  readonly verdicts: Verdicts;
+}
+
+/** One round, over what concerns these hosts. True: something is left to look at soon. What goes wrong with one keeps no other. */
+async function tend({ deps, hosts, signal, onError, verdicts }: Rounds): Promise<boolean> {
   const { moves, down } = await deps.abandoned.read();
+  for (const moveId of verdicts.keys()) if (!Object.hasOwn(moves, moveId)) verdicts.delete(moveId);
   for (const host of Object.keys(down)) {
     if (hosts.includes(host) && (await answers(deps, host))) await deps.abandoned.isBack(host);
   }
@@ -60,14 +73,14 @@ async function tend(deps: MigrationDeps, hosts: readonly string[], signal: Abort
   const ours = listed.filter(({ source, destination }) => hosts.includes(source) || hosts.includes(destination));
   for (const move of ours) {
     if (signal.aborted) return true;
-    await underLease(deps, move, (lease) => settle(deps, lease, move, signal));
+    await underLease(deps, move, (lease) => settle(deps, lease, { move, verdicts, signal })).catch(onError);
   }
   for (const entry of await deps.budget.entries()) {
     if (signal.aborted) return true;
     if (!hosts.includes(entry.source) && !Object.hasOwn(down, entry.source)) continue;
-    if (listed.some(({ vm }) => vm === entry.vm)) continue;
+    if (listed.some(({ vm, source }) => vm === entry.vm && source === entry.source)) continue;
     if ((await deps.claimedBy(entry.vm)) !== null) continue;
-    await underLease(deps, entry, (lease) => giveBack(deps, lease, entry));
+    await underLease(deps, entry, (lease) => giveBack(deps, lease, entry)).catch(onError);
   }
   return listed.length > 0 || Object.keys(down).length > 0;
 }
@@ -106,9 +119,15 @@ async function underLease(
 
 const PASSING: ReadonlySet<string> = new Set(['leaseLost', 'hostUnreachable', 'hypervisorRefused']);
 
-async function settle(deps: MigrationDeps, lease: Lease, move: AbandonedMove, signal: AbortSignal): Promise<void> {
+interface Settling {
+  readonly move: AbandonedMove;
+  readonly verdicts: Verdicts;
+  readonly signal: AbortSignal;
+}
+
+async function settle(deps: MigrationDeps, lease: Lease, { move, verdicts, signal }: Settling): Promise<void> {
   for (let round = 0; round < ROUNDS; round += 1) {
-    const how = await step(deps, lease, move);
+    const how = await step(deps, lease, move, verdicts);
     if (how === 'waits') return;
     if (how === 'settled') {
       await deps.abandoned.settled(move.moveId, lease);
@@ -120,31 +139,40 @@ async function settle(deps: MigrationDeps, lease: Lease, move: AbandonedMove, si
   }
 }
 
-async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove): Promise<Settled> {
+async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verdicts: Verdicts): Promise<Settled> {
   const { vm, source, destination } = move;
+  const lookBegan = deps.clock.now();
   const [there, here] = await Promise.all([seenAt(deps, destination, vm), seenAt(deps, source, vm)]);
   if (here === null) return 'waits';
   const { verdict, reason } = assess(await asAssessed(deps, move, here), here, there);
+  const what = `${verdict} ${reason.code}`;
+  const known = verdicts.get(move.moveId);
+  const sinceMs = known?.what === what ? known.sinceMs : lookBegan;
+  verdicts.set(move.moveId, { what, sinceMs });
+  // A source that died right after its last byte leaves a destination that is about to run.
+  if (DOUBTFUL.has(verdict) && lookBegan - sinceMs < SETTLE_MS) return 'waits';
   switch (verdict) {
     case 'finished':
       if (there === null) return 'waits';
       if (there.present) await deps.hypervisorOf(destination).keepDefinition(lease, destination, vm);
       if (here.present) await deps.hypervisorOf(source).retire(lease, source, vm);
-      return released(deps, lease, vm, 'settled');
+      return released(deps, lease, move, 'settled');
     case 'runningOurs':
     case 'leftovers':
       if (isSending(here)) await deps.hypervisorOf(source).cancelMigration(lease, source, vm);
+      // Defined there, and off: nothing that waits.
+      else if (there?.present && there.state === 'shutOff') return released(deps, lease, move, 'settled');
       else if (there?.present) await deps.hypervisorOf(destination).discardIncoming(lease, destination, vm);
       return 'acted';
     case 'neverStarted':
-      return released(deps, lease, vm, 'settled');
+      return released(deps, lease, move, 'settled');
     case 'refused':
       return refused(deps, lease, { move, here, there, foreign: reason.code === 'foreignMigration' });
     case 'contradiction':
       // Not at its source any more: it has gone elsewhere since, or has died; what waits for it waits for nothing.
       if (reason.code === 'sourceDied') return refused(deps, lease, { move, here, there, foreign: false });
       // Left as it is, and was told; what is counted for it is not in use once nothing is sent.
-      return isSending(here) ? 'waits' : released(deps, lease, vm, 'settled');
+      return isSending(here) ? 'waits' : released(deps, lease, move, 'settled');
     case 'unknown':
     case 'switchingOver':
     case 'inPostCopy':
@@ -160,23 +188,36 @@ async function refused(
 ): Promise<Settled> {
   if (foreign || isSending(here)) return 'waits';
   const { vm, destination } = move;
-  if (there === null) return released(deps, lease, vm, 'waits');
+  if (there === null) return released(deps, lease, move, 'waits');
   const waiting = there.present && there.state === 'incoming' && (move.uuid === null || there.uuid === move.uuid);
-  if (!waiting) return released(deps, lease, vm, 'settled');
+  if (!waiting) return released(deps, lease, move, 'settled');
   await deps.hypervisorOf(destination).discardIncoming(lease, destination, vm);
   return 'acted';
 }
 
-async function released(deps: MigrationDeps, lease: Lease, vm: string, then: Settled): Promise<Settled> {
-  await deps.budget.release(vm, lease);
+/** What is entered for its VM may be a later move's, out of another host: that is looked at there (`giveBack`). */
+async function released(
+  deps: MigrationDeps,
+  lease: Lease,
+  { vm, source }: AbandonedMove,
+  then: Settled,
+): Promise<Settled> {
+  const entry = (await deps.budget.entries()).find((one) => one.vm === vm);
+  if (entry?.source === source) await deps.budget.release(vm, lease);
   return then;
 }
+
+/** Believed only when they last: two looks that are not of one moment can tell them by themselves. */
+const DOUBTFUL: ReadonlySet<string> = new Set(['refused', 'contradiction']);
+const SETTLE_MS = 10_000;
 
 /** Under the lease of an unclaimed VM whatever one of our moves has started there has no owner any more. */
 async function asAssessed(deps: MigrationDeps, move: AbandonedMove, here: Seen) {
   const outgoing = here?.present ? (here.outgoing?.migrationId ?? null) : null;
   const starter = outgoing === null ? null : await deps.records.move(outgoing);
-  const isOurs = outgoing !== null && starter?.vm === move.vm && starter.source === move.source;
+  // One that was halted was left as it is on purpose.
+  const isOurs =
+    outgoing !== null && starter?.vm === move.vm && starter.source === move.source && starter.step !== 'halted';
   return {
     ...move,
     id: move.moveId,
@@ -193,9 +234,12 @@ async function giveBack(deps: MigrationDeps, lease: Lease, { source, vm, moveId 
   const here = await seenAt(deps, source, vm);
   if (here === null) return;
   if (!isSending(here)) return deps.budget.release(vm, lease);
-  if (!here.present || here.outgoing?.migrationId !== moveId || !ENDABLE.has(here.outgoing.status)) return;
-  const step = (await deps.records.move(moveId))?.step;
-  if (step !== 'halted') await deps.hypervisorOf(source).cancelMigration(lease, source, vm);
+  const outgoing = here.present ? here.outgoing : null;
+  if (outgoing === null || outgoing.migrationId === null || !ENDABLE.has(outgoing.status)) return;
+  const starter = await deps.records.move(outgoing.migrationId);
+  // Adopted ones carry the id of an earlier move.
+  const isOurs = outgoing.migrationId === moveId || (starter?.vm === vm && starter.source === source);
+  if (isOurs && starter?.step !== 'halted') await deps.hypervisorOf(source).cancelMigration(lease, source, vm);
 }
 
 /** Its guest runs at its source. */

@@ -86,9 +86,11 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
     const prepared = ctx.during(ctx.destinationHypervisor.prepareDestination(ctx.lease, { ...target, postCopy }));
     if (ctx.policy.controller === 'leastHarm') {
       await lookMeanwhile(ctx, prepared);
-      await predictStart(ctx, expected.bytesPerSec);
+      // Nothing while the budget is in doubt: then what was predicted at its admission stands.
+      if (expected.bytesPerSec > 0) await predictStart(ctx, expected.bytesPerSec);
     } else await prepared;
     const bytesPerSec = await grantNow(ctx);
+    if (typeof bytesPerSec !== 'number') return bytesPerSec;
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
     await ctx.during(
@@ -108,11 +110,19 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
 }
 
 /** What it may use at this moment: never 0, which a hypervisor takes for no limit. */
-async function grantNow(ctx: MigrationContext): Promise<number> {
+async function grantNow(ctx: MigrationContext): Promise<number | StepOutcome> {
+  const { vm } = ctx.record;
   for (;;) {
     await ctx.check();
     const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
     if (bytesPerSec > 0) return bytesPerSec;
+    if ((await ctx.control()).cancel)
+      return { cause: 'broken', reason: because('cancelled', `${vm}: cancelled before it began`) };
+    if (ctx.overdue())
+      return {
+        cause: 'broken',
+        reason: because('deadlineExceeded', `${vm}: the operation's deadline passed before it began`),
+      };
     await ctx.idle();
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Sent } from '../bandwidth/budget.ts';
 import { HostevacError } from '../domain/errors.ts';
+import type { Sighting } from '../hypervisors/hypervisor.ts';
 import { isSending } from './assess.ts';
 import type { MigrationDeps } from './context.ts';
 
@@ -53,11 +54,26 @@ export class Doubts {
     }
   }
 
+  /**
+   * One VM that does not answer, of a host that does, keeps the fleet waiting only if somebody has it: null, nobody moves it.
+   * Throws `hostUnreachable`.
+   */
+  async #look(source: string, vm: string): Promise<Sighting | null> {
+    try {
+      return await this.#deps.hypervisorOf(source).look(source, vm);
+    } catch (error) {
+      if (!(error instanceof HostevacError) || error.code !== 'hostUnreachable') throw error;
+      const entered = (await this.#deps.budget.entries()).some((entry) => entry.vm === vm);
+      if (entered || (await this.#deps.claimedBy(vm)) !== null) throw error;
+      return null;
+    }
+  }
+
   /** A migration that nobody of ours started is not the budget's. */
   async #sentOf(source: string, vm: string): Promise<Sent | null> {
     const hypervisor = this.#deps.hypervisorOf(source);
-    const seen = await hypervisor.look(source, vm);
-    if (!seen.present || !isSending(seen)) return null;
+    const seen = await this.#look(source, vm);
+    if (seen === null || !seen.present || !isSending(seen)) return null;
     const moveId = seen.outgoing?.migrationId ?? null;
     if (moveId === null) return null;
     const bytesPerSec = (await hypervisor.bandwidthLimit(source, vm)) ?? 0;

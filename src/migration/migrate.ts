@@ -175,7 +175,7 @@ async function enter(
     return;
   }
   if (to === 'halted') await freeIfNothingMoves(ctx);
-  if (ctx.unseen && (LEAVES.has(to) || from === 'cleaning')) await listAbandoned(ctx);
+  if ((ctx.unseen || cause === 'unreachable') && (LEAVES.has(to) || from === 'cleaning')) await listAbandoned(ctx);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
   if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);

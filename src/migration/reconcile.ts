@@ -92,10 +92,16 @@ function doubt(ctx: MigrationContext, looked: Looked, doubts: Doubts): number {
  */
 export async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUBTS): Promise<Looked> {
   const began = ctx.now();
+  let since = began;
+  let last: Looked | null = null;
   for (;;) {
     const lookBegan = ctx.now();
     const looked = await look(ctx);
-    if (lookBegan - began >= doubt(ctx, looked, doubts)) return looked;
+    // Another verdict has to last for itself, but not for ever: two that take turns are no reason to hang.
+    const changed = last?.verdict !== looked.verdict || last.reason.code !== looked.reason.code;
+    if (last !== null && changed && lookBegan - began < 2 * PATIENCE_MS) since = lookBegan;
+    last = looked;
+    if (lookBegan - since >= doubt(ctx, looked, doubts)) return looked;
     if (ctx.record.reason?.message !== looked.reason.message) await ctx.save({ reason: looked.reason });
     await ctx.pace(LOOK_AGAIN_MS);
   }

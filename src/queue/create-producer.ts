@@ -231,8 +231,13 @@ class RedisProducer implements Producer {
     await this.#mustKnow(host);
     await this.learnFleet();
     const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
-    if (view.hosts.get(host)?.unusable === null) {
-      const message = `${host} answers: its VMs were seen a moment ago. Nothing was changed. Fence it first (power it off), or evacuate it`;
+    const seen = view.hosts.get(host);
+    if (seen?.unusable === null || (seen?.served === true && seen.inventory === null)) {
+      const what =
+        seen.inventory === null
+          ? 'is about to be looked at for the first time'
+          : 'answers: its VMs were seen a moment ago';
+      const message = `${host} ${what}. Nothing was changed. Fence it first (power it off), or evacuate it`;
       throw new HostevacError('hostAnswers', message);
     }
     const changed = await this.#stores.abandoned.confirmDown(host, by, this.#stores.clock.now());

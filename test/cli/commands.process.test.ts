@@ -163,6 +163,15 @@ describe('an evacuation', () => {
 });
 
 describe('the small commands', () => {
+  it('a host that answers is not confirmed to be down', async () => {
+    await startUp();
+    expect(await run('confirm-down', 'node-b', '--yes')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/node-b (answers|is about to be looked at).*Nothing was changed/s),
+    });
+    expect(await run('status')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^node-b .* alive +/m) });
+  });
+
   it('pause, resume, cancel, cordon, uncordon and status say what they did', async () => {
     expect(await run('cordon', 'node-b')).toMatchObject({
       code: 0,
@@ -172,10 +181,12 @@ describe('the small commands', () => {
     expect(await run('status')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^node-b +yes/m) });
     expect(await run('uncordon', 'node-b')).toMatchObject({ code: 0 });
     expect(await run('confirm-down', 'node-b')).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') });
+    // Nobody serves it, so nobody can know better.
     expect(await run('confirm-down', 'node-b', '--yes')).toMatchObject({
-      code: 1,
-      stderr: expect.stringContaining('node-b answers'),
+      code: 0,
+      stdout: expect.stringContaining('node-b is taken for down'),
     });
+    expect(await run('status')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^node-b .* down +/m) });
     const { id } = accepted.parse(JSON.parse((await run('evacuate', 'node-a', '-o', 'json')).stdout));
     expect(await run('pause', id, '--now')).toMatchObject({ code: 0, stdout: expect.stringContaining('paused') });
     expect(await run('resume', id)).toMatchObject({ code: 0 });
