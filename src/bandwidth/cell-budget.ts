@@ -90,10 +90,10 @@ export class CellBudget implements Budget {
       // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
       const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
       const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
-      const waitingFor = doubtText(state) ?? (mine.target > 0 ? null : describeWait(this.#input(value), mine));
-      // Not begun: its grant may be from before what was forgotten.
-      const waits = state.heard !== null && demand.usesBytesPerSec === null;
-      return changeTo(state, value, waits ? { bytesPerSec: 0, waitingFor } : { bytesPerSec: mine.target, waitingFor });
+      // In doubt nothing begins.
+      const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
+      const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
+      return changeTo(state, value, { bytesPerSec, waitingFor });
     });
   }
 

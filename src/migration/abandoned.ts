@@ -13,7 +13,8 @@ import { assess, isSending, type Seen } from './assess.ts';
 import { keeping, type MigrationDeps } from './context.ts';
 import { Doubts } from './doubt.ts';
 import { succeedAlone } from './predecessors.ts';
-import { seenAt } from './sight.ts';
+import { SETTLE_MS } from './reconcile.ts';
+import { seenAt, unlessSilent } from './sight.ts';
 
 /** Between two rounds while something is listed or confirmed down, and while nothing is (real ms). */
 const AGAIN_REAL_MS = 5_000;
@@ -64,10 +65,12 @@ interface Rounds {
 
 /** One round, over what concerns these hosts. True: something is left to look at soon. What goes wrong with one keeps no other. */
 async function tend({ deps, hosts, signal, onError, verdicts }: Rounds): Promise<boolean> {
+  // Read anew: the doubt before may have taken long.
   const { moves, down } = await deps.abandoned.read();
   for (const moveId of verdicts.keys()) if (!Object.hasOwn(moves, moveId)) verdicts.delete(moveId);
   for (const host of Object.keys(down)) {
-    if (hosts.includes(host) && (await answers(deps, host))) await deps.abandoned.isBack(host);
+    if (!hosts.includes(host)) continue;
+    if ((await unlessSilent(deps.hypervisorOf(host).inventory(host))) !== null) await deps.abandoned.isBack(host);
   }
   const listed = Object.values(moves);
   const ours = listed.filter(({ source, destination }) => hosts.includes(source) || hosts.includes(destination));
@@ -83,16 +86,6 @@ async function tend({ deps, hosts, signal, onError, verdicts }: Rounds): Promise
     await underLease(deps, entry, (lease) => giveBack(deps, lease, entry)).catch(onError);
   }
   return listed.length > 0 || Object.keys(down).length > 0;
-}
-
-async function answers(deps: MigrationDeps, host: string): Promise<boolean> {
-  try {
-    await deps.hypervisorOf(host).inventory(host);
-    return true;
-  } catch (error) {
-    if (error instanceof HostevacError && error.code === 'hostUnreachable') return false;
-    throw error;
-  }
 }
 
 /** Nothing is done for a VM that somebody drives, or that an operation has: its next move reconciles by itself. */
@@ -209,7 +202,6 @@ async function released(
 
 /** Believed only when they last: two looks that are not of one moment can tell them by themselves. */
 const DOUBTFUL: ReadonlySet<string> = new Set(['refused', 'contradiction']);
-const SETTLE_MS = 10_000;
 
 /** Under the lease of an unclaimed VM whatever one of our moves has started there has no owner any more. */
 async function asAssessed(deps: MigrationDeps, move: AbandonedMove, here: Seen) {

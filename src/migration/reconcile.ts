@@ -15,7 +15,7 @@ import { seenAt } from './sight.ts';
  */
 const PATIENCE_MS = 60_000;
 /** A copy takes a moment to come up after its last byte; two sightings are not taken at one instant either. */
-const SETTLE_MS = 10_000;
+export const SETTLE_MS = 10_000;
 const LOOK_AGAIN_MS = 1_000;
 
 interface Looked extends Assessed {
