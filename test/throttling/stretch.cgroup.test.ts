@@ -16,7 +16,7 @@ const vm = { host: 'a', vm: 'busy' };
 const PROGRAM = fileURLToPath(new URL('../fixtures/gaps.mjs', import.meta.url));
 /** Many periods, so that the longest gap that a quota makes is in each; what neighbours add is not. */
 const ROUND_MS = 1_500;
-const ROUNDS = 8;
+const ROUNDS = 16;
 
 class Busy {
   readonly #child: ChildProcess;
@@ -124,6 +124,27 @@ describeWith(['root', 'cgroup'], 'a throttled vCPU', () => {
       expect(Math.min(...gaps), `gaps: ${gaps.join(', ')}`).toBeLessThan(300);
       expect(Math.min(...gaps), `gaps: ${gaps.join(', ')}`).toBeGreaterThan(150);
       expect(place.log()).toMatch(/a\/busy: kept from its CPU for 2\d\d ms by the kernel's accounts; let run/);
+    } finally {
+      busy?.kill();
+      await place.close();
+    }
+  });
+
+  test('that is released runs on at once, also on a CPU that nothing else wakes', async () => {
+    const place = new Place();
+    let busy: Busy | undefined;
+    try {
+      busy = await Busy.start(place);
+      const worker = place.worker({ 'a/busy': busy.threads });
+      const gaps: number[] = [];
+      for (let round = 0; round < 12; round += 1) {
+        await worker.call('set', 1, { ...vm, share: 0.05, longestStretchMs: 300, validForMs: 1_800 });
+        await busy.longestGapMs(100 + 7 * round);
+        await worker.call('release', 1, vm);
+        gaps.push(await busy.longestGapMs(300));
+      }
+      // Kept waiting by the quota until it was released: 48 ms.
+      expect(Math.max(...gaps), `gaps: ${gaps.join(', ')}`).toBeLessThan(200);
     } finally {
       busy?.kill();
       await place.close();

@@ -210,6 +210,7 @@ export function restoreCell(files: GroupFiles, cell: Cell): void {
   for (let turns = 0; turns < 10; turns += 1) {
     const inside = threadsIn(files, cell);
     if (inside.length === 0) break;
+    if (turns === 0) liftQuota(files, cell);
     for (const tid of inside) moveThread(files, { version: cell.version, path: place.home }, tid);
   }
   // It may never have been made; where groups are read-only, removing nothing is refused, too.
@@ -218,6 +219,16 @@ export function restoreCell(files: GroupFiles, cell: Cell): void {
   if (place.cpuOff && !othersOfOurs && childrenHaveCpu(files, place.home)) {
     files.write(join(place.home, 'cgroup.subtree_control'), '-cpu');
   }
+}
+
+/**
+ * A thread that is moved while its group waits for the next period is not woken by Linux (until commit e34881c84c25, "sched:
+ * Re-evaluate scheduling when migrating queued tasks out of throttled cgroups"): on a CPU that idles it stands still until
+ * something else wakes that CPU. Measured with 6.18: half of the moves, for more than 300 ms. A quota that is lifted wakes it.
+ */
+function liftQuota(files: GroupFiles, cell: Cell): void {
+  const now = readQuota(files, cell);
+  if (now?.quotaUs != null) unlessGone(() => writeQuota(files, cell, { ...now, quotaUs: null }));
 }
 
 function unlessGone(act: () => void): void {

@@ -8,8 +8,8 @@ import { type Cell, refillCell } from '../cgroup/cells.ts';
 import type { GroupFiles } from '../cgroup/files.ts';
 import { type Allowance, longestStallMs, quotaFor } from '../cgroup/quota.ts';
 
-/** From a look to the next there are 50 ms, and the kernel takes a moment. */
-const LOOK_AHEAD_MS = 75;
+/** Since the look that saw it run a thread may have waited for 50 ms more, the next look is 50 ms away, and the kernel takes a moment. */
+const LOOK_AHEAD_MS = 125;
 const MORE_THAN_USUAL_MS = 10;
 
 export class Waits {
