@@ -69,6 +69,13 @@ export const PROFILES = {
     phases: [{ ticks: FOR_EVER, pagesPerTick: 32, workingSetBytes: 64 * MIB }],
   },
   hot,
+  brisk: {
+    ...hot,
+    name: 'brisk',
+    what: 'writes 100 MiB/s over 64 MiB with a third of a core: hot, and several fit on a small machine',
+    cpuShare: 0.34,
+    phases: [{ ticks: FOR_EVER, pagesPerTick: 100, workingSetBytes: 64 * MIB }],
+  },
   near: {
     ...hot,
     name: 'near',

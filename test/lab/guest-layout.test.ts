@@ -62,6 +62,7 @@ describe('profiles', () => {
       ['idle', 0.078125],
       ['mild', 15],
       ['hot', 160],
+      ['brisk', 100],
       ['near', 36],
       ['big', 5],
       ['random', 160],

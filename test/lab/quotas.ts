@@ -27,9 +27,15 @@ export function heldBack(host: string, vm: string): string | null {
 
 /** The CPU groups that the threads of a process are in, each once. */
 export function groupsOf(pid: number): string[] {
-  const threads = readdirSync(`/proc/${pid}/task`).map((tid) => {
-    const text = readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8');
-    return /^\d+:(?:cpu|cpu,cpuacct|cpuacct,cpu):(.*)$/m.exec(text)?.[1] ?? '';
+  const threads = readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
+    try {
+      const text = readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8');
+      return [/^\d+:(?:cpu|cpu,cpuacct|cpuacct,cpu):(.*)$/m.exec(text)?.[1] ?? ''];
+    } catch (error) {
+      // The thread has ended since it was listed.
+      if (hasGone(error)) return [];
+      throw error;
+    }
   });
   return [...new Set(threads)];
 }
@@ -72,5 +78,5 @@ function quotaOf(group: string): string | null {
 }
 
 function hasGone(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && ['ENOENT', 'ENODEV'].includes(String(error.code));
+  return error instanceof Error && 'code' in error && ['ENOENT', 'ENODEV', 'ESRCH'].includes(String(error.code));
 }

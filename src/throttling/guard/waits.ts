@@ -22,7 +22,9 @@ export class Waits {
 
   /**
    * A quota says how long a thread waits at most (quota.ts); where the kernel's accounts say more the cell's threads are let
-   * run. What is to be told of it; null: nobody has waited for too long.
+   * run: before it is longer than allowed, or, where the quota's own longest wait is close to that, at the first look that
+   * saw more than it (up to a look's 50 ms too late; sooner would lift what only waits as it should). What is to be told of
+   * it; null: nobody has waited for too long.
    */
   relieve(cell: Cell, allowance: Allowance, nowMs: number): string | null {
     const waitedMs = Math.max(0, ...cell.tids.map((tid) => this.#waitedMs(tid, nowMs)));

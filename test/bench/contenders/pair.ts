@@ -9,7 +9,10 @@ import type { Qmp } from '../../../src/hypervisors/qemu/qmp/qmp.ts';
 import { vmDir } from '../../../src/hypervisors/qemu/vm-dir.ts';
 import { readDefinition } from '../../../src/hypervisors/qemu/vm-file.ts';
 import { QEMU } from '../../../src/lab/guests.ts';
+import type { LabManifest } from '../../../src/lab/manifest.ts';
 import type { Stage, Told } from './contender.ts';
+
+type Host = LabManifest['hosts'][number];
 
 const LOOK_EVERY_MS = 50;
 const START_LIMIT_MS = 20_000;
@@ -32,15 +35,15 @@ export interface Look {
 /** Asked at every look; what it returns ends the following. */
 export type Steer = (look: Look, source: Qmp) => Promise<void>;
 
-/** Migrates with these settings and `steer`s; cancels at the limit. */
+/** Migrates from the lab's first host to its second with these settings and `steer`s; cancels at the limit. */
 export async function migratePair(stage: Stage, settings: Settings, steer: Steer): Promise<Told> {
   const [from, to] = stage.manifest.hosts;
   if (from === undefined || to === undefined) throw new Error('the lab has no two hosts');
   const source = await connectQmp(vmDir(`${from.runDir}/${stage.vm}`).monitor);
   let destination: Qmp | undefined;
   try {
-    destination = await startDestination(stage, from.runDir, to.runDir);
-    const uri = await prepare(stage, settings, source, destination);
+    destination = await startDestination(stage, from, to);
+    const uri = await prepare(stage, to, settings, source, destination);
     await stage.begin();
     await source.execute('migrate', anyAnswer, { uri });
     const { completed, note } = await follow(stage, source, steer);
@@ -64,10 +67,10 @@ interface Ended {
 const runSchema = z.looseObject({ running: z.boolean(), status: z.string() });
 
 /** With the source's own arguments, in the second host's run directory, where the lab's end finds it. */
-async function startDestination(stage: Stage, fromDir: string, toDir: string): Promise<Qmp> {
-  const definition = readDefinition(vmDir(`${fromDir}/${stage.vm}`).definition);
+async function startDestination(stage: Stage, from: Host, to: Host): Promise<Qmp> {
+  const definition = readDefinition(vmDir(`${from.runDir}/${stage.vm}`).definition);
   if (definition === undefined) throw new Error(`${stage.vm} has no definition`);
-  const dir = vmDir(`${toDir}/${stage.vm}`);
+  const dir = vmDir(`${to.runDir}/${stage.vm}`);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   const socket = (path: string): string => `unix:${path},server=on,wait=off`;
   const ours = ['-qmp', socket(dir.monitor), '-qmp', socket(dir.spare), '-pidfile', dir.pid, '-incoming', 'defer'];
@@ -76,7 +79,7 @@ async function startDestination(stage: Stage, fromDir: string, toDir: string): P
     argv: [...definition.argv, ...ours],
     cwd: dir.path,
     logPath: dir.log,
-    networkNamespace: null,
+    networkNamespace: to.networkNamespace,
   });
   for (const since = performance.now(); ; await abortableSleep(LOOK_EVERY_MS, stage.signal)) {
     stage.signal.throwIfAborted();
@@ -90,11 +93,17 @@ async function startDestination(stage: Stage, fromDir: string, toDir: string): P
 }
 
 /** Where the destination listens. */
-async function prepare(stage: Stage, { capabilities = [], parameters = {} }: Settings, source: Qmp, destination: Qmp) {
+async function prepare(
+  stage: Stage,
+  to: Host,
+  { capabilities = [], parameters = {} }: Settings,
+  source: Qmp,
+  destination: Qmp,
+) {
   const on = (names: readonly string[]) => ({ capabilities: names.map((capability) => ({ capability, state: true })) });
   const both = ['events', 'return-path', ...capabilities.filter((name) => name.startsWith('postcopy'))];
   await destination.execute('migrate-set-capabilities', anyAnswer, on(both));
-  await destination.execute('migrate-incoming', anyAnswer, { uri: 'tcp:127.0.0.1:0' });
+  await destination.execute('migrate-incoming', anyAnswer, { uri: `tcp:${to.migrationAddress}:0` });
   const { 'socket-address': addresses = [] } = await destination.execute('query-migrate', migrateAnswer);
   const port = addresses.find(({ type }) => type === 'inet')?.port;
   if (port === undefined) throw new Error(`the destination listens nowhere: ${JSON.stringify(addresses)}`);
@@ -105,7 +114,7 @@ async function prepare(stage: Stage, { capabilities = [], parameters = {} }: Set
     'downtime-limit': stage.downtimeLimitMs,
     ...parameters,
   });
-  return `tcp:127.0.0.1:${port}`;
+  return `tcp:${to.migrationAddress}:${port}`;
 }
 
 async function follow(stage: Stage, source: Qmp, steer: Steer): Promise<Ended> {

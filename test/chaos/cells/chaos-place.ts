@@ -1,0 +1,198 @@
+/**
+ * A lab that everything may happen to: three hosts in network namespaces, a guest that has to be throttled and an idle one,
+ * two worker processes, and a Redis of its own with an append-only file, which can be killed, stopped and set back.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Redis } from 'ioredis';
+import { z } from 'zod';
+import { RealClock } from '../../../src/clock/real-clock.ts';
+import type { MoveRecord, OperationRecord } from '../../../src/domain/operation.ts';
+import { loadFleet } from '../../../src/runtime/fleet-source.ts';
+import { openRedis, redisTarget } from '../../../src/runtime/redis-connection.ts';
+import { redisServerProgram } from '../../../src/runtime/redis-install.ts';
+import { endRedis, ping } from '../../../src/runtime/redis-process.ts';
+import { fleetPrefix, Stores } from '../../../src/runtime/stores.ts';
+import type { StoredEvent } from '../../../src/store/event-log.ts';
+import type { Command } from '../../cli/spawn.ts';
+import { type Copy, LabPlace } from '../../lab/place.ts';
+import { groupsOf } from '../../lab/quotas.ts';
+import { until } from '../../support/condition.ts';
+
+export const SOURCE = 'lab-a';
+export const HOT = 'hot-1';
+const HOSTS = ['lab-a', 'lab-b', 'lab-c'];
+const MIB = 2 ** 20;
+const ownerSchema = z.object({ pid: z.number() });
+
+/** Whichever other lab has guests of the same names. */
+export function isThrottled({ pid }: Copy): boolean {
+  return groupsOf(pid).some((group) => group.includes('/hostevac-'));
+}
+
+export class ChaosPlace extends LabPlace {
+  readonly #redisHome: string;
+  #server: ChildProcess | undefined;
+  #redis: Redis | undefined;
+  #stores: Stores | undefined;
+  readonly #workers: Command[] = [];
+  #aside = 0;
+
+  constructor() {
+    const redisHome = mkdtempSync('/tmp/hevr-');
+    super({ REDIS_URL: join(redisHome, 's') });
+    this.#redisHome = redisHome;
+  }
+
+  /** Everything but workers. */
+  async begin(): Promise<void> {
+    mkdirSync(this.guardDir);
+    // A file system of its own, so that it can be full or read-only.
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'hostevac-chaos', this.guardDir]);
+    await this.startRedis();
+    const { id } = await this.lab({ profiles: ['hot', 'idle'], network: true, egressBytesPerSec: 20 * MIB });
+    const target = redisTarget(this.#socket);
+    // One that waits for a Redis that comes back.
+    this.#redis = await openRedis(target, 'worker');
+    this.#stores = new Stores({
+      redis: this.#redis,
+      prefix: fleetPrefix(`lab-${id}`),
+      clock: new RealClock(),
+      openSubscriber: () => openRedis(target, 'subscriber'),
+    });
+  }
+
+  get guardDir(): string {
+    return join(this.home, 'guard');
+  }
+
+  get #socket(): string {
+    return join(this.#redisHome, 's');
+  }
+
+  get #data(): string {
+    return join(this.#redisHome, 'data');
+  }
+
+  get stores(): Stores {
+    if (this.#stores === undefined) throw new Error('it has not begun');
+    return this.#stores;
+  }
+
+  /** The VM's copy at this host; undefined: there is none. */
+  copyAt(host: string, vm: string): Copy | undefined {
+    return this.copies(vm).find((copy) => copy.host === host);
+  }
+
+  async startWorker(): Promise<Command> {
+    const worker = this.start('worker', '--hosts', HOSTS.join(','), '--operations');
+    this.#workers.push(worker);
+    await worker.says('serving', 60_000);
+    return worker;
+  }
+
+  worker(pid: number): Command {
+    const found = this.#workers.find((worker) => worker.child.pid === pid);
+    if (found === undefined) throw new Error(`no worker has the pid ${pid}`);
+    return found;
+  }
+
+  /** Those that have not ended. */
+  workers(): Command[] {
+    return this.#workers.filter(({ child }) => child.exitCode === null && child.signalCode === null);
+  }
+
+  async startRedis(): Promise<void> {
+    mkdirSync(this.#data, { recursive: true });
+    const program = await redisServerProgram({ env: process.env, stateDir: this.#redisHome, log: () => undefined });
+    const settings = ['--port', '0', '--unixsocket', this.#socket, '--dir', this.#data, '--save', ''];
+    const durable = ['--appendonly', 'yes', '--appendfsync', 'always'];
+    this.#server = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...settings, ...durable], {
+      stdio: 'ignore',
+      detached: true,
+    });
+    await until(async () => (await ping(this.#socket, 1_000)).state === 'ready', 20_000, 'Redis answers');
+  }
+
+  /** Pids of the guards of this place's quotas. */
+  guards(): number[] {
+    return this.running()
+      .filter((text) => text.includes('/guard/main.js'))
+      .map((text) => Number(text.split(' ')[0]));
+  }
+
+  get redisPid(): number {
+    const pid = this.#server?.pid;
+    if (pid === undefined) throw new Error('Redis does not run');
+    return pid;
+  }
+
+  async killRedis(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) throw new Error('Redis does not run');
+    const ended = new Promise<void>((resolve) => server.once('close', () => resolve()));
+    process.kill(this.redisPid, 'SIGKILL');
+    await ended;
+    rmSync(this.#socket, { force: true });
+  }
+
+  /** What Redis has written down now, to be put back later as a replica that lags behind would have it. */
+  setAside(): string {
+    this.#aside += 1;
+    const path = join(this.#redisHome, `aside-${this.#aside}`);
+    cpSync(this.#data, path, { recursive: true });
+    return path;
+  }
+
+  /** While Redis does not run. */
+  putBack(path: string): void {
+    rmSync(this.#data, { recursive: true });
+    cpSync(path, this.#data, { recursive: true });
+  }
+
+  /** The worker process that drives this VM's move; null: nobody holds its lease. */
+  async driverOf(vm: string): Promise<number | null> {
+    const text = await this.#redis?.hget(`${fleetPrefix(`lab-${this.manifest.id}`)}:lease:vm:${vm}`, 'owner');
+    return text === null || text === undefined ? null : ownerSchema.parse(JSON.parse(text)).pid;
+  }
+
+  async operation(id: string): Promise<OperationRecord> {
+    const record = await this.stores.records.operation(id);
+    if (record === null) throw new Error(`no operation ${id}`);
+    return record;
+  }
+
+  /** Every move that was made for this VM, oldest first. */
+  async moves(id: string, vm: string): Promise<MoveRecord[]> {
+    const task = (await this.stores.records.operation(id))?.tasks.find((one) => one.vm === vm);
+    return (await this.stores.records.moves(task?.moveIds ?? [])).filter((move) => move !== null);
+  }
+
+  async events(id: string): Promise<StoredEvent[]> {
+    return await this.stores.events.read(id, '0', 0);
+  }
+
+  /** Bytes/s that the books count, by host. */
+  async counted(): Promise<Record<string, readonly number[]>> {
+    const fleet = loadFleet({ path: join(this.home, 'fleet.yaml') }).fleet;
+    const uses = await this.stores.budget(fleet).use();
+    return Object.fromEntries(uses.map((use) => [use.host, [use.egress.counted, use.ingress.counted]]));
+  }
+
+  override async close(): Promise<void> {
+    try {
+      await this.#stores?.close();
+      this.#redis?.disconnect();
+      for (const worker of this.#workers) await worker.kill();
+      execFileSync('umount', ['--lazy', this.guardDir]);
+    } finally {
+      try {
+        await super.close();
+      } finally {
+        if (this.#server?.exitCode === null && this.#server.signalCode === null) await endRedis(this.#server);
+        rmSync(this.#redisHome, { recursive: true, force: true });
+      }
+    }
+  }
+}
