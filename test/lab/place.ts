@@ -215,7 +215,7 @@ export class LabPlace {
     } catch (error) {
       stayed.push(String(error), ...this.running());
     } finally {
-      for (const { pid } of runningWith(this.home)) kill(pid);
+      endAllOf(this.home);
       if (process.env['HOSTEVAC_KEEP'] === undefined) rmSync(this.home, { recursive: true, force: true });
     }
     if (stayed.length > 0) throw new Error(`left behind: ${stayed.join('\n')}`);
@@ -230,6 +230,11 @@ export async function asking<T>(socket: string, ask: (qmp: Qmp) => Promise<T>): 
   } finally {
     qmp.close();
   }
+}
+
+/** SIGKILL to every process that was started with this place. */
+export function endAllOf(home: string): void {
+  for (const { pid } of runningWith(home)) kill(pid);
 }
 
 function kill(pid: number): void {

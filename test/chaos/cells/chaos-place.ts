@@ -3,12 +3,13 @@
  * two worker processes, and a Redis of its own with an append-only file, which can be killed, stopped and set back.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { RealClock } from '../../../src/clock/real-clock.ts';
 import type { MoveRecord, OperationRecord } from '../../../src/domain/operation.ts';
+import { stopLab } from '../../../src/lab/stop.ts';
 import { loadFleet } from '../../../src/runtime/fleet-source.ts';
 import { openRedis, redisTarget } from '../../../src/runtime/redis-connection.ts';
 import { redisServerProgram } from '../../../src/runtime/redis-install.ts';
@@ -16,7 +17,7 @@ import { endRedis, ping } from '../../../src/runtime/redis-process.ts';
 import { fleetPrefix, Stores } from '../../../src/runtime/stores.ts';
 import type { StoredEvent } from '../../../src/store/event-log.ts';
 import type { Command } from '../../cli/spawn.ts';
-import { type Copy, LabPlace } from '../../lab/place.ts';
+import { type Copy, endAllOf, LabPlace } from '../../lab/place.ts';
 import { groupsOf } from '../../lab/quotas.ts';
 import { until } from '../../support/condition.ts';
 
@@ -25,6 +26,30 @@ export const HOT = 'hot-1';
 const HOSTS = ['lab-a', 'lab-b', 'lab-c'];
 const MIB = 2 ** 20;
 const ownerSchema = z.object({ pid: z.number() });
+/** Both end with the pid of whoever made them. */
+const MOUNTED = 'hostevac-chaos-';
+const REDIS_HOME = '/tmp/hevr-';
+
+/** Ends what an interrupted run has left: its processes, labs and mounts. */
+export async function clearLeft(): Promise<void> {
+  const isOver = (pid: string | undefined): boolean => pid !== undefined && !existsSync(`/proc/${pid}`);
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
+  for (const [what = '', where = ''] of mounts) {
+    if (!what.startsWith(MOUNTED) || !isOver(what.slice(MOUNTED.length))) continue;
+    const home = dirname(where);
+    endAllOf(home);
+    execFileSync('umount', ['--lazy', where]);
+    await stopLab(home);
+    rmSync(home, { recursive: true, force: true });
+  }
+  for (const name of readdirSync('/tmp')
+    .map((entry) => `/tmp/${entry}`)
+    .filter((path) => path.startsWith(REDIS_HOME))) {
+    if (isOver(name.slice(REDIS_HOME.length).split('-')[0])) rmSync(name, { recursive: true, force: true });
+  }
+}
 
 /** Whichever other lab has guests of the same names. */
 export function isThrottled({ pid }: Copy): boolean {
@@ -40,7 +65,7 @@ export class ChaosPlace extends LabPlace {
   #aside = 0;
 
   constructor() {
-    const redisHome = mkdtempSync('/tmp/hevr-');
+    const redisHome = mkdtempSync(`${REDIS_HOME}${process.pid}-`);
     super({ REDIS_URL: join(redisHome, 's') });
     this.#redisHome = redisHome;
   }
@@ -49,7 +74,7 @@ export class ChaosPlace extends LabPlace {
   async begin(): Promise<void> {
     mkdirSync(this.guardDir);
     // A file system of its own, so that it can be full or read-only.
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'hostevac-chaos', this.guardDir]);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', `${MOUNTED}${process.pid}`, this.guardDir]);
     await this.startRedis();
     const { id } = await this.lab({ profiles: ['hot', 'idle'], network: true, egressBytesPerSec: 20 * MIB });
     const target = redisTarget(this.#socket);

@@ -2,10 +2,11 @@
  * Random cells at random moments: `npm run chaos -- random`. HOSTEVAC_CHAOS_RUNS says how many (default 200),
  * HOSTEVAC_CHAOS_SEED the first seed (default 1). Goes on where it was interrupted; then docs/reliability.md is written.
  */
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeWith } from '../../support/needs.ts';
 import { numbersFrom } from '../../support/random.ts';
 import { cellTest } from './cell-test.ts';
+import { clearLeft } from './chaos-place.ts';
 import { FAULTS } from './faults.ts';
 import { RESULTS, writeReport } from './report.ts';
 import { readResults } from './results.ts';
@@ -33,5 +34,6 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis'], 'a random fault in a 
   test('nothing was wrong in those that were played before', () => {
     expect(before.flatMap(({ run, problems }) => problems.map((problem) => `seed ${run}: ${problem}`))).toEqual([]);
   });
+  beforeAll(clearLeft);
   afterAll(writeReport);
 });

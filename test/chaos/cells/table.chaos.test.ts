@@ -2,9 +2,10 @@
  * The whole table of states and faults, each cell once: `npm run chaos -- table`. Goes on where it was interrupted; cells that
  * went wrong are played again when their lines are taken out of the results. Then docs/reliability.md is written.
  */
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeWith } from '../../support/needs.ts';
 import { cellTest } from './cell-test.ts';
+import { clearLeft } from './chaos-place.ts';
 import { FAULTS } from './faults.ts';
 import { RESULTS, writeReport } from './report.ts';
 import { readResults } from './results.ts';
@@ -24,5 +25,6 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis'], 'every fault in every
       done.flatMap(({ step, fault, problems }) => problems.map((problem) => `${step} ${fault}: ${problem}`)),
     ).toEqual([]);
   });
+  beforeAll(clearLeft);
   afterAll(writeReport);
 });
