@@ -8,16 +8,18 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { makespanLowerBound } from '../../src/bandwidth/lower-bound.ts';
 import { catchInterrupt } from '../../src/cli/signals.ts';
 import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
+import { POLICY_PRESETS } from '../../src/domain/policy.ts';
 import { type Machine, probeMachine, qemuVersion } from '../../src/lab/guests.ts';
+import { profileNamed } from '../../src/lab/profiles.ts';
 import { stopLab } from '../../src/lab/stop.ts';
 import { harmCpuMs, meanRate, mostRate, sending } from './evacuation/figures.ts';
+import { pagesOnceMs, precopyMs } from './evacuation/least.ts';
 import { tableOf } from './evacuation/report.ts';
 import { appendResult, type Result, readResults } from './evacuation/results.ts';
 import { RULES, type Rule, serve } from './evacuation/rules.ts';
-import { EGRESS, Scene } from './evacuation/scene.ts';
+import { EGRESS, GUESTS, Scene } from './evacuation/scene.ts';
 import { UsageError } from './options.ts';
 import { runMain } from './series.ts';
 
@@ -29,6 +31,7 @@ const AFTER_MS = 2_000;
 /** Less than this is talk, bytes/s. */
 const LEAST_OF_MIGRATION = 2 ** 20;
 const TEN_SECONDS_MS = 10_000;
+const PROFILES = GUESTS.map(profileNamed);
 
 function optionsOf(args: readonly string[]) {
   const { values } = parseArgs({
@@ -122,7 +125,7 @@ async function played(
       machine: { qemu, cpus: availableParallelism(), loopsPerCpuSec: machine.loopsPerCpuSec },
       done: done && faults.length === 0,
       makespanMs,
-      leastMs: leastMs(scene),
+      leastMs: pagesOnceMs(PROFILES, EGRESS),
       sendingMs: sent.toMs - sent.fromMs,
       meanEgress: meanRate(scene.egress, sent.fromMs, sent.toMs),
       mostEgress: mostRate(scene.egress, TEN_SECONDS_MS),
@@ -143,15 +146,6 @@ async function played(
   }
 }
 
-function leastMs({ guests, manifest }: Scene): number {
-  const source = manifest.hosts[0]?.name ?? '';
-  const transfers = guests.map(({ touchedBytes }) => ({ source, destination: null, bytes: touchedBytes }));
-  const capacities = Object.fromEntries(
-    manifest.hosts.map(({ name }) => [name, { egress: EGRESS, ingress: EGRESS }] as const),
-  );
-  return makespanLowerBound(transfers, { capacities }).ms;
-}
-
 async function calibrated(version: Awaited<ReturnType<typeof qemuVersion>>, signal: AbortSignal): Promise<Machine> {
   const scratch = mkdtempSync(join(tmpdir(), 'hevb-'));
   try {
@@ -162,6 +156,11 @@ async function calibrated(version: Awaited<ReturnType<typeof qemuVersion>>, sign
 }
 
 function reportText(results: readonly Result[]): string {
+  const { maxStallMs, minCpuShare } = POLICY_PRESETS.maintenance;
+  const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
+  const once = seconds(pagesOnceMs(PROFILES, EGRESS));
+  const precopy = (floor: number): string =>
+    seconds(precopyMs(PROFILES, { bandwidthBytesPerSec: EGRESS, maxStallMs, floor }));
   const rules = RULES.map(({ name, what }) => `- \`${name}\`: ${what}`).join('\n');
   return `# Emptying a host: measured
 
@@ -172,7 +171,8 @@ ${tableOf(results, RULES)}
 ${rules}
 
 Makespan: from the request (ours: from the start of the command \`evacuate\`) to the end of the last migration. Lower bound: what
-the guests have in use, each page once, at 40 MiB/s. Harm: CPU time that the guests did not get, as their own counts of their
+the guests have in use, each page once, at 40 MiB/s (${once}). With perfect knowledge and all guests at the policy's floor of
+${minCpuShare * 100}% from the first byte on, pre-copy takes ${precopy(minCpuShare)} (the benchmark's oracle, one after the other, nothing between them). Harm: CPU time that the guests did not get, as their own counts of their
 writes tell it. Egress: at the interface, headers included, from the first byte of a migration to the last. The link itself
 carries a tenth more than the 40 MiB/s (docs/lab.md), which only the rule called four is free to use.
 `;

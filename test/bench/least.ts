@@ -5,9 +5,9 @@ import { leastHarm, type OracleGuest, type Possible } from '../convergence/oracl
 import type { Result } from './results.ts';
 
 /** Between two QEMUs on one machine, without a limit: 10 MiB go in some 10 ms. */
-const LINK_BYTES_PER_SEC = 2 ** 30;
+export const LINK_BYTES_PER_SEC = 2 ** 30;
 /** Of the downtime, what no link shortens: less than QEMU was ever seen to need (6 ms). */
-const HANDOVER_MS = 5;
+export const HANDOVER_MS = 5;
 
 export interface Wanted {
   readonly floor: number;
