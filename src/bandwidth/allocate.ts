@@ -18,7 +18,7 @@
  * 5. Never to 0. QEMU reads `max-bandwidth: 0` as unlimited, so a started entry keeps a floor however small the capacity
  *    has become.
  *
- * No preemption: an evacuation goes before rebalances in starting, but waits for those that run.
+ * An evacuation goes before rebalances in starting; those that run are asked to end for it (preempt.ts).
  */
 import type { Entered } from './budget.ts';
 import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';

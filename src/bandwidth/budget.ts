@@ -45,6 +45,8 @@ export interface Grant {
   readonly bytesPerSec: number;
   /** When waiting: for what, in words. */
   readonly waitingFor: string | null;
+  /** An evacuation waits for what this rebalance uses: which, in words. It keeps what it has until it has ended. */
+  readonly givesWayTo: string | null;
 }
 
 export interface HostUse {

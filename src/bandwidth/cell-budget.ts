@@ -20,6 +20,7 @@ import {
   type PathRoom,
   type Sent,
 } from './budget.ts';
+import { preempted } from './preempt.ts';
 import { capacityOf, describeResource, keyOf, type Network, pathOf, type Resource } from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
@@ -93,7 +94,7 @@ export class CellBudget implements Budget {
       // In doubt nothing begins.
       const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
       const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
-      return changeTo(state, value, { bytesPerSec, waitingFor });
+      return changeTo(state, value, { bytesPerSec, waitingFor, givesWayTo: this.#givesWayTo(value, mine) });
     });
   }
 
@@ -213,6 +214,12 @@ export class CellBudget implements Budget {
   #input(state: State): AllocationInput {
     const overrides = Object.entries(state.overrides).map(([key, { bytesPerSec }]) => [key, bytesPerSec] as const);
     return { ...this.#network, overrides: Object.fromEntries(overrides), entries: Object.values(state.entries) };
+  }
+
+  #givesWayTo(state: State, { tier, migrationId }: Entry): string | null {
+    if (tier !== 'rebalance') return null;
+    const other = preempted({ ...this.#input(state), frozen: state.heard !== null }).get(migrationId);
+    return other === undefined ? null : `${other.vm} (${other.operationId})`;
   }
 
   /** The state after an allocation over all entries. */

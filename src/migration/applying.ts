@@ -25,17 +25,21 @@ export interface Applied {
   throttledAt: number;
 }
 
-/** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
-export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<void> {
+/**
+ * Applies what the budget gives now and acknowledges it, so that what was freed can go to others. Not null: the evacuation
+ * that waits for what this one uses.
+ */
+export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<string | null> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
-  const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
-  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return;
+  const { bytesPerSec, givesWayTo } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
+  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return givesWayTo;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
+  return givesWayTo;
 }
 
 export async function applyDecision(

@@ -22,6 +22,8 @@ import { ended, lastWord } from './switchover.ts';
 /** One decision per second of fleet time or sooner where it says so, but no more than 20 a real second. */
 const TICK_MS = 1_000;
 const SHORTEST_TICK_REAL_MS = 50;
+/** One that ends within this gives way to nobody. */
+const ALMOST_DONE_MS = 10_000;
 /** While it connects. */
 const SETUP_LOOK_MS = 50;
 
@@ -87,7 +89,15 @@ async function converge<State>(
     // Not before the first sample: a guest that is found standing still does not wait for what a host looks like.
     state ??= controller.start(ctx.policy, ctx.briefing ?? (await briefingOf(ctx)));
     applied ??= { throttles: !(await goesUnthrottled(ctx)), grant: 0, maxStallMs: null, share: null, throttledAt: 0 };
-    await applyGrant(ctx, applied);
+    const givesWayTo = await applyGrant(ctx, applied);
+    if (givesWayTo !== null && !isAlmostDone(ctx)) {
+      await bookLast(ctx);
+      const reason = because(
+        'cancelled',
+        `${vm}: gives way to the evacuation of ${givesWayTo}; it starts again after it`,
+      );
+      return { cause: 'requeue', reason };
+    }
     const cpu = await throttle.guestCpu({ host: source, vm });
     const account = ctx.record.account ?? openAccount(cpu);
     const booked = book(account, ctx.record.figures, cpu, cpu.share);
@@ -181,6 +191,12 @@ function withoutThrottle<State>(decision: Decision<State>): Decision<State> {
   const { action, reason } = decision;
   if (action.kind !== 'run' || action.share === 1) return decision;
   return { ...decision, action: { ...action, share: 1 }, reason: `${reason}; it cannot be throttled here` };
+}
+
+/** To be begun again would cost its guest more than whoever waits for it would gain. */
+function isAlmostDone(ctx: MigrationContext): boolean {
+  const etaMs = ctx.record.progress?.etaMs ?? null;
+  return etaMs !== null && etaMs <= ALMOST_DONE_MS;
 }
 
 /** Cancel, pause --now and the operation's deadline end an attempt between two ticks. */

@@ -34,7 +34,7 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
     };
 
     test('a grant counts at both ends from the moment it is given', async () => {
-      expect(await one.request(demand('1'))).toEqual({ bytesPerSec: 100 * MIB, waitingFor: null });
+      expect(await one.request(demand('1'))).toEqual({ bytesPerSec: 100 * MIB, waitingFor: null, givesWayTo: null });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);
     });
