@@ -49,6 +49,10 @@ export const ERROR_CATALOGUE = {
   hypervisorRefused: { exit: EXIT.failed, when: 'the hypervisor answered a command with an error' },
   migrationStuck: { exit: EXIT.failed, when: 'no byte was transferred for longer than the limit' },
   linkFailed: { exit: EXIT.failed, when: 'the connection between source and destination broke' },
+  stillConnecting: {
+    exit: EXIT.failed,
+    when: 'the hypervisor has not given up connecting yet for an earlier migration of this VM that was ended',
+  },
   destinationDied: { exit: EXIT.failed, when: 'the destination host or its incoming copy disappeared' },
   sourceDied: { exit: EXIT.failed, when: 'the source host or the VM on it disappeared' },
   destinationTooSmall: { exit: EXIT.none, when: 'the destination has not enough free memory or CPU' },

@@ -150,7 +150,10 @@ export interface Hypervisor {
    * that is said here. Doing it twice is harmless.
    */
   prepareDestination(fence: Fence, target: MigrationTarget & Partial<Pick<MigrationTerms, 'postCopy'>>): Promise<void>;
-  /** Starts sending. Refused when the VM is already being migrated. */
+  /**
+   * Starts sending. Refused when the VM is already being migrated; `stillConnecting` while the hypervisor has not given up
+   * connecting for one that was ended.
+   */
   startMigration(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void>;
   /** The limit that its outgoing migration has now, bytes/s; Infinity: none. null: there is no migration. */
   bandwidthLimit(source: string, vm: string): Promise<number | null>;

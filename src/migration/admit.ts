@@ -3,6 +3,7 @@ import type { Demand } from '../bandwidth/budget.ts';
 import { downtimeLimit } from '../convergence/downtime.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import { HostevacError } from '../domain/errors.ts';
+import type { MigrationTarget, MigrationTerms } from '../hypervisors/hypervisor.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf } from './demand.ts';
@@ -89,18 +90,8 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
       // Nothing while the budget is in doubt: then what was predicted at its admission stands.
       if (expected.bytesPerSec > 0) await predictStart(ctx, expected.bytesPerSec);
     } else await prepared;
-    const bytesPerSec = await grantNow(ctx);
+    const bytesPerSec = await started(ctx, { ...target, postCopy });
     if (typeof bytesPerSec !== 'number') return bytesPerSec;
-    // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
-    await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
-    await ctx.during(
-      ctx.sourceHypervisor.startMigration(ctx.lease, {
-        ...target,
-        bandwidthBytesPerSec: bytesPerSec,
-        downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs),
-        postCopy,
-      }),
-    );
     await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
     return { cause: 'started' };
   } catch (error) {
@@ -109,20 +100,56 @@ export async function preparing(ctx: MigrationContext): Promise<StepOutcome> {
   }
 }
 
+/** A connection of an earlier attempt that its hypervisor has not given up is waited for as long as this (real ms). */
+const CONNECTING_REAL_MS = 20_000;
+
+/** At what rate it was started; or how it ended instead. Throws what the hypervisor says that refuses it. */
+async function started(
+  ctx: MigrationContext,
+  target: MigrationTarget & Pick<MigrationTerms, 'postCopy'>,
+): Promise<number | StepOutcome> {
+  const { clock } = ctx.deps;
+  const beganMs = clock.monotonic();
+  for (;;) {
+    const bytesPerSec = await grantNow(ctx);
+    if (typeof bytesPerSec !== 'number') return bytesPerSec;
+    // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
+    await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
+    const terms = { bandwidthBytesPerSec: bytesPerSec, downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs) };
+    try {
+      await ctx.during(ctx.sourceHypervisor.startMigration(ctx.lease, { ...target, ...terms }));
+      return bytesPerSec;
+    } catch (error) {
+      const connecting = error instanceof HostevacError && error.code === 'stillConnecting';
+      if (!connecting || clock.monotonic() - beganMs > CONNECTING_REAL_MS) throw error;
+    }
+    const over = await endedBefore(ctx);
+    if (over !== null) return over;
+    await ctx.idle();
+  }
+}
+
+/** Cancelled, or too late, while it waited to begin. */
+async function endedBefore(ctx: MigrationContext): Promise<StepOutcome | null> {
+  const { vm } = ctx.record;
+  if ((await ctx.control()).cancel)
+    return { cause: 'broken', reason: because('cancelled', `${vm}: cancelled before it began`) };
+  if (ctx.overdue())
+    return {
+      cause: 'broken',
+      reason: because('deadlineExceeded', `${vm}: the operation's deadline passed before it began`),
+    };
+  return null;
+}
+
 /** What it may use at this moment: never 0, which a hypervisor takes for no limit. */
 async function grantNow(ctx: MigrationContext): Promise<number | StepOutcome> {
-  const { vm } = ctx.record;
   for (;;) {
     await ctx.check();
     const { bytesPerSec } = await ctx.deps.budget.request(demandOf(ctx, 0), ctx.lease);
     if (bytesPerSec > 0) return bytesPerSec;
-    if ((await ctx.control()).cancel)
-      return { cause: 'broken', reason: because('cancelled', `${vm}: cancelled before it began`) };
-    if (ctx.overdue())
-      return {
-        cause: 'broken',
-        reason: because('deadlineExceeded', `${vm}: the operation's deadline passed before it began`),
-      };
+    const over = await endedBefore(ctx);
+    if (over !== null) return over;
     await ctx.idle();
   }
 }
@@ -133,4 +160,5 @@ export const BREAKS: ReadonlySet<string> = new Set([
   'hostUnreachable',
   'destinationDied',
   'linkFailed',
+  'stillConnecting',
 ]);

@@ -38,7 +38,11 @@ describe('the budget on a store that lost its last writes', () => {
     store.forget(500);
     // Its destination is the first one's, too.
     const waits = await budget.request(demand('2', { source: 'c' }));
-    expect(waits).toEqual({ bytesPerSec: 0, waitingFor: expect.stringContaining('Redis was restarted or replaced') });
+    expect(waits).toEqual({
+      bytesPerSec: 0,
+      waitingFor: expect.stringContaining('Redis was restarted or replaced'),
+      givesWayTo: null,
+    });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());
     await budget.hear('b', [], HOSTS, await generation());
     expect((await budget.request(demand('2', { source: 'c' }))).bytesPerSec).toBe(0);

@@ -16,6 +16,9 @@ export const nameAnswer = z.looseObject({ name: z.string().optional() });
 
 export const kvmAnswer = z.looseObject({ enabled: z.boolean() });
 
+/** What could be cut off now; a migration among it that still connects, also one that was ended. */
+export const yankAnswer = z.array(z.looseObject({ type: z.string() }));
+
 export const capabilitiesAnswer = z.array(z.looseObject({ capability: z.string(), state: z.boolean() }));
 
 const counter = z.number().min(0);

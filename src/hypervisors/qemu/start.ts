@@ -1,7 +1,8 @@
 /** Starts a migration: what must hold at both ends, the settings, our record of it, and then the one word `migrate`. */
+import type { z } from 'zod';
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
-import { anyAnswer, capabilitiesAnswer } from './answers.ts';
+import { anyAnswer, capabilitiesAnswer, yankAnswer } from './answers.ts';
 import type { Answered } from './examine.ts';
 import type { QemuHost } from './host.ts';
 import { mismatch } from './identity.ts';
@@ -34,6 +35,8 @@ export async function start(
   const { port, ready } = await waiting(parts, vm, destination, migrationId);
   if (postCopy) refuseUnready(qemu, ready, vm, source, destination);
   const uri = migrationUri(destination.migrationAddress, port);
+
+  await refuseWhileConnecting(monitors, dir, vm, source);
 
   fence.assertHeld();
   const gated = qemu.features.has.pauseBeforeSwitchover && (await gates.open(source.name, entry));
@@ -68,6 +71,26 @@ export async function start(
   }
   // Abandoned before there was a migration: whoever looked has seen none, and looks no more.
   if (gated) await gates.reopen(source.name, entry);
+}
+
+/**
+ * QEMU calls a migration cancelled that still tries to connect: the link carries nothing, and the kernel asks again for two
+ * minutes. Until it gives up another `migrate` is refused ("duplicate yank instance", 10.0.2), and leaves a migration in
+ * `setup` that is none and keeps the guest from being migrated. Throws `stillConnecting`.
+ */
+async function refuseWhileConnecting(
+  monitors: OutgoingParts['monitors'],
+  dir: VmEntry['dir'],
+  vm: string,
+  source: QemuHost,
+): Promise<void> {
+  // QEMU before 6.0 has no such question, and no such fault.
+  const instances = await monitors.read(dir, (qmp) => qmp.execute('query-yank', yankAnswer)).catch(noneIfRefused);
+  if (!instances.some(({ type }) => type === 'migration')) return;
+  throw new HostevacError(
+    'stillConnecting',
+    `${vm}: the QEMU of ${source.name} has not given up connecting for its last migration, which was ended: nothing came back over its link`,
+  );
 }
 
 async function mayStart({ examiner, clock }: OutgoingParts, entry: VmEntry, source: QemuHost): Promise<Answered> {
@@ -140,6 +163,11 @@ function capabilitiesFor(
     { capability: 'postcopy-preempt', state: postCopy.preempt },
     ...OFF.map((capability) => ({ capability, state: false })),
   ].filter(({ capability }) => capabilities.has(capability));
+}
+
+function noneIfRefused(error: unknown): z.output<typeof yankAnswer> {
+  if (error instanceof HostevacError && error.code === 'hypervisorRefused') return [];
+  throw error;
 }
 
 function refused(message: string): HostevacError {

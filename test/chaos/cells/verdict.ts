@@ -24,8 +24,8 @@ export interface Befell {
   readonly step: Step;
 }
 
-/** Ends of a move whose guest went with its QEMU. */
-const LOST = new Set(['memoryLost', 'vmMissing', 'sourceDied']);
+/** What a move says whose guest went with its QEMU; before its start also that there is nothing to migrate. */
+const LOST = new Set(['memoryLost', 'vmMissing', 'sourceDied', 'hypervisorRefused']);
 
 /** Waits for the end of the operation, and for that of what is left of it. */
 export async function judge(place: ChaosPlace, id: string, befell: Befell): Promise<Verdict> {
@@ -42,8 +42,11 @@ export async function judge(place: ChaosPlace, id: string, befell: Befell): Prom
     const last = (await place.moves(id, vm)).at(-1);
     const running = await runningOf(place, vm);
     const [copy, second] = running;
+    // What of it goes on waits for pages that are nowhere any more.
+    const half = last?.reason?.code === 'memoryLost' && mayBeLost(vm, befell);
     if (second !== undefined) problems.push(`${vm} runs at ${running.map(({ host }) => host).join(' and ')}`);
-    if (copy === undefined) {
+    if (half) lost.push(vm);
+    else if (copy === undefined) {
       lost.push(vm);
       const told = last?.reason?.code ?? 'nothing';
       if (!mayBeLost(vm, befell)) problems.push(`${vm} runs nowhere (its move is ${last?.state}: ${told})`);
