@@ -27,8 +27,8 @@ function fleetText(): string {
   - name: ${name}
     driver: simulated
     migrationAddress: 192.0.2.1
-    egress: 1GiB/s
-    ingress: 1GiB/s
+    egress: 40GiB/s
+    ingress: 40GiB/s
     cpus: 512
     memory: 512GiB
     simulated: { vms: [${vms
