@@ -68,6 +68,11 @@ export function neededBytesPerSec(demand: Entered): number {
   return Math.max(1, Math.min(Math.ceil(demand.usefulBytesPerSec), mostBytesPerSec(demand)));
 }
 
+/** What an entry takes of each resource of its path, bytes/s: what it may use, or may still be using. */
+export function countedBytesPerSec({ target, inForce }: Pick<Entry, 'target' | 'inForce'>): number {
+  return Math.max(target, Math.ceil(inForce));
+}
+
 function mostBytesPerSec(demand: Entered): number {
   return Math.max(1, Math.floor(demand.maxBytesPerSec));
 }
@@ -159,7 +164,7 @@ class Table {
 }
 
 function countedOf(flow: Flow): number {
-  return Math.max(flow.target, Math.ceil(flow.entry.inForce));
+  return countedBytesPerSec({ target: flow.target, inForce: flow.entry.inForce });
 }
 
 /** Where capacity fell below what runs: the last of rank gives first, down to the floor. */

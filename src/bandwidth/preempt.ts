@@ -2,7 +2,14 @@
  * Which rebalances have to give way to evacuations that wait. Pure. Who gives way is asked of its own workflow, which ends
  * the attempt in its own time: what it used counts until it has said so, like everything that is given up.
  */
-import { type AllocationInput, byRank, type Entry, hasStarted, neededBytesPerSec } from './allocate.ts';
+import {
+  type AllocationInput,
+  byRank,
+  countedBytesPerSec,
+  type Entry,
+  hasStarted,
+  neededBytesPerSec,
+} from './allocate.ts';
 import { capacityOf, keyOf, pathOf } from './resources.ts';
 
 interface Lane {
@@ -37,7 +44,7 @@ export function preempted(input: AllocationInput): ReadonlyMap<string, Entry> {
     if (chosen === null) continue;
     for (const entry of chosen) {
       giving.set(entry.migrationId, waiting);
-      for (const lane of of(entry)) lane.counted -= countedOf(entry);
+      for (const lane of of(entry)) lane.counted -= countedBytesPerSec(entry);
     }
     for (const lane of path) lane.counted += needed;
   }
@@ -58,7 +65,7 @@ function fewest(
     const frees = of(entry).filter((lane) => (short.get(lane) ?? 0) > 0);
     if (frees.length === 0) continue;
     chosen.push(entry);
-    for (const lane of frees) short.set(lane, (short.get(lane) ?? 0) - countedOf(entry));
+    for (const lane of frees) short.set(lane, (short.get(lane) ?? 0) - countedBytesPerSec(entry));
   }
   return [...short.values()].every((bytes) => bytes <= 0) ? chosen : null;
 }
@@ -69,13 +76,9 @@ function lanesOf(input: AllocationInput): (key: string) => Lane {
     for (const resource of pathOf(entry.source, entry.destination, input.links)) {
       const key = keyOf(resource);
       const lane = lanes.get(key) ?? { capacity: capacityOf(resource, input), counted: 0 };
-      if (hasStarted(entry)) lane.counted += countedOf(entry);
+      if (hasStarted(entry)) lane.counted += countedBytesPerSec(entry);
       lanes.set(key, lane);
     }
   }
   return (key) => lanes.get(key) ?? { capacity: 0, counted: 0 };
-}
-
-function countedOf({ target, inForce }: Entry): number {
-  return Math.max(target, Math.ceil(inForce));
 }

@@ -1,6 +1,13 @@
 /** What a migration without a grant waits for, in words. Not here: the decision that it waits (allocate.ts). */
 import { formatRate } from '../domain/units.ts';
-import { type AllocationInput, byRank, type Entry, hasStarted, neededBytesPerSec } from './allocate.ts';
+import {
+  type AllocationInput,
+  byRank,
+  countedBytesPerSec,
+  type Entry,
+  hasStarted,
+  neededBytesPerSec,
+} from './allocate.ts';
 import { capacityOf, describeResource, keyOf, pathOf, type Resource } from './resources.ts';
 
 /** More names would not be read. */
@@ -55,17 +62,13 @@ function lanesOf(input: AllocationInput, entry: Entry): Lane[] {
   return pathOf(entry.source, entry.destination, input.links).map((resource) => {
     const key = keyOf(resource);
     const holders = input.entries
-      .filter((other) => counted(other) > 0)
+      .filter((other) => countedBytesPerSec(other) > 0)
       .filter((other) => pathOf(other.source, other.destination, input.links).some((each) => keyOf(each) === key))
-      .sort((a, b) => counted(b) - counted(a) || byRank(a, b));
+      .sort((a, b) => countedBytesPerSec(b) - countedBytesPerSec(a) || byRank(a, b));
     const capacity = capacityOf(resource, input);
-    const free = capacity - holders.reduce((sum, holder) => sum + counted(holder), 0);
+    const free = capacity - holders.reduce((sum, holder) => sum + countedBytesPerSec(holder), 0);
     return { resource, capacity, holders, free };
   });
-}
-
-function counted(entry: Entry): number {
-  return Math.max(entry.target, entry.inForce);
 }
 
 function names(entries: readonly Entry[]): string {

@@ -29,7 +29,8 @@ export function othersCores(before: CpuTimes, after: CpuTimes): number {
   return (after.allMs - before.allMs - (after.ownMs - before.ownMs)) / (after.atMs - before.atMs);
 }
 
-function cpuMsOf(pid: number): number {
+/** CPU time that a process has used, ms. Throws when it has ended. */
+export function cpuMsOf(pid: number): number {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // After the name, which may hold anything, state is field 3; utime and stime are 14 and 15.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');

@@ -1,14 +1,12 @@
 /** Processes that are looked at, and a Redis of their own whose commands are counted as they arrive. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { redisServerProgram } from '../../../src/runtime/redis-install.ts';
 import { endRedis, ping } from '../../../src/runtime/redis-process.ts';
+import { cpuMsOf } from '../../lab/quiet.ts';
 import { until } from '../../support/condition.ts';
-
-/** The kernel shows CPU times in hundredths of a second: proc_pid_stat(5). */
-const TICK_MS = 10;
 
 export interface Load {
   /** Of a core: the process that is looked at, and Redis. */
@@ -89,10 +87,4 @@ export class Bench {
     if (this.#server !== undefined) await endRedis(this.#server);
     rmSync(this.home, { recursive: true, force: true });
   }
-}
-
-function cpuMsOf(pid: number): number {
-  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[14 - 3]) + Number(fields[15 - 3])) * TICK_MS;
 }

@@ -110,6 +110,11 @@ export class ChaosPlace extends LabPlace {
     return this.copies(vm).find((copy) => copy.host === host);
   }
 
+  isThrottledAtSource(vm: string): boolean {
+    const copy = this.copyAt(SOURCE, vm);
+    return copy !== undefined && isThrottled(copy);
+  }
+
   async startWorker(): Promise<Command> {
     const worker = this.start('worker', '--hosts', HOSTS.join(','), '--operations');
     this.#workers.push(worker);

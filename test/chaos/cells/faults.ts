@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cutLink, healLink } from '../../../src/lab/network.ts';
 import { until } from '../../support/condition.ts';
-import { type ChaosPlace, HOT, isThrottled, SOURCE } from './chaos-place.ts';
+import { type ChaosPlace, HOT, SOURCE } from './chaos-place.ts';
 
 /** Longer than a job's lock (15 s) and a lease (5 s). */
 const PAST_THE_LOCK_MS = 18_000;
@@ -221,16 +221,11 @@ export const FAULTS: readonly Fault[] = [
       const refused = answers.find(({ code }) => code !== 0);
       if (refused !== undefined) throw new Error(`cancel ended with ${refused.code}: ${refused.stderr}`);
       goOn({ driver });
-      await until(() => !throttledAtSource(place), UNTHROTTLED_MS, `${HOT} is not held back any more`);
+      await until(() => !place.isThrottledAtSource(HOT), UNTHROTTLED_MS, `${HOT} is not held back any more`);
       return true;
     },
   },
 ];
-
-function throttledAtSource(place: ChaosPlace): boolean {
-  const copy = place.copyAt(SOURCE, HOT);
-  return copy !== undefined && isThrottled(copy);
-}
 
 function fill(path: string): void {
   try {

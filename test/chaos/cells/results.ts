@@ -2,12 +2,12 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { STEPS } from './steps.ts';
+import { migrationSteps } from '../../../src/migration/states.ts';
 
 const resultSchema = z.object({
   /** `table` or the seed of a random run. */
   run: z.string(),
-  step: z.enum(STEPS),
+  step: z.enum(migrationSteps),
   fault: z.string(),
   moment: z.number(),
   state: z.string(),

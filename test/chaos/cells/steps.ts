@@ -1,21 +1,13 @@
 /** How the hot guest's move is brought into each state of the migration's table, and caught there. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { MigrationStep } from '../../../src/migration/states.ts';
+import { FINAL_STEPS, type MigrationStep, migrationSteps } from '../../../src/migration/states.ts';
 import { until } from '../../support/condition.ts';
-import { type ChaosPlace, HOT, isThrottled, SOURCE } from './chaos-place.ts';
+import { type ChaosPlace, HOT, SOURCE } from './chaos-place.ts';
+
+export type Step = MigrationStep;
 
 /** The states in which something can happen to a move. */
-export const STEPS = [
-  'reconciling',
-  'admitting',
-  'preparing',
-  'precopy',
-  'switchover',
-  'postcopy',
-  'verifying',
-  'cleaning',
-] as const satisfies readonly MigrationStep[];
-export type Step = (typeof STEPS)[number];
+export const STEPS: readonly Step[] = migrationSteps.filter((step) => !FINAL_STEPS.has(step));
 
 /** Unthrottled the hot guest never ends at this rate; throttled within some seconds. */
 const LIMITS = ['--max-bandwidth', '14MiB/s', '--min-cpu', '0.05'];
@@ -45,7 +37,7 @@ export interface Caught {
  */
 export async function catchIn(place: ChaosPlace, id: string, step: Step, moment: number): Promise<Caught> {
   if (step === 'precopy') {
-    await until(() => isThrottledAtSource(place), PATIENCE_MS, `${HOT} is throttled`);
+    await until(() => place.isThrottledAtSource(HOT), PATIENCE_MS, `${HOT} is throttled`);
   }
   if (step === 'cleaning') await breakTheCopy(place);
   await seen(place, id, step);
@@ -58,11 +50,6 @@ export async function catchIn(place: ChaosPlace, id: string, step: Step, moment:
   if (now === step) return { step, driver };
   process.kill(driver, 'SIGCONT');
   throw new Missed(`${HOT} was ${now}, not ${step}`);
-}
-
-function isThrottledAtSource(place: ChaosPlace): boolean {
-  const copy = place.copyAt(SOURCE, HOT);
-  return copy !== undefined && isThrottled(copy);
 }
 
 /** What was sent is lost, so that what is left has to be tidied. */
