@@ -63,6 +63,24 @@ export function hasStarted(entry: Entry): boolean {
   return entry.started || entry.target > 0 || entry.inForce > 0;
 }
 
+/**
+ * Of all that wait for something on its path it is the first, and its path can carry it: what is freed there next is its
+ * own, unless one of higher rank comes.
+ */
+export function isNextInTurn(input: AllocationInput, entry: Entry): boolean {
+  const path = pathOf(entry.source, entry.destination, input.links);
+  const needed = neededBytesPerSec(entry);
+  if (hasStarted(entry) || path.some((resource) => capacityOf(resource, input) < needed)) return false;
+  const keys = new Set(path.map(keyOf));
+  return input.entries.every(
+    (other) =>
+      other.migrationId === entry.migrationId ||
+      hasStarted(other) ||
+      byRank(entry, other) < 0 ||
+      pathOf(other.source, other.destination, input.links).every((resource) => !keys.has(keyOf(resource))),
+  );
+}
+
 /** What a waiting one needs on each resource of its path, whole bytes/s. */
 export function neededBytesPerSec(demand: Entered): number {
   return Math.max(1, Math.min(Math.ceil(demand.usefulBytesPerSec), mostBytesPerSec(demand)));

@@ -45,6 +45,8 @@ export interface Grant {
   readonly bytesPerSec: number;
   /** When waiting: for what, in words. */
   readonly waitingFor: string | null;
+  /** It waits, and of all that wait for something on its path it is the first. */
+  readonly isNext: boolean;
   /** An evacuation waits for what this rebalance uses: which, in words. It keeps what it has until it has ended. */
   readonly givesWayTo: string | null;
 }

@@ -8,7 +8,7 @@ import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
 import type { Fence } from '../store/lease.ts';
-import { type AllocationInput, allocate, type Entry, hasStarted } from './allocate.ts';
+import { type AllocationInput, allocate, type Entry, hasStarted, isNextInTurn } from './allocate.ts';
 import {
   BUDGET_TOPIC,
   type Budget,
@@ -94,7 +94,8 @@ export class CellBudget implements Budget {
       // In doubt nothing begins.
       const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
       const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
-      return changeTo(state, value, { bytesPerSec, waitingFor, givesWayTo: this.#givesWayTo(value, mine) });
+      const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
+      return changeTo(state, value, { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine) });
     });
   }
 

@@ -146,7 +146,8 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verd
   if (DOUBTFUL.has(verdict) && lookBegan - sinceMs < SETTLE_MS) return 'waits';
   switch (verdict) {
     case 'finished':
-      if (there === null) return 'waits';
+      // Its source sends nothing any more; what has become of it is to be seen when the other end answers.
+      if (there === null) return isSending(here) ? 'waits' : released(deps, lease, move, 'waits');
       if (there.present) await deps.hypervisorOf(destination).keepDefinition(lease, destination, vm);
       if (here.present) await deps.hypervisorOf(source).retire(lease, source, vm);
       return released(deps, lease, move, 'settled');

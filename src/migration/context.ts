@@ -90,6 +90,8 @@ export class MigrationContext {
   record: MoveRecord;
   /** A host of this move did not answer when it was looked at last: what is there is not known. */
   unseen = false;
+  /** Its waiting copy has been started in this attempt. */
+  isPrepared = false;
   /** What `cleaning` cleans up after. */
   ending: Ending = 'failure';
   /** What it may ask of the budget at most; the policy's cap, unless that has given way. */

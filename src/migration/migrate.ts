@@ -10,7 +10,7 @@ import { formatDuration } from '../domain/units.ts';
 import type { OutgoingStatus } from '../hypervisors/hypervisor.ts';
 import type { MoveJob, MoveTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
-import { admitting, BREAKS, preparing } from './admit.ts';
+import { admitting, standby } from './admit.ts';
 import {
   because,
   type Ending,
@@ -23,6 +23,7 @@ import { precopy } from './converge.ts';
 import { learn } from './learning.ts';
 import { postcopy } from './postcopy.ts';
 import { succeedAlone } from './predecessors.ts';
+import { BREAKS, preparing } from './prepare.ts';
 import { cleaning, reconciling, verifying } from './reconcile.ts';
 import { type Cause, FINAL_STEPS, follow, type MigrationStep, SHOWN_AS } from './states.ts';
 import { switchover } from './switchover.ts';
@@ -30,6 +31,7 @@ import { switchover } from './switchover.ts';
 const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => Promise<StepOutcome>>>> = {
   reconciling,
   admitting,
+  standby,
   preparing,
   precopy,
   switchover,
@@ -46,9 +48,6 @@ const AFTER_FAULT_MS = 2_000;
 export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSignal): Promise<MoveTurn> {
   const record = await deps.records.move(job.moveId);
   if (record === null || ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
-  const operation = await deps.records.operation(record.operationId);
-  if (operation === null) return { kind: 'ended', failed: `operation ${record.operationId} is not known any more` };
-
   const lease = await deps.leases.acquire(`vm:${record.vm}`);
   if (!isLease(lease)) {
     return {
@@ -65,11 +64,32 @@ export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSi
       const reason = `${record.vm}: an earlier process may still be driving it and cannot be ended from here (another container?); end it, or wait an hour`;
       return { kind: 'again', afterRealMs: AFTER_FAULT_MS, reason };
     }
+    const operation = await deps.records.operation(record.operationId);
+    if (operation === null) return await orphaned(deps, lease, record);
     return await drive(deps, lease, record, operation, signal);
   } finally {
     await lease.release();
     await deps.wakeOperation(record.operationId);
   }
+}
+
+/** The store has lost its operation: nobody asks for this move any more, but what it has begun is still there. */
+async function orphaned(deps: MigrationDeps, lease: Lease, before: MoveRecord): Promise<MoveTurn> {
+  const record = (await deps.records.move(before.id)) ?? before;
+  if (ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
+  const reason = because(
+    'internal',
+    `operation ${record.operationId} is not known any more; the store may have lost it`,
+  );
+  await listAbandoned(deps, lease, record);
+  await deps.records.saveMove(lease, {
+    ...record,
+    step: 'failed',
+    state: 'failed',
+    reason,
+    endedAtMs: deps.clock.now(),
+  });
+  return { kind: 'ended', failed: reason.message };
 }
 
 function endedTurn(record: MoveRecord | null): MoveTurn {
@@ -152,12 +172,17 @@ async function interrupted(
 const ON_BREAK: Readonly<Partial<Record<MigrationStep, Cause>>> = {
   reconciling: 'unreachable',
   admitting: 'refused',
+  standby: 'broken',
   precopy: 'lostSight',
   switchover: 'lostSight',
   postcopy: 'lostSight',
   verifying: 'unreachable',
   cleaning: 'unreachable',
 };
+
+/** In these it waits for bandwidth, and what comes after them where it has not been given up. */
+const WAITS: ReadonlySet<MigrationStep> = new Set(['admitting', 'standby']);
+const GOES_ON: ReadonlySet<MigrationStep> = new Set(['standby', 'preparing']);
 
 const ENDING: Readonly<Partial<Record<Cause, Ending>>> = { cancel: 'cancel', requeue: 'start' };
 
@@ -174,11 +199,12 @@ async function enter(
     await release(ctx, from, cause);
     return;
   }
-  if (to === 'halted') await freeIfNothingMoves(ctx);
-  if ((ctx.unseen || cause === 'unreachable') && (LEAVES.has(to) || from === 'cleaning')) await listAbandoned(ctx);
+  if (to === 'halted' || (to === 'failed' && cause === 'unreachable')) await freeIfNothingMoves(ctx);
+  if ((ctx.unseen || cause === 'unreachable') && (LEAVES.has(to) || from === 'cleaning'))
+    await listAbandoned(ctx.deps, ctx.lease, ctx.record);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
-  if (from === 'admitting' && to !== 'preparing') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
+  if (WAITS.has(from) && !GOES_ON.has(to)) await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const shown = SHOWN_AS[to];
   const over = FINAL_STEPS.has(to);
   await ctx.save({
@@ -195,7 +221,7 @@ async function enter(
 /** What ends there may have left something where nobody could look. One that is halted is a person's. */
 const LEAVES: ReadonlySet<MigrationStep> = new Set(['done', 'failed', 'cancelled']);
 
-async function listAbandoned({ deps, lease, record }: MigrationContext): Promise<void> {
+async function listAbandoned(deps: MigrationDeps, lease: Lease, record: MoveRecord): Promise<void> {
   const { id: moveId, operationId, vm, uuid, source, destination, migrateSent } = record;
   await deps.abandoned.list({ moveId, operationId, vm, uuid, source, destination, migrateSent }, lease);
 }
@@ -206,7 +232,7 @@ async function listAbandoned({ deps, lease, record }: MigrationContext): Promise
  */
 async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause): Promise<void> {
   if (cause !== 'shutdown' || !ctx.lease.held()) return;
-  if (from === 'admitting') await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
+  if (WAITS.has(from)) await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const { source, vm } = ctx.record;
   if (ctx.record.figures.minShare < 1) await ctx.deps.throttleOf(source).release(ctx.lease, { host: source, vm });
   await ctx.event(
@@ -218,7 +244,7 @@ async function release(ctx: MigrationContext, from: MigrationStep, cause: Cause)
 /** In these a source sends nothing, and would not without being told. */
 const STILL: ReadonlySet<OutgoingStatus> = new Set(['completed', 'failed', 'cancelled', 'postCopyPaused']);
 
-/** A halted VM keeps its grant only while its source may still be sending. */
+/** A VM that is halted, or whose destination is silent, keeps its grant only while its source may still be sending. */
 async function freeIfNothingMoves(ctx: MigrationContext): Promise<void> {
   const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm).catch(() => undefined);
   if (sample === null || (sample !== undefined && STILL.has(sample.status))) {
@@ -236,6 +262,8 @@ function told(record: MoveRecord, to: MigrationStep, cause: Cause): string {
   switch (to) {
     case 'precopy':
       return cause === 'runningOurs' ? `${path}, a running migration was adopted` : `${path}, copying`;
+    case 'standby':
+      return `${path}, next in turn: its copy is started and waits`;
     case 'postcopy':
       return `${path}, in post-copy: it goes on at its destination, what is missing there follows`;
     case 'done':

@@ -5,10 +5,10 @@
 import { HostevacError, type Reason } from '../domain/errors.ts';
 import type { MigrationProgress } from '../domain/operation.ts';
 import type { MigrationSample } from '../hypervisors/hypervisor.ts';
-import { BREAKS } from './admit.ts';
 import { type Applied, applyGrant } from './applying.ts';
 import { bookArrival, openArrival } from './arrival.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { BREAKS } from './prepare.ts';
 import { DOUBTS, lookUntilSure, unthrottleEarly } from './reconcile.ts';
 import { ended, lastWord } from './switchover.ts';
 

@@ -145,6 +145,8 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
     return { cause: 'contradiction', reason: looked.reason };
   }
   if (looked.verdict !== 'finished') return { cause: 'notFinished', reason: looked.reason };
+  // Its last byte has arrived: the next one need not wait until all is tidied here.
+  await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
   const asked = looked.source?.present && ctx.record.account?.arriving !== true;
@@ -152,7 +154,6 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   await ctx.during(ctx.destinationHypervisor.keepDefinition(ctx.lease, destination, vm));
   await unthrottle(ctx);
   if (looked.source?.present) await ctx.during(ctx.sourceHypervisor.retire(ctx.lease, source, vm));
-  await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   await ctx.save({
     figures: closeAccount(ctx.record.account, figures, {
       atMs: endedAtMs,

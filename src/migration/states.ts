@@ -5,7 +5,8 @@
  *
  *   reconciling  asks both ends what is true before anything is done; every attempt, first or adopted, starts here
  *   admitting    waits for bandwidth on the whole path (and for a pause to end)
- *   preparing    starts the waiting copy and then the migration
+ *   standby      next in turn: its waiting copy is started ahead, and it waits for bandwidth as before
+ *   preparing    starts the waiting copy, unless it has been, and then the migration
  *   precopy      the convergence loop: samples, budget, throttle, downtime limit
  *   switchover   the guest stands still, the last bytes move
  *   postcopy     the guest goes on at its destination (or is about to), what is missing there follows; no way back
@@ -20,6 +21,7 @@ import type { MoveState } from '../domain/operation.ts';
 export const migrationSteps = [
   'reconciling',
   'admitting',
+  'standby',
   'preparing',
   'precopy',
   'switchover',
@@ -56,10 +58,19 @@ export const TRANSITIONS = [
   ['reconciling', 'shutdown', 'released'],
 
   ['admitting', 'granted', 'preparing'],
+  ['admitting', 'nextInTurn', 'standby'],
   ['admitting', 'cancel', 'cancelled'],
   ['admitting', 'refused', 'failed'],
   ['admitting', 'leaseLost', 'released'],
   ['admitting', 'shutdown', 'released'],
+
+  ['standby', 'granted', 'preparing'],
+  ['standby', 'cancel', 'cleaning'],
+  ['standby', 'requeue', 'cleaning'],
+  ['standby', 'refused', 'cleaning'],
+  ['standby', 'broken', 'cleaning'],
+  ['standby', 'leaseLost', 'released'],
+  ['standby', 'shutdown', 'released'],
 
   ['preparing', 'started', 'precopy'],
   ['preparing', 'broken', 'cleaning'],
@@ -125,6 +136,7 @@ export function follow(from: MigrationStep, cause: Cause): MigrationStep | undef
 export const SHOWN_AS: Readonly<Record<MigrationStep, MoveState | null>> = {
   reconciling: null,
   admitting: 'queued',
+  standby: 'queued',
   preparing: 'admitted',
   precopy: 'precopy',
   switchover: 'switchover',

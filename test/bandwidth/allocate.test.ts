@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { allocate, type Entry, FLOOR_BYTES_PER_SEC, PATIENCE } from '../../src/bandwidth/allocate.ts';
+import { allocate, type Entry, FLOOR_BYTES_PER_SEC, isNextInTurn, PATIENCE } from '../../src/bandwidth/allocate.ts';
 import { MIB, network, running, settle, targets, waiting } from './entries.ts';
 
 describe('starting', () => {
@@ -53,6 +53,28 @@ describe('starting', () => {
 
   test('one that cannot use its useful rate needs no more than it can use', () => {
     expect(targets(network(30), waiting('1', { useful: 40, max: 20 }))).toEqual({ 1: 20 });
+  });
+});
+
+describe('the next in turn', () => {
+  const nextOf = (of: Parameters<typeof targets>[0], ...entries: Entry[]): string[] =>
+    entries.filter((entry) => isNextInTurn({ ...of, entries }, entry)).map(({ migrationId }) => migrationId);
+
+  test('is the first in rank of those that wait for something on its path', () => {
+    const rebalance = waiting('r', { tier: 'rebalance', order: 1 });
+    const entries = [running('1', 100), waiting('2', { order: 2 }), waiting('3', { order: 3 })];
+    expect(nextOf(network(100), rebalance, ...entries)).toEqual(['2']);
+    expect(nextOf(network(100), ...entries.slice(0, 1))).toEqual([]);
+  });
+
+  test('there is one for each path that has nothing in common with those before', () => {
+    const elsewhere = waiting('4', { order: 4, source: 'c', destination: 'd' });
+    const sameEnd = waiting('5', { order: 5, source: 'e' });
+    expect(nextOf(network(100), running('1', 100), waiting('2', { order: 2 }), elsewhere, sameEnd)).toEqual(['2', '4']);
+  });
+
+  test('is not one that its path can never carry', () => {
+    expect(nextOf(network(39), waiting('1'))).toEqual([]);
   });
 });
 

@@ -34,7 +34,12 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
     };
 
     test('a grant counts at both ends from the moment it is given', async () => {
-      expect(await one.request(demand('1'))).toEqual({ bytesPerSec: 100 * MIB, waitingFor: null, givesWayTo: null });
+      expect(await one.request(demand('1'))).toEqual({
+        bytesPerSec: 100 * MIB,
+        waitingFor: null,
+        isNext: false,
+        givesWayTo: null,
+      });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);
     });

@@ -41,6 +41,7 @@ describe('the budget on a store that lost its last writes', () => {
     expect(waits).toEqual({
       bytesPerSec: 0,
       waitingFor: expect.stringContaining('Redis was restarted or replaced'),
+      isNext: false,
       givesWayTo: null,
     });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());

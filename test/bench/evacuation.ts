@@ -107,10 +107,10 @@ async function played(
   const scene = await Scene.open(STATE_DIR, machine, signal);
   let up: ChildProcess | null = null;
   try {
-    if (rule.name === 'ours') up = await serve(scene);
+    if (rule.isOurs) up = await serve(scene);
     const before = await scene.counts();
     const fromMs = performance.now();
-    const { done, notes } = await rule.empty(scene, signal);
+    const { done, notes, moves } = await rule.empty(scene, signal);
     const makespanMs = performance.now() - fromMs;
     signal.throwIfAborted();
     await abortableSleep(AFTER_MS, signal);
@@ -132,6 +132,7 @@ async function played(
       sentBytes: bytes(sent.toMs) - bytes(sent.fromMs),
       harmCpuMs: harmCpuMs(scene.guests, before, after),
       demandCores: scene.guests.reduce((sum, { cores }) => sum + cores, 0),
+      moves: [...moves],
       faults,
       notes: [...notes],
     };

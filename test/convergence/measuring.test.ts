@@ -72,6 +72,17 @@ describe('before a start', () => {
     expect(nextWindowMs([], Number.NaN, BUDGET_MS)).toBeNull();
   });
 
+  test('a guest that hardly writes, beside what can be sent, is looked at for 0.3 s; another one for all the time', () => {
+    const looks = (mibPerSec: number): TakenLook[] =>
+      [50, 250].map((windowMs) => ({ windowMs, bytes: (mibPerSec * MIB * windowMs) / 1_000, errorBytes: MIB / 16 }));
+    const path = 40 * MIB;
+    expect(nextWindowMs(looks(0.5), 400, BUDGET_MS, path)).toBeNull();
+    expect(nextWindowMs(looks(0.5).slice(0, 1), 100, BUDGET_MS, path)).not.toBeNull();
+    expect(nextWindowMs(looks(1.9), 400, BUDGET_MS, path)).not.toBeNull();
+    expect(nextWindowMs(looks(0.5), 400, BUDGET_MS, 10 * MIB)).not.toBeNull();
+    expect(nextWindowMs(looks(0.5), 400, BUDGET_MS)).not.toBeNull();
+  });
+
   test('a hypervisor that counts whole seconds looks for one and for two', () => {
     const look = (windowMs: number): TakenLook => ({ windowMs, bytes: 64 * MIB, errorBytes: MIB });
     expect(nextWindowMs([], 0, BUDGET_MS)).toBe(50);

@@ -295,10 +295,11 @@ class Run {
   }
 
   #lookBefore(): void {
+    const path = this.#allowed(this.#setting.policy.maxBandwidthBytesPerSec);
     const beganMs = this.#now();
     const taken: DirtyingMeasured[] = [];
     for (;;) {
-      const windowMs = nextWindowMs(taken, this.#now() - beganMs, LOOK_BUDGET_MS);
+      const windowMs = nextWindowMs(taken, this.#now() - beganMs, LOOK_BUDGET_MS, path);
       if (windowMs === null) return;
       const measured = this.#measure(windowMs, windowMs);
       this.#fleet.later(windowMs);

@@ -104,7 +104,7 @@ it('a guest that changes its ways while it waits for its turn is seen to, and it
   // The other one takes more than a minute: looks that nobody asked for come all the while.
   await world.clock.advance(40_000);
   const waiting = await world.move(id, name);
-  expect(waiting?.step).toBe('admitting');
+  expect(waiting?.step).toBe('standby');
   const last = waiting?.evidence.findLast(({ source }) => source === 'sampling');
   expect(world.clock.now() - (last?.atMs ?? 0)).toBeLessThan(5_000);
   const { predicted } = await world.reaches(id, name, 'precopy');

@@ -21,8 +21,10 @@ test('ends its attempt, lets the evacuation go first, and is carried out after i
   await fleet.clock.advance(20_000);
   const evacuation = await fleet.request(evacuate('a'));
   await fleet.reaches(evacuation, 'urgent', 'precopy', 30_000);
-  expect(await fleet.copies('moved')).toEqual(['a:running']);
-  expect(await fleet.move(rebalance, 'moved')).toMatchObject({ step: 'admitting', attempt: 1 });
+  // It is the next in turn again: its copy waits, and it runs where it was.
+  await fleet.reaches(rebalance, 'moved', 'standby', 30_000);
+  expect((await fleet.copies('moved'))[0]).toBe('a:running');
+  expect(await fleet.move(rebalance, 'moved')).toMatchObject({ state: 'queued', attempt: 1 });
   const ends = (await fleet.told(rebalance)).filter(({ kind }) => kind === 'move.cleaning');
   expect(ends.map(({ message }) => message)).toEqual([
     expect.stringContaining('gives way to the evacuation of urgent'),

@@ -45,8 +45,9 @@ interface Story {
 async function story(
   options: CrewOptions | ((world: () => World, crew: () => Crew) => CrewOptions) = {},
   request = evacuate('a'),
+  hosts = [host('a', [vm('v1', { memory: '16GiB' })]), host('b'), host('c')],
 ): Promise<Story> {
-  const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b'), host('c')] });
+  const world = new World({ hosts });
   let crew: Crew | undefined;
   const given =
     typeof options === 'function'
@@ -458,8 +459,8 @@ describe('hosts that do not answer', () => {
     let silent = false;
     const told = await story({
       hypervisor: but((real) => ({
-        look: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
-        sample: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
+        look: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        sample: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
       })),
     });
     const { world, id } = told;
@@ -532,7 +533,8 @@ describe('hosts that do not answer', () => {
     let silent = false;
     const told = await story({
       hypervisor: but((real) => ({
-        look: (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        look: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.look(name, vmName)),
+        sample: async (name, vmName) => (silent && name === 'a' ? unreachable(name) : real.sample(name, vmName)),
       })),
       onEvent: ({ kind }) => {
         if (kind === 'move.cleaning') silent = true;
@@ -1183,10 +1185,101 @@ describe('a migration that goes on in post-copy', () => {
   });
 });
 
+/** `v1` is next in turn: `v0`, twice as large, has all that goes out of `a`. */
+async function behindStory(
+  options: CrewOptions | ((world: () => World, crew: () => Crew) => CrewOptions) = {},
+  request = evacuate('a'),
+): Promise<Story> {
+  const vms = [vm('v0', { memory: '32GiB' }), vm('v1', { memory: '16GiB' })];
+  return story(options, request, [host('a', vms), host('b')]);
+}
+
+describe('a migration that is next in turn', () => {
+  it('has its copy waiting before its turn comes, and begins with that', async () => {
+    let prepared = 0;
+    const told = await behindStory({
+      hypervisor: but((real) => ({
+        prepareDestination: async (...args) => {
+          if (args[1].vm === 'v1') prepared += 1;
+          await real.prepareDestination(...args);
+        },
+      })),
+    });
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'standby');
+    await world.clock.runUntil(async () => (await world.copies('v1')).length === 2, 5_000);
+    expect(await world.copies('v1')).toEqual(['a:running', 'b:incoming']);
+    expect((await world.move(id, 'v0'))?.step).toMatch(/^p/);
+    expect(await world.move(id, 'v1')).toMatchObject({
+      state: 'queued',
+      reason: { message: expect.stringMatching(/^waits for egress of a: .*held by v0/) },
+    });
+    await expectMoved(told);
+    expect(causes(world)).toEqual(
+      expect.arrayContaining(['admitting nextInTurn', 'standby granted', 'preparing started']),
+    );
+    expect(prepared).toBe(1);
+  });
+
+  it('may be cancelled, and leaves no copy', async () => {
+    const told = await behindStory();
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'standby');
+    await world.records.setControl(id, { cancel: true });
+    await world.ended(id);
+    expect(causes(world)).toEqual(expect.arrayContaining(['standby cancel', 'cleaning cleanAfterCancel']));
+    await expectAtHome(told);
+  });
+
+  it('may be paused, has no copy meanwhile, and is moved when it goes on', async () => {
+    const told = await behindStory();
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'standby');
+    await world.records.setControl(id, { pause: true });
+    await world.reaches(id, 'v1', 'admitting');
+    expect(causes(world)).toEqual(expect.arrayContaining(['standby requeue', 'cleaning cleanToStart']));
+    await world.clock.advance(300_000);
+    expect(await world.copies('v1')).toEqual(['a:running']);
+    await world.records.setControl(id, { pause: false });
+    await expectMoved(told);
+  });
+
+  it('is not begun after the deadline of its operation, and leaves no copy', async () => {
+    const told = await behindStory({}, evacuate('a', {}, 20_000));
+    await told.world.ended(told.id);
+    expect(causes(told.world)).toContain('standby refused');
+    await expectAtHome(told);
+  });
+
+  it('goes elsewhere, or tries again, where its destination refuses the copy', async () => {
+    const first = once();
+    const told = await behindStory({
+      hypervisor: but((real) => ({
+        prepareDestination: async (...args) => {
+          if (args[1].vm === 'v1' && first()) throw new HostevacError('hypervisorRefused', 'no room for it');
+          await real.prepareDestination(...args);
+        },
+      })),
+    });
+    await expectMoved(told);
+    expect(causes(told.world)).toContain('standby broken');
+  });
+
+  it('begins anew where its copy has died while it waited', async () => {
+    const told = await behindStory();
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'standby');
+    await world.clock.runUntil(async () => (await world.copies('v1')).length === 2, 5_000);
+    await inject(world, { kind: 'vmDies', vm: 'v1', host: 'b' });
+    await expectMoved(told);
+  });
+});
+
 describe('a process that has to let go', () => {
   /** How each state is entered, told by its event; `reconciling` by losing sight once. */
   const entered = [
     'admitting',
+    'standby',
     'preparing',
     'precopy',
     'switchover',
@@ -1195,6 +1288,7 @@ describe('a process that has to let go', () => {
     'cleaning',
     'reconciling',
   ] as const;
+  const storyOf = (step: (typeof entered)[number]) => (step === 'standby' ? behindStory : story);
 
   function passingThrough(step: (typeof entered)[number]): CrewOptions['hypervisor'] {
     const first = once();
@@ -1213,7 +1307,7 @@ describe('a process that has to let go', () => {
 
   it.each(entered)('because it was stopped for longer than its lease while %s, writes nothing more', async (step) => {
     const first = once();
-    const told = await story((world) => ({
+    const told = await storyOf(step)((world) => ({
       ...wrap(passingThrough(step)),
       // SIGSTOP for 10 s: time passes, this process does nothing.
       onEvent: async ({ kind }) => {
@@ -1226,7 +1320,7 @@ describe('a process that has to let go', () => {
 
   it.each(entered)('because it shuts down while %s, leaves the migration to whoever comes', async (step) => {
     const first = once();
-    const told = await story((_, crew) => ({
+    const told = await storyOf(step)((_, crew) => ({
       ...wrap(passingThrough(step)),
       onEvent: ({ kind }) => {
         if (kind === `move.${step}` && first()) void crew().close();

@@ -22,7 +22,7 @@ const GRANTS_LAST_MS = 10_000;
 /** Who has lost its lease goes on, and nothing refuses it. */
 const noFencing: Variant = {
   name: 'no fencing',
-  caughtBy: 51,
+  caughtBy: 43,
   fault: /lease had been taken over/,
   unchecked: new Set([...WRITES, ...QUOTAS]),
   crew: (options) => ({
@@ -55,7 +55,7 @@ function unfenced(lease: Lease): Lease {
 /** What a shrinking grant frees is given on before the hypervisor has been told. */
 const noTwoPhaseShrink: Variant = {
   name: 'no two-phase shrink',
-  caughtBy: 82,
+  caughtBy: 382,
   fault: /limits on .* sum to/,
   crew: (options) => ({
     ...options,
@@ -78,7 +78,7 @@ const noTwoPhaseShrink: Variant = {
 /** What a worker was granted that has not been heard of for a while is given to others. */
 const grantsExpire: Variant = {
   name: 'grants expire',
-  caughtBy: 22,
+  caughtBy: 19,
   fault: /limits on .* sum to/,
   everySecond: async (world) => {
     const nowMs = world.clock.monotonic();
@@ -123,7 +123,7 @@ function blind(real: Hypervisor): Hypervisor {
 
 const guardWithoutTokens: Variant = {
   name: 'guard without tokens',
-  caughtBy: 51,
+  caughtBy: 198,
   fault: /lease had been taken over .*wrote/,
   unchecked: new Set(QUOTAS),
 };

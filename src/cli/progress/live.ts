@@ -19,7 +19,7 @@ const CLEAR_SCREEN = '\u001b[2J\u001b[H';
 
 /** A VM's own line shows its steps as they happen; above it is what stays to be read. */
 const SHOWN_BELOW: ReadonlySet<string> = new Set(
-  ['admitting', 'preparing', 'precopy', 'switchover', 'verifying'].map((step) => `move.${step}`),
+  ['admitting', 'standby', 'preparing', 'precopy', 'switchover', 'verifying'].map((step) => `move.${step}`),
 );
 
 export interface LiveView extends ProgressView {

@@ -28,7 +28,12 @@ import type { Contender, Stage, Told } from './contender.ts';
 
 /** A look at the host, and the destination's start. What it measures it does while it waits. */
 const LEAD_MS = 1_500;
-const NOT_YET = { bytesPerSec: 0, waitingFor: 'bandwidth, which another migration has', givesWayTo: null };
+const NOT_YET = {
+  bytesPerSec: 0,
+  waitingFor: 'bandwidth, which another migration has',
+  isNext: false,
+  givesWayTo: null,
+};
 /** Beyond its own deadline, for which it has to answer itself. */
 const CANCEL_AFTER_MS = 5_000;
 const OPERATION = 'benchmark';

@@ -24,11 +24,25 @@ export const resultSchema = z.object({
   /** CPU time that all guests together would have used and did not get. */
   harmCpuMs: z.number(),
   demandCores: z.number(),
+  /** By ours, of each guest; others do not say. */
+  moves: z
+    .array(
+      z.object({
+        vm: z.string(),
+        totalMs: z.number(),
+        downtimeMs: z.number(),
+        transferredBytes: z.number(),
+        minShare: z.number(),
+        harmCpuMs: z.number(),
+      }),
+    )
+    .default([]),
   /** What was wrong with guests or memory, and what was said of how it ended; empty: nothing. */
   faults: z.array(z.string()),
   notes: z.array(z.string()),
 });
 export type Result = z.infer<typeof resultSchema>;
+export type Moved = Result['moves'][number];
 
 export function readResults(path: string): Result[] {
   if (!existsSync(path)) return [];

@@ -2,9 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import type { PolicyName } from '../../../src/domain/policy.ts';
 import { profileNamed } from '../../../src/lab/profiles.ts';
 import type { Stage } from '../contenders/contender.ts';
 import { migratePair } from '../contenders/pair.ts';
+import { type Moved, resultSchema } from './results.ts';
 import { EGRESS, type Scene } from './scene.ts';
 
 const MAX_STALL_MS = 300;
@@ -17,11 +19,14 @@ export interface Emptied {
   /** Every guest has moved. */
   readonly done: boolean;
   readonly notes: readonly string[];
+  readonly moves: readonly Moved[];
 }
 
 export interface Rule {
   readonly name: string;
   readonly what: string;
+  /** It is done by the product, which is to serve before it begins. */
+  readonly isOurs: boolean;
   /** Returns when every migration has ended. */
   readonly empty: (scene: Scene, signal: AbortSignal) => Promise<Emptied>;
 }
@@ -29,11 +34,20 @@ export interface Rule {
 const others = (name: string, what: string, lanes: number, bandwidthBytesPerSec: number): Rule => ({
   name,
   what,
+  isOurs: false,
   empty: (scene, signal) => inLanes(scene, lanes, bandwidthBytesPerSec, signal),
 });
 
+const ours = (name: string, policy: PolicyName): Rule => ({
+  name,
+  what: `\`hostevac evacuate\`, policy \`${policy}\``,
+  isOurs: true,
+  empty: (scene, signal) => evacuated(scene, policy, signal),
+});
+
 export const RULES: readonly Rule[] = [
-  { name: 'ours', what: '`hostevac evacuate`, policy `maintenance`', empty: ours },
+  ours('ours', 'maintenance'),
+  ours('emergency', 'emergency'),
   others('two', "two at a time with half the bandwidth each (oVirt's rule), auto-converge", 2, EGRESS / 2),
   others('one', "one at a time with all of it (Nova's), auto-converge", 1, EGRESS),
   others('four', "four at a time that share the link as they can (Proxmox's), auto-converge", 4, EGRESS),
@@ -66,23 +80,29 @@ async function inLanes(scene: Scene, lanes: number, bandwidth: number, signal: A
     }
   };
   await Promise.all(Array.from({ length: lanes }, lane));
-  return { done: notes.length === 0, notes };
+  return { done: notes.length === 0, notes, moves: [] };
 }
 
-const resultSchema = z.looseObject({
+const answerSchema = z.looseObject({
   state: z.string(),
   moves: z.array(
-    z.looseObject({ vm: z.string(), state: z.string(), attempts: z.number(), reason: z.string().nullable() }),
+    z.looseObject({
+      ...resultSchema.shape.moves.unwrap().element.shape,
+      state: z.string(),
+      attempts: z.number(),
+      reason: z.string().nullable(),
+    }),
   ),
 });
 
-async function ours(scene: Scene, signal: AbortSignal): Promise<Emptied> {
-  const ended = await program(scene, signal, 'evacuate', scene.manifest.hosts[0]?.name ?? '', '--wait', '-o', 'json');
-  const { state, moves } = resultSchema.parse(JSON.parse(ended));
+async function evacuated(scene: Scene, policy: PolicyName, signal: AbortSignal): Promise<Emptied> {
+  const host = scene.manifest.hosts[0]?.name ?? '';
+  const ended = await program(scene, signal, 'evacuate', host, '--policy', policy, '--wait', '-o', 'json');
+  const { state, moves } = answerSchema.parse(JSON.parse(ended));
   const notes = moves
     .filter((move) => move.state !== 'done' || move.attempts > 1)
     .map((move) => `${move.vm}: ${move.state} after ${move.attempts} attempts: ${move.reason}`);
-  return { done: state === 'done', notes: state === 'done' ? notes : [`the operation is ${state}`, ...notes] };
+  return { done: state === 'done', notes: state === 'done' ? notes : [`the operation is ${state}`, ...notes], moves };
 }
 
 /** `hostevac up`, once it serves; to be killed by whoever asked. */

@@ -28,7 +28,7 @@ test('a cell says how often it was played, and what was wrong stands below', () 
   expect(text).toContain('3 runs, 2 of them with nothing wrong');
   expect(row(text, 'workerKilled')).toContain('2, **1 wrong**');
   expect(row(text, 'destinationKilled')).toContain('nothing there');
-  expect(row(text, 'linkCut')).toBe('| linkCut | - | - | - | - | - | - | - | - |');
+  expect(row(text, 'linkCut')).toMatch(/^\| linkCut \|( - \|)+$/);
   expect(text).toContain('precopy workerKilled (seed 7): hot-1 runs nowhere');
 });
 
