@@ -114,6 +114,18 @@ describe('emergency', () => {
     ];
     expect(chosen('emergency', viewOf(candidates)).share).toBe(0.3);
   });
+
+  test('does not take its time because it has taken long', () => {
+    const candidates = [
+      candidateOf(1, 100, { expectedTotalMs: 9_000 }),
+      candidateOf(0.3, 100, { expectedTotalMs: 350 }),
+      candidateOf(0.1, 100, { expectedTotalMs: 300 }),
+    ];
+    for (const elapsedMs of [0, 2_000, 200_000]) {
+      expect(chosen('emergency', viewOf(candidates, { elapsedMs }), 1).share).toBe(0.1);
+      expect(chosen('emergency', viewOf(candidates, { elapsedMs }), 0).share).toBe(0.3);
+    }
+  });
 });
 
 const anyCandidates = fc

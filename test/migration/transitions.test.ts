@@ -1265,6 +1265,36 @@ describe('a migration that is next in turn', () => {
     expect(causes(told.world)).toContain('standby broken');
   });
 
+  it('leaves no copy where the store has lost the operation meanwhile', async () => {
+    const told = await behindStory();
+    const { world, id, crew } = told;
+    const { id: moveId } = await world.reaches(id, 'v1', 'standby');
+    await world.clock.runUntil(async () => (await world.copies('v1')).length === 2, 5_000);
+    crew.kill();
+    const moves = await world.moves(id);
+    for (const key of ['index', 'claims', `operation:${id}`]) {
+      await world.cells.compareAndSet(key, (await world.cells.read(key)).version, null);
+    }
+    await world.crew();
+    for (const move of moves) world.delivery.deliverAgain(`moves ${move.source}`, move.id);
+    await world.clock.runUntil(async () => (await world.copies('v1')).length === 1, 60_000);
+    await expectAtHome(told);
+    const [record] = await world.records.moves([moveId]);
+    expect(record).toMatchObject({ state: 'failed', reason: { code: 'internal' } });
+  });
+
+  it('has the bandwidth of one that has arrived at a host that died then', async () => {
+    const told = await behindStory((world) => ({
+      onEvent: async ({ kind, vm: name }) => {
+        if (kind === 'move.verifying' && name === 'v0') await inject(world(), { kind: 'hostDies', host: 'b' });
+      },
+    }));
+    const { world, id } = told;
+    expect(await world.ended(id)).toMatchObject({ state: 'failed' });
+    expect((await world.budget.use()).find(({ host: name }) => name === 'a')?.egress.counted).toBe(0);
+    expect((await world.copies('v1'))[0]).toBe('a:running');
+  });
+
   it('begins anew where its copy has died while it waited', async () => {
     const told = await behindStory();
     const { world, id } = told;
