@@ -16,6 +16,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { vm, source } = ctx.record;
   const { name } = ctx.policy;
   ctx.isPrepared = false;
+  ctx.foreseen = null;
   if (!PRESET_BEHAVIOURS.has(name) && !ctx.deps.behaviours.has(name)) {
     const add = `list it under policies in the fleet file of the worker that serves ${source}, start that again, and ask again`;
     return refused('policyUnknown', `${vm}: the policy ${name} is not known to this worker; ${add}`);
@@ -83,6 +84,8 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       const hopeless = await foresee(ctx, demand.maxBytesPerSec);
       return hopeless === null ? { cause: 'nextInTurn' } : { cause: 'refused', reason: hopeless };
     }
+    // Now, while the link is busy, rather than when it is free.
+    if (ctx.isPrepared) await foresee(ctx, demand.maxBytesPerSec);
     await waitFor(ctx, grant.waitingFor ?? 'bandwidth');
     await looks?.know();
   }

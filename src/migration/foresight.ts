@@ -11,9 +11,18 @@ import { demandOf } from './demand.ts';
 /**
  * Notes the prediction for the bandwidth granted. Not null: it is clear that the requirements cannot be kept even with all
  * that its path could carry, and the policy gives up where they cannot; nothing has been touched yet. Other policies have
- * their way at the deadline, and go on.
+ * their way at the deadline, and go on. What is known already, from the same looks and for the same bandwidth, stands: a
+ * prediction takes a tenth of a second, and the link would idle for it.
  */
 export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
+  const known = ctx.foreseen;
+  if (known?.bytesPerSec === grantBytesPerSec && known.evidence === ctx.record.evidence) return known.hopeless;
+  const hopeless = await foreseeAnew(ctx, grantBytesPerSec);
+  ctx.foreseen = { bytesPerSec: grantBytesPerSec, evidence: ctx.record.evidence, hopeless };
+  return hopeless;
+}
+
+async function foreseeAnew(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
   const { policy, record } = ctx;
   const foreseen = await predictStart(ctx, grantBytesPerSec);
   if (foreseen === null) return null;

@@ -123,7 +123,7 @@ function blind(real: Hypervisor): Hypervisor {
 
 const guardWithoutTokens: Variant = {
   name: 'guard without tokens',
-  caughtBy: 198,
+  caughtBy: 142,
   fault: /lease had been taken over .*wrote/,
   unchecked: new Set(QUOTAS),
 };

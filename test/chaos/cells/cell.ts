@@ -65,6 +65,7 @@ async function workersThenRequest(
   moment: number,
 ): Promise<[id: string, caught: Caught]> {
   await start();
+  if (step === 'standby') await place.holdEgress();
   const id = await place.evacuate(SOURCE, ...optionsFor(step));
   return [id, await catchIn(place, id, step, moment)];
 }

@@ -7,6 +7,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { dirname, join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
+import type { CellBudget } from '../../../src/bandwidth/cell-budget.ts';
 import { RealClock } from '../../../src/clock/real-clock.ts';
 import type { MoveRecord, OperationRecord } from '../../../src/domain/operation.ts';
 import { stopLab } from '../../../src/lab/stop.ts';
@@ -23,6 +24,7 @@ import { until } from '../../support/condition.ts';
 
 export const SOURCE = 'lab-a';
 export const HOT = 'hot-1';
+const HOLDER = 'holder';
 const HOSTS = ['lab-a', 'lab-b', 'lab-c'];
 const MIB = 2 ** 20;
 const ownerSchema = z.object({ pid: z.number() });
@@ -204,9 +206,33 @@ export class ChaosPlace extends LabPlace {
   }
 
   /** Bytes/s that the books count, by host. */
+  get #budget(): CellBudget {
+    return this.stores.budget(loadFleet({ path: join(this.home, 'fleet.yaml') }).fleet);
+  }
+
+  /**
+   * All that may leave the source is taken by a VM that nobody knows, so that what is asked for has to wait. What is left of
+   * it, should the store lose that it was let go, the workers give back by themselves.
+   */
+  async holdEgress(): Promise<void> {
+    const rate = { usefulBytesPerSec: 20 * MIB, maxBytesPerSec: 20 * MIB, usesBytesPerSec: 20 * MIB };
+    const names = { migrationId: HOLDER, vm: HOLDER, moveId: HOLDER, operationId: HOLDER };
+    await this.#budget.request({
+      ...names,
+      ...rate,
+      source: SOURCE,
+      destination: 'lab-b',
+      tier: 'evacuation',
+      order: 0,
+    });
+  }
+
+  letEgressGo(): Promise<void> {
+    return this.#budget.release(HOLDER);
+  }
+
   async counted(): Promise<Record<string, readonly number[]>> {
-    const fleet = loadFleet({ path: join(this.home, 'fleet.yaml') }).fleet;
-    const uses = await this.stores.budget(fleet).use();
+    const uses = await this.#budget.use();
     return Object.fromEntries(uses.map((use) => [use.host, [use.egress.counted, use.ingress.counted]]));
   }
 

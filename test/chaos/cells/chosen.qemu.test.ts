@@ -8,7 +8,7 @@ import type { Step } from './steps.ts';
 const CHOSEN: readonly (readonly [Step, string])[] = [
   ['reconciling', 'workerKilled'],
   ['admitting', 'redisRestarted'],
-  ['preparing', 'allKilled'],
+  ['standby', 'allKilled'],
   ['precopy', 'redisLosesWrites'],
   ['precopy', 'journalReadOnly'],
   ['precopy', 'redisSilent'],

@@ -13,7 +13,13 @@ export const STEPS: readonly Step[] = migrationSteps.filter((step) => !FINAL_STE
 const LIMITS = ['--max-bandwidth', '14MiB/s', '--min-cpu', '0.05'];
 const TO_POSTCOPY = ['--max-bandwidth', '14MiB/s', '--min-cpu', '0.9', '--max-time', '8s', '--at-deadline', 'postCopy'];
 /** States that others than a moment's luck can meet, and for how long they last at least, about. */
-const LASTS_MS: Partial<Record<Step, number>> = { admitting: 300, preparing: 300, precopy: 2_000, postcopy: 1_000 };
+const LASTS_MS: Partial<Record<Step, number>> = {
+  admitting: 300,
+  standby: 1_000,
+  preparing: 300,
+  precopy: 2_000,
+  postcopy: 1_000,
+};
 
 const LOOK_EVERY_MS = 2;
 const PATIENCE_MS = 60_000;
@@ -47,6 +53,7 @@ export async function catchIn(place: ChaosPlace, id: string, step: Step, moment:
   if (driver === null) throw new Missed(`${HOT} is driven by nobody any more`);
   process.kill(driver, 'SIGSTOP');
   const now = (await place.moves(id, HOT)).at(-1)?.step ?? 'nothing';
+  if (step === 'standby') await place.letEgressGo();
   if (now === step) return { step, driver };
   process.kill(driver, 'SIGCONT');
   throw new Missed(`${HOT} was ${now}, not ${step}`);

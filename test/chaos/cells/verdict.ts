@@ -81,11 +81,11 @@ function mayBeLost(vm: string, { fault, step }: Befell): boolean {
   return step === 'switchover' || step === 'postcopy' || step === 'verifying';
 }
 
+const STAYS: ReadonlySet<Step> = new Set(['reconciling', 'admitting', 'standby', 'preparing', 'precopy']);
+
 /** A guest that has not begun to go over stays where it is. */
 function staysAtSource({ fault, step }: Befell): boolean {
-  return (
-    fault.cancels && (step === 'reconciling' || step === 'admitting' || step === 'preparing' || step === 'precopy')
-  );
+  return fault.cancels && STAYS.has(step);
 }
 
 function rightEnds(befell: Befell, seen: { readonly lost: boolean; readonly refused: boolean }): string[] {
