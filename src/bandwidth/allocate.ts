@@ -68,17 +68,21 @@ export function hasStarted(entry: Entry): boolean {
  * own, unless one of higher rank comes.
  */
 export function isNextInTurn(input: AllocationInput, entry: Entry): boolean {
-  const path = pathOf(entry.source, entry.destination, input.links);
-  const needed = neededBytesPerSec(entry);
-  if (hasStarted(entry) || path.some((resource) => capacityOf(resource, input) < needed)) return false;
-  const keys = new Set(path.map(keyOf));
+  if (hasStarted(entry) || !canCarry(input, entry)) return false;
+  const keys = new Set(pathOf(entry.source, entry.destination, input.links).map(keyOf));
   return input.entries.every(
     (other) =>
       other.migrationId === entry.migrationId ||
       hasStarted(other) ||
       byRank(entry, other) < 0 ||
+      !canCarry(input, other) ||
       pathOf(other.source, other.destination, input.links).every((resource) => !keys.has(keyOf(resource))),
   );
+}
+
+function canCarry(input: AllocationInput, entry: Entry): boolean {
+  const path = pathOf(entry.source, entry.destination, input.links);
+  return path.every((resource) => capacityOf(resource, input) >= neededBytesPerSec(entry));
 }
 
 /** What a waiting one needs on each resource of its path, whole bytes/s. */

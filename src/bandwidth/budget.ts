@@ -77,6 +77,8 @@ export interface Budget {
   /** The migration is known to have ended (or never to have begun). Harmless twice. */
   release(migrationId: string, fence?: Fence): Promise<void>;
   use(): Promise<readonly HostUse[]>;
+  /** What the way from one host to another can carry, by itself and beside what uses it now. */
+  room(source: string, destination: string): Promise<PathRoom>;
   /** Whatever is entered, whether it waits or sends. */
   entries(): Promise<readonly Entered[]>;
   /** null: what is entered is all there is. */

@@ -67,6 +67,8 @@ export class CellBudget implements Budget {
   readonly #fleet: Fleet;
   readonly #network: Network;
   readonly #cell: Cell<State>;
+  /** What was answered last, by migration id: the same demand of the same state has the same answer, and it changes nothing. */
+  readonly #answers = new Map<string, { readonly state: State; readonly asked: string; readonly grant: Grant }>();
 
   constructor(store: CellStore, fleet: Fleet) {
     this.#fleet = fleet;
@@ -82,21 +84,30 @@ export class CellBudget implements Budget {
         throw new HostevacError('unknownHost', message);
       }
     }
+    const asked = JSON.stringify(demand);
     return this.#update((state) => {
       fence?.assertHeld();
-      const { migrationId } = demand;
-      const entry = renewed(state.entries[migrationId], demand, this.#carried(demand), state.heard !== null);
-      const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
-      const settled = next.entries[migrationId] ?? entry;
-      // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
-      const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
-      const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
-      // In doubt nothing begins.
-      const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
-      const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
-      const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
-      return changeTo(state, value, { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine) });
+      const last = this.#answers.get(demand.migrationId);
+      if (last?.state === state && last.asked === asked) return { unchanged: true, result: last.grant };
+      const outcome = this.#answered(state, demand);
+      if ('unchanged' in outcome) this.#answers.set(demand.migrationId, { state, asked, grant: outcome.result });
+      return outcome;
     });
+  }
+
+  #answered(state: State, demand: Demand): CellChange<State, Grant> {
+    const { migrationId } = demand;
+    const entry = renewed(state.entries[migrationId], demand, this.#carried(demand), state.heard !== null);
+    const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
+    const settled = next.entries[migrationId] ?? entry;
+    // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
+    const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
+    const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
+    // In doubt nothing begins.
+    const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
+    const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
+    const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
+    return changeTo(state, value, { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine) });
   }
 
   /**
@@ -118,6 +129,7 @@ export class CellBudget implements Budget {
     await this.#update((state) => {
       fence?.assertHeld();
       const { [migrationId]: gone, ...entries } = state.entries;
+      this.#answers.delete(migrationId);
       if (gone === undefined) return { unchanged: true, result: undefined };
       return changeTo(state, this.#settled({ ...state, entries }), undefined);
     });
@@ -172,7 +184,6 @@ export class CellBudget implements Budget {
     }));
   }
 
-  /** What the way from one host to another can carry, by itself and beside what uses it now. */
   async room(source: string, destination: string): Promise<PathRoom> {
     const state = await this.#cell.read();
     const network = this.#input(state);

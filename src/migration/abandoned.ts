@@ -146,8 +146,7 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verd
   if (DOUBTFUL.has(verdict) && lookBegan - sinceMs < SETTLE_MS) return 'waits';
   switch (verdict) {
     case 'finished':
-      // Its source sends nothing any more; what has become of it is to be seen when the other end answers.
-      if (there === null) return isSending(here) ? 'waits' : released(deps, lease, move, 'waits');
+      if (there === null) return 'waits';
       if (there.present) await deps.hypervisorOf(destination).keepDefinition(lease, destination, vm);
       if (here.present) await deps.hypervisorOf(source).retire(lease, source, vm);
       return released(deps, lease, move, 'settled');
@@ -168,6 +167,8 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verd
       // Left as it is, and was told; what is counted for it is not in use once nothing is sent.
       return isSending(here) ? 'waits' : released(deps, lease, move, 'settled');
     case 'unknown':
+      // Its source has sent all, or nothing any more; what has become of it is to be seen when the other end answers.
+      return isSending(here) ? 'waits' : released(deps, lease, move, 'waits');
     case 'switchingOver':
     case 'inPostCopy':
       return 'waits';

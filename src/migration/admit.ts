@@ -7,7 +7,7 @@ import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
-import { demandOf } from './demand.ts';
+import { demandOf, mostOnPath } from './demand.ts';
 import { foresee } from './foresight.ts';
 import { LooksWhileWaiting } from './measuring.ts';
 import { prepareAhead } from './prepare.ts';
@@ -51,6 +51,7 @@ async function waiting(ctx: MigrationContext, found: VmOnHost): Promise<StepOutc
 
 async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileWaiting | null): Promise<StepOutcome> {
   const { vm } = ctx.record;
+  const most = await mostOnPath(ctx);
   let wasPaused = false;
   for (;;) {
     const control = await ctx.control();
@@ -80,12 +81,11 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       await ctx.save({ reason: null });
       return { cause: 'granted' };
     }
-    if (grant.isNext && !ctx.isPrepared) {
-      const hopeless = await foresee(ctx, demand.maxBytesPerSec);
-      return hopeless === null ? { cause: 'nextInTurn' } : { cause: 'refused', reason: hopeless };
+    if (grant.isNext || ctx.isPrepared) {
+      // Now, while the link is busy, rather than when it is free. What is hopeless now may be otherwise in its turn.
+      const hopeless = await foresee(ctx, most);
+      if (hopeless === null && !ctx.isPrepared) return { cause: 'nextInTurn' };
     }
-    // Now, while the link is busy, rather than when it is free.
-    if (ctx.isPrepared) await foresee(ctx, demand.maxBytesPerSec);
     await waitFor(ctx, grant.waitingFor ?? 'bandwidth');
     await looks?.know();
   }

@@ -10,6 +10,13 @@ const USEFUL_PART = 0.5;
 /** Pages dirtied meanwhile are sent again; one more pass over a tenth of the memory is a mild guest's ordinary case. */
 const RESEND = 1.1;
 
+/** The most that it can be granted: what its path carries, links and lowered capacities too, and its policy allows. Bytes/s. */
+export async function mostOnPath(ctx: MigrationContext): Promise<number> {
+  const { source, destination } = ctx.record;
+  const { capacity } = await ctx.deps.budget.room(source, destination);
+  return Math.floor(Math.min(capacity, demandOf(ctx, 0).maxBytesPerSec));
+}
+
 /** What this migration asks of the budget. `usesBytesPerSec`: its hypervisor's limit now; null: nothing is sent yet. */
 export function demandOf(ctx: MigrationContext, touchedBytes: number, usesBytesPerSec: number | null = null): Demand {
   const { record, policy } = ctx;

@@ -8,6 +8,9 @@ import { briefingOf } from './briefing.ts';
 import type { MigrationContext } from './context.ts';
 import { demandOf } from './demand.ts';
 
+/** What is foreseen is foreseen again after this, also where nothing new was seen (fleet ms). */
+const STANDS_MS = 10_000;
+
 /**
  * Notes the prediction for the bandwidth granted. Not null: it is clear that the requirements cannot be kept even with all
  * that its path could carry, and the policy gives up where they cannot; nothing has been touched yet. Other policies have
@@ -16,9 +19,10 @@ import { demandOf } from './demand.ts';
  */
 export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
   const known = ctx.foreseen;
-  if (known?.bytesPerSec === grantBytesPerSec && known.evidence === ctx.record.evidence) return known.hopeless;
+  const fresh = known !== null && ctx.now() - known.atMs < STANDS_MS;
+  if (fresh && known.bytesPerSec === grantBytesPerSec && known.evidence === ctx.record.evidence) return known.hopeless;
   const hopeless = await foreseeAnew(ctx, grantBytesPerSec);
-  ctx.foreseen = { bytesPerSec: grantBytesPerSec, evidence: ctx.record.evidence, hopeless };
+  ctx.foreseen = { atMs: ctx.now(), bytesPerSec: grantBytesPerSec, evidence: ctx.record.evidence, hopeless };
   return hopeless;
 }
 

@@ -9,7 +9,7 @@ import type { DirtyWindow } from '../domain/prediction.ts';
 import type { DirtyingMeasured } from '../hypervisors/hypervisor.ts';
 import type { GuestCpu } from '../throttling/throttle.ts';
 import type { MigrationContext, MigrationDeps } from './context.ts';
-import { demandOf } from './demand.ts';
+import { mostOnPath } from './demand.ts';
 
 /** Before the start, all looks together (fleet ms). */
 const BUDGET_MS = 3_000;
@@ -153,7 +153,7 @@ async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
 async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<DirtyWindow[]> {
   const { source, vm } = ctx.record;
   const began = ctx.now();
-  const path = demandOf(ctx, 0).maxBytesPerSec;
+  const path = await mostOnPath(ctx);
   const throttle = ctx.deps.throttleOf(source);
   await throttle.guestCpu({ host: source, vm });
   const taken: DirtyingMeasured[] = [];

@@ -199,9 +199,9 @@ async function enter(
     await release(ctx, from, cause);
     return;
   }
-  if (to === 'halted' || (to === 'failed' && cause === 'unreachable')) await freeIfNothingMoves(ctx);
   if ((ctx.unseen || cause === 'unreachable') && (LEAVES.has(to) || from === 'cleaning'))
     await listAbandoned(ctx.deps, ctx.lease, ctx.record);
+  if (to === 'halted' || (to === 'failed' && cause === 'unreachable')) await freeIfNothingMoves(ctx);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
   if (WAITS.has(from) && !GOES_ON.has(to)) await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
@@ -246,7 +246,9 @@ const STILL: ReadonlySet<OutgoingStatus> = new Set(['completed', 'failed', 'canc
 
 /** A VM that is halted, or whose destination is silent, keeps its grant only while its source may still be sending. */
 async function freeIfNothingMoves(ctx: MigrationContext): Promise<void> {
-  const sample = await ctx.sourceHypervisor.sample(ctx.record.source, ctx.record.vm).catch(() => undefined);
+  const { source, vm } = ctx.record;
+  // A host that hangs is waited for longer than the lease lasts.
+  const sample = await ctx.during(ctx.sourceHypervisor.sample(source, vm).catch(() => undefined));
   if (sample === null || (sample !== undefined && STILL.has(sample.status))) {
     await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   }

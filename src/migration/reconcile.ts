@@ -192,7 +192,12 @@ export async function cleaning(ctx: MigrationContext): Promise<StepOutcome> {
     if (before.verdict === 'contradiction') return { cause: 'contradiction', reason: before.reason };
     if (before.verdict === 'unknown') return { cause: 'unreachable', reason: before.reason };
     if (before.verdict === 'refused' && before.reason.code === 'sourceDied') {
-      return { cause: 'contradiction', reason: before.reason };
+      if (ctx.record.migrateSent) return { cause: 'contradiction', reason: before.reason };
+      // Shut off before anything was sent: what waited for it waits for nothing.
+      await discard(ctx);
+      await unthrottle(ctx);
+      await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
+      return { cause: CLEANED[ctx.ending], reason: before.reason };
     }
     if (before.verdict === 'refused' && before.reason.code !== 'destinationDied') {
       // What is there now is not ours (another's migration, another VM of that name): it is left alone.

@@ -550,6 +550,34 @@ describe('hosts that do not answer', () => {
     await expectMoved(told);
   });
 
+  it('a source that is back and has sent all holds no bandwidth, though its destination never answers', async () => {
+    let silent = false;
+    const ask = <T>(name: string, answer: () => Promise<T>): Promise<T> =>
+      silent && name === 'a'
+        ? Promise.reject(new HostevacError('hostUnreachable', `host ${name} is silent`))
+        : answer();
+    const told = await story((world) => ({
+      hypervisor: but((real) => ({
+        look: (name, vmName) => ask(name, () => real.look(name, vmName)),
+        sample: (name, vmName) => ask(name, () => real.sample(name, vmName)),
+        inventory: (name) => ask(name, () => real.inventory(name)),
+      })),
+      onEvent: async ({ kind, moveId }) => {
+        if (kind !== 'move.verifying') return;
+        silent = true;
+        const destination = (await world().records.move(moveId ?? ''))?.destination;
+        await inject(world(), { kind: 'hostDies', host: destination ?? '' });
+      },
+    }));
+    const { world, id } = told;
+    const counted = async () => (await world.budget.use()).find(({ host: name }) => name === 'a')?.egress.counted;
+    await world.clock.runUntil(() => causes(world).includes('verifying unreachable'), 300_000);
+    await world.ended(id);
+    expect(await counted()).toBeGreaterThan(0);
+    silent = false;
+    await world.clock.runUntil(async () => (await counted()) === 0, 300_000);
+  });
+
   it('a hypervisor that knows nothing of the migration any more is asked from the start', async () => {
     const first = once();
     const told = await story({
@@ -1293,6 +1321,18 @@ describe('a migration that is next in turn', () => {
     expect(await world.ended(id)).toMatchObject({ state: 'failed' });
     expect((await world.budget.use()).find(({ host: name }) => name === 'a')?.egress.counted).toBe(0);
     expect((await world.copies('v1'))[0]).toBe('a:running');
+  });
+
+  it('whose guest is shut off meanwhile is reported as that, and leaves no copy', async () => {
+    const told = await behindStory();
+    const { world, id } = told;
+    await world.reaches(id, 'v1', 'standby');
+    await world.clock.runUntil(async () => (await world.copies('v1')).length === 2, 5_000);
+    await inject(world, { kind: 'vmDies', vm: 'v1', host: 'a' });
+    await world.ended(id);
+    expect(await world.copies('v1')).toEqual([]);
+    expect(await world.move(id, 'v1')).toMatchObject({ state: 'failed', reason: { code: 'sourceDied' } });
+    expect(causes(world).filter((cause) => cause.endsWith('contradiction'))).toEqual([]);
   });
 
   it('begins anew where its copy has died while it waited', async () => {

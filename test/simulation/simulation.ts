@@ -35,7 +35,7 @@ export interface Life {
 /** A program that is broken on purpose, to see that it is caught. */
 export interface Variant {
   readonly name: string;
-  /** A seed with which it is caught, and what is then said. */
+  /** A seed with which it is caught (of this program; the test looks on from there), and what is then said. */
   readonly caughtBy: number;
   readonly fault: RegExp;
   readonly crew?: (options: CrewOptions, world: World) => CrewOptions;

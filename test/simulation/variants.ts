@@ -55,12 +55,13 @@ function unfenced(lease: Lease): Lease {
 /** What a shrinking grant frees is given on before the hypervisor has been told. */
 const noTwoPhaseShrink: Variant = {
   name: 'no two-phase shrink',
-  caughtBy: 382,
+  caughtBy: 472,
   fault: /limits on .* sum to/,
   crew: (options) => ({
     ...options,
     budget: (real) => ({
       use: () => real.use(),
+      room: (source, destination) => real.room(source, destination),
       entries: () => real.entries(),
       doubt: () => real.doubt(),
       hear: (...args) => real.hear(...args),
@@ -78,7 +79,7 @@ const noTwoPhaseShrink: Variant = {
 /** What a worker was granted that has not been heard of for a while is given to others. */
 const grantsExpire: Variant = {
   name: 'grants expire',
-  caughtBy: 19,
+  caughtBy: 22,
   fault: /limits on .* sum to/,
   everySecond: async (world) => {
     const nowMs = world.clock.monotonic();
@@ -123,7 +124,7 @@ function blind(real: Hypervisor): Hypervisor {
 
 const guardWithoutTokens: Variant = {
   name: 'guard without tokens',
-  caughtBy: 142,
+  caughtBy: 188,
   fault: /lease had been taken over .*wrote/,
   unchecked: new Set(QUOTAS),
 };

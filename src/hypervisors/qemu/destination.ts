@@ -81,7 +81,7 @@ export async function prepare(parts: DestinationParts, fence: Fence, arrival: Ar
   let started: StartedProcess | undefined;
   try {
     const note = (port: number | null): void => {
-      const incoming: Incoming = { migrationId, source: source.name, port };
+      const incoming: Incoming = { migrationId, source: source.name, port, of: definition.of };
       writeDurably(dir.incoming, definitionText({ ...definition.raw, incoming }));
     };
     note(null);
@@ -112,6 +112,8 @@ interface Complete {
   readonly binary: string;
   readonly cwd: string;
   readonly raw: Readonly<Record<string, unknown>>;
+  /** Whose definition it is. */
+  readonly of: Incoming['of'];
 }
 
 /** With the uuid and the working directory stated: relative paths in `argv` mean the same at the destination. */
@@ -126,7 +128,13 @@ async function definitionAtSource({ examiner }: DestinationParts, source: QemuHo
   const { definition, dir } = entry;
   const uuid = definition.uuid ?? (await ensureUuid(dir, entry.kept ? dir.definition : dir.incoming, qemu.uuid));
   const cwd = definition.cwd ?? workingDirectoryOf(qemu.process.pid) ?? '/';
-  return { ...definition, cwd, raw: { ...definition.raw, uuid, cwd }, sourceFeatures: qemu.features };
+  return {
+    ...definition,
+    cwd,
+    raw: { ...definition.raw, uuid, cwd },
+    sourceFeatures: qemu.features,
+    of: { pid: qemu.process.pid, startTicks: qemu.process.startTicks },
+  };
 }
 
 async function refuseWithoutMemory(

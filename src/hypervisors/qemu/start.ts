@@ -32,7 +32,7 @@ export async function start(
   const { dir, definition } = entry;
   const vm = definition.name;
   const qemu = await mayStart(parts, entry, source);
-  const { port, ready } = await waiting(parts, vm, destination, migrationId);
+  const { port, ready } = await waiting(parts, qemu, { vm, destination, migrationId });
   if (postCopy) refuseUnready(qemu, ready, vm, source, destination);
   const uri = migrationUri(destination.migrationAddress, port);
 
@@ -106,12 +106,15 @@ async function mayStart({ examiner, clock }: OutgoingParts, entry: VmEntry, sour
   return qemu;
 }
 
-/** Nothing is sent to where no copy waits for this very migration. */
+/** Nothing is sent to where no copy waits for this very migration, made for the guest that runs. */
 async function waiting(
   { examiner, monitors }: OutgoingParts,
-  vm: string,
-  destination: QemuHost,
-  migrationId: string,
+  source: Answered,
+  {
+    vm,
+    destination,
+    migrationId,
+  }: { readonly vm: string; readonly destination: QemuHost; readonly migrationId: string },
 ): Promise<{ readonly port: number; readonly ready: PostCopyReady }> {
   const copy = find(destination.runDir, vm);
   const incoming = copy?.kind === 'vm' && !copy.kept ? copy.definition.incoming : null;
@@ -123,6 +126,10 @@ async function waiting(
     incoming.port === null
   ) {
     throw refused(`no copy of ${vm} waits at ${destination.name} for migration ${migrationId}; prepare it first`);
+  }
+  const { of } = incoming;
+  if (of !== undefined && (of.pid !== source.process.pid || of.startTicks !== source.process.startTicks)) {
+    throw refused(`${vm} was started again since its copy at ${destination.name} was made; that has to be made anew`);
   }
   const listed = await monitors.read(copy.dir, (qmp) => qmp.execute('query-migrate-capabilities', capabilitiesAnswer));
   const on = new Set(listed.flatMap(({ capability, state }) => (state ? [capability] : [])));

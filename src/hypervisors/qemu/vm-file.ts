@@ -37,6 +37,8 @@ const incomingSchema = z.object({
   source: z.string().min(1),
   /** null: it does not listen yet. */
   port: z.int().min(1).max(65_535).nullable(),
+  /** The source's QEMU that it was made for; earlier versions did not write it. */
+  of: z.object({ pid: z.int(), startTicks: z.number() }).optional(),
 });
 export type Incoming = z.output<typeof incomingSchema>;
 

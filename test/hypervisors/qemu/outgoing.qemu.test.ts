@@ -179,6 +179,18 @@ describeWith(['qemu'], 'a migration out of a source', () => {
     expect(await one.look('a', 'quick')).toMatchObject({ state: 'running' });
   });
 
+  test('does not begin to a copy that was made before the guest was started again', async () => {
+    await guests('quick');
+    await one.prepareDestination(fence, quick);
+    await end('a', 'quick');
+    rmSync(hosts.dir('a', 'quick'), { recursive: true });
+    await hosts.byHand('a', { name: 'quick' });
+    const begun = one.startMigration(fence, { ...quick, ...fast });
+    await expect(begun).rejects.toMatchObject({ ...REFUSED, message: expect.stringContaining('was started again') });
+    expect(await one.look('a', 'quick')).toMatchObject({ state: 'running', outgoing: null });
+    expect(await atB('quick')).toBe('incoming');
+  });
+
   test('waits before its switchover for the last word where a gatekeeper stands by', async () => {
     await guests('quick');
     const gate = new Gate();
