@@ -27,8 +27,12 @@ export interface FleetView {
   readonly hosts: ReadonlyMap<string, HostView>;
 }
 
-export async function readFleet(deps: Pick<OperationDeps, 'clock' | 'fleet' | 'presence'>): Promise<FleetView> {
-  const names = deps.fleet.hosts.map((host) => host.name);
+/** `of`: only these; without, every host. */
+export async function readFleet(
+  deps: Pick<OperationDeps, 'clock' | 'fleet' | 'presence'>,
+  of?: ReadonlySet<string>,
+): Promise<FleetView> {
+  const names = deps.fleet.hosts.map((host) => host.name).filter((name) => of?.has(name) ?? true);
   const [inventories, workers] = await Promise.all([deps.presence.inventories(names), deps.presence.alive()]);
   const served = new Set(workers.flatMap((worker) => worker.hosts));
   const atMs = deps.clock.now();

@@ -71,14 +71,28 @@ class Turn {
     const control = await this.#deps.records.control(this.#record.id);
     await this.#collect();
     const overdue = this.#overdue();
-    const view = await readFleet(this.#deps);
-    const found = await this.#find(view, control);
+    const seen = await readFleet(this.#deps, this.#concerned());
+    const found = await this.#find(seen, control);
+    // What it has found just now has to be planned on all of them.
+    const view = this.#concerned() === undefined ? await this.#whole(seen) : seen;
     if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
     // A host that no worker serves is waited for; one that does not answer its worker is planned on, to run out of patience.
     const unserved = found === 'later' && this.#unreachable(view) === null;
     const planned = unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
     await this.#dispatch();
     return this.#parkOrFinish({ view, control, planned, overdue, found });
+  }
+
+  /** The hosts whose inventories a turn without anything to plan looks at; undefined: all. */
+  #concerned(): ReadonlySet<string> | undefined {
+    const { tasks } = this.#record;
+    if (tasks.length === 0 || tasks.some(isPending)) return undefined;
+    const sources = tasks.filter(isActive).map(({ source }) => source);
+    return new Set(this.#host === null ? sources : [...sources, this.#host]);
+  }
+
+  async #whole(seen: FleetView): Promise<FleetView> {
+    return seen.hosts.size === this.#deps.fleet.hosts.length ? seen : await readFleet(this.#deps);
   }
 
   async #begin(): Promise<void> {
