@@ -115,5 +115,8 @@ export function logLikelihood(look: Look, rate: number, set: number, pattern: Pa
   const jitter = slope * JITTER_SEC;
   const variance = look.errorSquared + (look.relativeSquared + addedSquared) * expected * expected + jitter * jitter;
   const off = look.bytes - expected;
-  return -0.5 * (Math.log(variance) + (FREEDOM + 1) * Math.log1p((off * off) / (variance * FREEDOM)));
+  // log(variance) + 5 log(1 + ...), in one logarithm: far from overflow for all that memory and errors can be.
+  const odd = 1 + (off * off) / (variance * FREEDOM);
+  const squared = odd * odd;
+  return -0.5 * Math.log(variance * squared * squared * odd);
 }

@@ -8,7 +8,7 @@ import type { Policy } from '../domain/policy.ts';
 import type { DirtyWindow, Prediction } from '../domain/prediction.ts';
 import { formatDuration } from '../domain/units.ts';
 import { adviceFor } from './advice.ts';
-import { Outlook, sharesDownTo } from './candidates.ts';
+import { Outlook, SURE, sharesDownTo } from './candidates.ts';
 import { chosen } from './choosing.ts';
 import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
 import type { DirtyModel } from './dirty-model.ts';
@@ -19,6 +19,7 @@ import { forced } from './forcing.ts';
 import { passEndsInMs, type Standing } from './forward.ts';
 import { compactEvidence } from './history.ts';
 import { type Conflict, floorOf, hasGivenWay, NO_CONFLICT, settle } from './infeasible.ts';
+import { isSurprised } from './measuring.ts';
 import { behaviourOf } from './policies/behaviours.ts';
 import type { Candidate, PolicyBehaviour, PolicyView } from './policy-behaviour.ts';
 import { isStill, type KnownLeast, leastFrom, type Reference } from './reference.ts';
@@ -71,6 +72,8 @@ export interface LeastHarmState {
   /** The guest was to be slowed just before its pass ends; and whether such moments are still believed in. */
   readonly leads: boolean;
   readonly mayLead: boolean;
+  /** It runs free and surely ends in time: more of the same news changes nothing that would have to be done at once. */
+  readonly calm: boolean;
   /** Since when it is held until all is sent: nothing ends that but the end. */
   readonly forcing: string | null;
 }
@@ -94,6 +97,7 @@ export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Con
       blamed: false,
       leads: false,
       mayLead: true,
+      calm: false,
       forcing: null,
     }),
     decide: (state, sample, policy) => decide(state, sample, policy, behaviourOf(policy.name, behaviours)),
@@ -133,7 +137,7 @@ function decide(
   const evidence =
     tracking.windows.length > 0 ? compactEvidence([...before.evidence, ...tracking.windows], nowMs) : before.evidence;
   const fitted =
-    before.fitted !== null && !tracking.newPass && isFresh(before.fitted, before.conflict, evidence, nowMs)
+    before.fitted !== null && !tracking.newPass && isFresh(before.fitted, before, evidence, nowMs)
       ? before.fitted
       : { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs, evidence };
   const { model } = fitted;
@@ -164,11 +168,11 @@ function decide(
 
 function isFresh(
   { atMs, evidence: fitted }: Fitted,
-  { looks }: Conflict,
+  { conflict: { looks }, calm }: Pick<LeastHarmState, 'conflict' | 'calm'>,
   evidence: readonly DirtyWindow[],
   nowMs: number,
 ): boolean {
-  if (evidence === fitted) return nowMs - atMs < REFIT_MS;
+  if (evidence === fitted || (calm && !isSurprised(evidence, nowMs))) return nowMs - atMs < REFIT_MS;
   // Where something is about to give way, all that is known counts.
   return nowMs - atMs < REFIT_NEWS_MS && !isUrgent(looks);
 }
@@ -304,7 +308,8 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
   const leads = !slowsNow && (candidate.leadMs ?? 0) > 0;
-  const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null, leads };
+  const calm = slows >= 1 && candidate.share >= 1 && candidate.endsInTime >= SURE;
+  const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null, leads, calm };
   const done: Candidate = slowsNow ? { ...candidate, begins: 'now' } : candidate;
   return decided(next, action, explainChoice(done, why, model, from), candidate.prediction, notes);
 }

@@ -29,6 +29,8 @@ const ALONE_FACTOR = 3;
 /** A look much longer or shorter than all before shows more of the guest than they did, not another guest. */
 const COMPARABLE = 2;
 const NEXT_TO_NOTHING = 0.02;
+/** Of a logarithm below the best: a thousand such together would not show in the last digit. */
+const NOTHING_LEFT = -50;
 
 /** The latest change in live looks, which are sound and by time; null: none. */
 export function latestChange(windows: readonly DirtyWindow[], guest: GuestFacts, nowMs: number): PhaseChange | null {
@@ -134,41 +136,51 @@ class CoarseGrid {
     const sums = [new Float64Array(this.#guesses.length)];
     for (const window of windows) {
       const look = lookOf(window, { relativeError: SCATTER, power: 1 });
-      const before = sums.at(-1);
-      sums.push(
-        Float64Array.from(
-          this.#guesses,
-          ({ rateBytesPerSec, workingSetBytes }, index) =>
-            (before?.[index] ?? 0) + logLikelihood(look, rateBytesPerSec, workingSetBytes, 'sweep', smear),
-        ),
-      );
+      const sum = Float64Array.from(sums.at(-1) ?? []);
+      let index = 0;
+      for (const { rateBytesPerSec, workingSetBytes } of this.#guesses) {
+        sum[index] = (sum[index] ?? 0) + logLikelihood(look, rateBytesPerSec, workingSetBytes, 'sweep', smear);
+        index += 1;
+      }
+      sums.push(sum);
     }
     this.#sums = sums;
   }
 
   /** Logarithm of the mean likelihood over all guests. */
   evidenceFor(begin: number, end: number): number {
-    const { best, weights } = this.#weights(begin, end);
-    return best + Math.log(weights.reduce((sum, weight) => sum + weight, 0) / weights.length);
+    const { best, weights, sum } = this.#weights(begin, end);
+    return best + Math.log(sum / weights.length);
   }
 
   /** What a look of that length is expected to show after the looks of a stretch: geometric mean. */
   expectedBytes(begin: number, end: number, cpuMs: number): number {
-    const { weights } = this.#weights(begin, end);
-    let sum = 0;
+    const { weights, sum } = this.#weights(begin, end);
     let logs = 0;
     for (const [index, guess] of this.#guesses.entries()) {
       const weight = weights[index] ?? 0;
-      sum += weight;
-      logs += weight * Math.log(Math.max(1, dirtiedBytes({ ...guess, pattern: 'sweep' }, cpuMs)));
+      if (weight > 0) logs += weight * Math.log(Math.max(1, dirtiedBytes({ ...guess, pattern: 'sweep' }, cpuMs)));
     }
     return Math.exp(logs / sum);
   }
 
-  #weights(begin: number, end: number): { best: number; weights: Float64Array } {
+  /** Called some tens of times for one model, over a thousand guesses: hence the plain loops. */
+  #weights(begin: number, end: number): { best: number; weights: Float64Array; sum: number } {
     const [from, to] = [this.#sums[begin], this.#sums[end]];
-    const logs = Float64Array.from(this.#guesses, (_, index) => (to?.[index] ?? 0) - (from?.[index] ?? 0));
-    const best = logs.reduce((most, log) => Math.max(most, log), Number.NEGATIVE_INFINITY);
-    return { best, weights: logs.map((log) => Math.exp(log - best)) };
+    const weights = new Float64Array(this.#guesses.length);
+    let best = Number.NEGATIVE_INFINITY;
+    for (let index = 0; index < weights.length; index += 1) {
+      const log = (to?.[index] ?? 0) - (from?.[index] ?? 0);
+      weights[index] = log;
+      if (log > best) best = log;
+    }
+    let sum = 0;
+    for (let index = 0; index < weights.length; index += 1) {
+      const below = (weights[index] ?? 0) - best;
+      const weight = below < NOTHING_LEFT ? 0 : Math.exp(below);
+      weights[index] = weight;
+      sum += weight;
+    }
+    return { best, weights, sum };
   }
 }

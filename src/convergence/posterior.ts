@@ -41,7 +41,7 @@ const FASTEST = 32 * KIB * MIB;
 const SMALLEST_SET = MIB;
 
 /** Before any evidence: rates around 16 MiB/s, a third of the guests more than 3.5 octaves away from it. */
-const USUAL_RATE = 16 * MIB;
+const LN_USUAL_RATE = Math.log(16 * MIB);
 const USUAL_SPREAD = 3.5 * Math.LN2;
 /** Memory that was never touched is not written over and over; what the hypervisor says of it may be off. */
 const UNTOUCHED_PENALTY = 2.5;
@@ -130,8 +130,9 @@ function near(cells: readonly Scored[]): Scored[] {
   return cells.filter(({ log }) => log >= best - KEPT_WITHIN);
 }
 
-function weighed(cells: readonly Scored[], guest: GuestFacts): Cell[] {
-  const beliefs = cells.map((cell) => cell.log + logPrior(cell, guest));
+function weighed(cells: readonly Scored[], { touchedBytes }: GuestFacts): Cell[] {
+  const lnTouched = touchedBytes > 0 ? Math.log(touchedBytes * TOUCHED_SLACK) : null;
+  const beliefs = cells.map((cell) => cell.log + logPrior(cell, lnTouched));
   const best = beliefs.reduce((most, belief) => Math.max(most, belief), Number.NEGATIVE_INFINITY);
   const weights = beliefs.map((belief) => Math.exp(belief - best));
   const sum = weights.reduce((total, weight) => total + weight, 0);
@@ -144,9 +145,9 @@ function weighed(cells: readonly Scored[], guest: GuestFacts): Cell[] {
   }));
 }
 
-/** Even on the log scale of the working set, as far as there is touched memory. */
-function logPrior({ lnRate, lnSet }: Scored, { touchedBytes }: GuestFacts): number {
-  const unusual = (lnRate - Math.log(USUAL_RATE)) / USUAL_SPREAD;
-  const untouched = touchedBytes > 0 && lnSet > Math.log(touchedBytes * TOUCHED_SLACK);
+/** Even on the log scale of the working set, as far as there is touched memory (`lnTouched`; null: not known). */
+function logPrior({ lnRate, lnSet }: Scored, lnTouched: number | null): number {
+  const unusual = (lnRate - LN_USUAL_RATE) / USUAL_SPREAD;
+  const untouched = lnTouched !== null && lnSet > lnTouched;
   return -0.5 * unusual * unusual - (untouched ? UNTOUCHED_PENALTY : 0);
 }
