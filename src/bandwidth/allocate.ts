@@ -68,16 +68,17 @@ export function hasStarted(entry: Entry): boolean {
  * own, unless one of higher rank comes.
  */
 export function isNextInTurn(input: AllocationInput, entry: Entry): boolean {
-  if (hasStarted(entry) || !canCarry(input, entry)) return false;
-  const keys = new Set(pathOf(entry.source, entry.destination, input.links).map(keyOf));
-  return input.entries.every(
-    (other) =>
-      other.migrationId === entry.migrationId ||
-      hasStarted(other) ||
-      byRank(entry, other) < 0 ||
-      !canCarry(input, other) ||
-      pathOf(other.source, other.destination, input.links).every((resource) => !keys.has(keyOf(resource))),
-  );
+  return !hasStarted(entry) && canCarry(input, entry) && !aheadOf(input, entry).some((other) => canCarry(input, other));
+}
+
+/** Those that wait for something on its path and go before it, in rank. */
+export function aheadOf(input: AllocationInput, entry: Entry): Entry[] {
+  const keysOf = ({ source, destination }: Entry): string[] => pathOf(source, destination, input.links).map(keyOf);
+  const keys = new Set(keysOf(entry));
+  return input.entries
+    .filter((other) => !hasStarted(other) && byRank(other, entry) < 0)
+    .filter((other) => keysOf(other).some((key) => keys.has(key)))
+    .sort(byRank);
 }
 
 function canCarry(input: AllocationInput, entry: Entry): boolean {

@@ -8,7 +8,14 @@ import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { Cell, type CellChange, type CellStore } from '../store/cell.ts';
 import type { Fence } from '../store/lease.ts';
-import { type AllocationInput, allocate, type Entry, hasStarted, isNextInTurn } from './allocate.ts';
+import {
+  type AllocationInput,
+  allocate,
+  countedBytesPerSec,
+  type Entry,
+  hasStarted,
+  isNextInTurn,
+} from './allocate.ts';
 import {
   BUDGET_TOPIC,
   type Budget,
@@ -175,7 +182,7 @@ export class CellBudget implements Budget {
       capacity: capacityOf({ kind, host }, network),
       counted: entries
         .filter((entry) => entry[end] === host)
-        .reduce((sum, { target, inForce }) => sum + Math.max(target, inForce), 0),
+        .reduce((sum, entry) => sum + countedBytesPerSec(entry), 0),
     });
     return this.#fleet.hosts.map(({ name: host }) => ({
       host,
@@ -193,7 +200,7 @@ export class CellBudget implements Budget {
         .filter((entry) =>
           pathOf(entry.source, entry.destination, network.links).some((one) => keyOf(one) === keyOf(resource)),
         )
-        .reduce((sum, { target, inForce }) => sum + Math.max(target, inForce), 0);
+        .reduce((sum, entry) => sum + countedBytesPerSec(entry), 0);
       return { capacity, free: Math.max(0, capacity - used), name: describeResource(resource) };
     });
     const narrowest = lanes.reduce((a, b) => (b.capacity < a.capacity ? b : a));

@@ -2,10 +2,10 @@
 import { formatRate } from '../domain/units.ts';
 import {
   type AllocationInput,
+  aheadOf,
   byRank,
   countedBytesPerSec,
   type Entry,
-  hasStarted,
   neededBytesPerSec,
 } from './allocate.ts';
 import { capacityOf, describeResource, keyOf, pathOf, type Resource } from './resources.ts';
@@ -47,11 +47,7 @@ export function describeWait(input: AllocationInput, entry: Entry): string {
 
 /** Its path is free, but somebody before it is saving up for it. */
 function describeQueue(input: AllocationInput, entry: Entry): string {
-  const keys = new Set(lanesOf(input, entry).map(({ resource }) => keyOf(resource)));
-  const [first] = input.entries
-    .filter((other) => other !== entry && !hasStarted(other) && byRank(other, entry) < 0)
-    .filter((other) => lanesOf(input, other).some(({ resource }) => keys.has(keyOf(resource))))
-    .sort(byRank);
+  const [first] = aheadOf(input, entry);
   if (first === undefined) return 'its turn';
   const short = lanesOf(input, first).filter(({ free }) => free < neededBytesPerSec(first));
   const what = short.map(({ resource }) => describeResource(resource)).join(' and ');

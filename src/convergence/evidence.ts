@@ -115,7 +115,7 @@ export function logLikelihood(look: Look, rate: number, set: number, pattern: Pa
   const jitter = slope * JITTER_SEC;
   const variance = look.errorSquared + (look.relativeSquared + addedSquared) * expected * expected + jitter * jitter;
   const off = look.bytes - expected;
-  // log(variance) + 5 log(1 + ...), in one logarithm: far from overflow for all that memory and errors can be.
+  // log(variance) + (FREEDOM + 1) log(1 + ...), in one logarithm (so the fifth power is of FREEDOM 4): far from overflow for all that memory and errors can be.
   const odd = 1 + (off * off) / (variance * FREEDOM);
   const squared = odd * odd;
   return -0.5 * Math.log(variance * squared * squared * odd);

@@ -308,7 +308,7 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
   const leads = !slowsNow && (candidate.leadMs ?? 0) > 0;
-  const calm = slows >= 1 && candidate.share >= 1 && candidate.endsInTime >= SURE;
+  const calm = candidate.share >= 1 && candidate.endsInTime >= SURE;
   const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null, leads, calm };
   const done: Candidate = slowsNow ? { ...candidate, begins: 'now' } : candidate;
   return decided(next, action, explainChoice(done, why, model, from), candidate.prediction, notes);

@@ -746,18 +746,7 @@ describe('a migration that goes on in post-copy', () => {
     deadlineMs: number | null = null,
   ): Promise<Story> {
     const hot = vm('v1', { memory: '16GiB', dirtyRate: '4GiB/s', workingSet: '8GiB', cpuUse: 1 });
-    const world = new World({ hosts: [host('a', [hot]), host('b')] });
-    let crew: Crew | undefined;
-    const given =
-      typeof options === 'function'
-        ? options(
-            () => world,
-            () => crew as Crew,
-          )
-        : options;
-    crew = await world.crew(given);
-    const id = await world.request(evacuate('a', over, deadlineMs));
-    return { world, crew, id };
+    return story(options, evacuate('a', over, deadlineMs), [host('a', [hot]), host('b')]);
   }
   const IN_TIME: Partial<Policy> = {
     atDeadline: 'postCopy',

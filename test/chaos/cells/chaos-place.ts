@@ -26,7 +26,7 @@ export const SOURCE = 'lab-a';
 export const HOT = 'hot-1';
 const HOLDER = 'holder';
 const HOSTS = ['lab-a', 'lab-b', 'lab-c'];
-const MIB = 2 ** 20;
+const EGRESS = 20 * 2 ** 20;
 const ownerSchema = z.object({ pid: z.number() });
 /** Both end with the pid of whoever made them. */
 const MOUNTED = 'hostevac-chaos-';
@@ -78,7 +78,7 @@ export class ChaosPlace extends LabPlace {
     // A file system of its own, so that it can be full or read-only.
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', `${MOUNTED}${process.pid}`, this.guardDir]);
     await this.startRedis();
-    const { id } = await this.lab({ profiles: ['hot', 'idle'], network: true, egressBytesPerSec: 20 * MIB });
+    const { id } = await this.lab({ profiles: ['hot', 'idle'], network: true, egressBytesPerSec: EGRESS });
     const target = redisTarget(this.#socket);
     // One that waits for a Redis that comes back.
     this.#redis = await openRedis(target, 'worker');
@@ -215,7 +215,7 @@ export class ChaosPlace extends LabPlace {
    * it, should the store lose that it was let go, the workers give back by themselves.
    */
   async holdEgress(): Promise<void> {
-    const rate = { usefulBytesPerSec: 20 * MIB, maxBytesPerSec: 20 * MIB, usesBytesPerSec: 20 * MIB };
+    const rate = { usefulBytesPerSec: EGRESS, maxBytesPerSec: EGRESS, usesBytesPerSec: EGRESS };
     const names = { migrationId: HOLDER, vm: HOLDER, moveId: HOLDER, operationId: HOLDER };
     await this.#budget.request({
       ...names,
