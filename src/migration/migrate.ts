@@ -64,9 +64,12 @@ export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSi
       const reason = `${record.vm}: an earlier process may still be driving it and cannot be ended from here (another container?); end it, or wait an hour`;
       return { kind: 'again', afterRealMs: AFTER_FAULT_MS, reason };
     }
+    // Read again under the lease: the last holder may have written since.
+    const current = (await deps.records.move(record.id)) ?? record;
+    if (ENDED_MOVE_STATES.has(current.state)) return endedTurn(current);
     const operation = await deps.records.operation(record.operationId);
-    if (operation === null) return await orphaned(deps, lease, record);
-    return await drive(deps, lease, record, operation, signal);
+    if (operation === null) return await orphaned(deps, lease, current);
+    return await drive(deps, lease, current, operation, signal);
   } finally {
     await lease.release();
     await deps.wakeOperation(record.operationId);
@@ -74,9 +77,7 @@ export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSi
 }
 
 /** The store has lost its operation: nobody asks for this move any more, but what it has begun is still there. */
-async function orphaned(deps: MigrationDeps, lease: Lease, before: MoveRecord): Promise<MoveTurn> {
-  const record = (await deps.records.move(before.id)) ?? before;
-  if (ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
+async function orphaned(deps: MigrationDeps, lease: Lease, record: MoveRecord): Promise<MoveTurn> {
   const reason = because(
     'internal',
     `operation ${record.operationId} is not known any more; the store may have lost it`,
@@ -100,13 +101,10 @@ function endedTurn(record: MoveRecord | null): MoveTurn {
 async function drive(
   deps: MigrationDeps,
   lease: Lease,
-  before: MoveRecord,
+  record: MoveRecord,
   operation: OperationRecord,
   signal: AbortSignal,
 ): Promise<MoveTurn> {
-  // Read again under the lease: the last holder may have written since.
-  const record = (await deps.records.move(before.id)) ?? before;
-  if (ENDED_MOVE_STATES.has(record.state)) return endedTurn(record);
   const { request } = operation;
   const listener = await deps.wakeups.listen(BUDGET_TOPIC);
   const ctx = new MigrationContext({
