@@ -16,7 +16,7 @@ import {
 } from './answers.ts';
 import { type Features, featuresOf } from './features.ts';
 import type { Monitors } from './monitors.ts';
-import { isAlive, type ProcessId, processByPidFile, processOfThread, socketListens } from './process.ts';
+import { isAlive, isSameProcess, type ProcessId, processByPidFile, processOfThread, socketListens } from './process.ts';
 import type { Qmp } from './qmp/qmp.ts';
 import type { Entry } from './run-dir.ts';
 import { uuidOf } from './translate.ts';
@@ -103,7 +103,7 @@ export class Examiner {
 
   async #askLasting(dir: VmDir, qmp: Qmp, process: ProcessId): Promise<Lasting> {
     const known = this.#lasting.get(dir.path);
-    if (known?.process.pid === process.pid && known.process.startTicks === process.startTicks) return known;
+    if (known !== undefined && isSameProcess(known.process, process)) return known;
     const [{ UUID }, { name }, { enabled }, listed] = await Promise.all([
       qmp.execute('query-uuid', uuidAnswer),
       qmp.execute('query-name', nameAnswer),

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { readSmallFile, writeDurably } from './durable-file.ts';
-import type { ProcessId } from './process.ts';
+import { isSameProcess, type ProcessId } from './process.ts';
 import type { VmDir } from './vm-dir.ts';
 
 const schema = z.object({
@@ -58,7 +58,7 @@ const BEGAN_WITHIN_MS = 15_000;
 /** The record, if it is of the migration that QEMU speaks of; a later one that somebody else started is not ours. */
 export function recordOf(record: MigrationRecord | undefined, running: Running): MigrationRecord | null {
   if (record === undefined) return null;
-  if (record.pid !== running.process.pid || record.startTicks !== running.process.startTicks) return null;
+  if (!isSameProcess(record, running.process)) return null;
   if (!running.inFlight) return record;
   if (record.status !== 'started') return null;
   if (running.sinceMs === undefined) return record;

@@ -27,6 +27,10 @@ export interface ProcessId {
   readonly startTicks: number;
 }
 
+export function isSameProcess(one: ProcessId, other: ProcessId): boolean {
+  return one.pid === other.pid && one.startTicks === other.startTicks;
+}
+
 const LOOK_AGAIN_MS = 20;
 
 export function isAlive({ pid, startTicks }: ProcessId): boolean {

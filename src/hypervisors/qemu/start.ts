@@ -8,6 +8,7 @@ import type { QemuHost } from './host.ts';
 import { mismatch } from './identity.ts';
 import { noteEnd, readMigration, writeMigration } from './migration-file.ts';
 import { migrateParameters, type OutgoingParts, outgoingOf, type Parameters } from './outgoing.ts';
+import { isSameProcess } from './process.ts';
 import { find, type VmEntry } from './run-dir.ts';
 import { assertMayDrive } from './token-file.ts';
 import { isInFlight, migrationUri, runStateOf } from './translate.ts';
@@ -128,7 +129,7 @@ async function waiting(
     throw refused(`no copy of ${vm} waits at ${destination.name} for migration ${migrationId}; prepare it first`);
   }
   const { of } = incoming;
-  if (of !== undefined && (of.pid !== source.process.pid || of.startTicks !== source.process.startTicks)) {
+  if (of !== undefined && !isSameProcess(of, source.process)) {
     throw refused(`${vm} was started again since its copy at ${destination.name} was made; that has to be made anew`);
   }
   const listed = await monitors.read(copy.dir, (qmp) => qmp.execute('query-migrate-capabilities', capabilitiesAnswer));
