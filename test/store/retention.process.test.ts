@@ -120,8 +120,8 @@ test(
         for (left -= 1; left >= 0; left -= 1) {
           const name = others.shift() ?? '';
           const handle = await producer.evacuateNode({ host: name });
-          const { state, reason } = await handle.result();
-          expect(state, reason?.message).toBe('done');
+          const { state, blocked } = await handle.result();
+          expect(state, JSON.stringify(blocked)).toBe('done');
           await producer.uncordon(name);
           others.push(name);
         }
