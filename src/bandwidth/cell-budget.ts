@@ -28,7 +28,7 @@ import {
   type Sent,
 } from './budget.ts';
 import { preempted } from './preempt.ts';
-import { capacityOf, describeResource, keyOf, type Network, pathOf, type Resource } from './resources.ts';
+import { capacityOf, describeResource, keyOf, type Network, networkOf, pathOf, type Resource } from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
 const entrySchema = z.object({
@@ -309,17 +309,4 @@ function entered(known: Entry | undefined, sent: Sent): Entry {
 function changeTo<R>(before: State, after: State, result: R): CellChange<State, R> {
   if (JSON.stringify(before) === JSON.stringify(after)) return { unchanged: true, result };
   return { value: after, result };
-}
-
-function networkOf(fleet: Fleet): Network {
-  const capacities: Record<string, { egress: number; ingress: number }> = {};
-  const ofHost: Record<string, readonly string[]> = {};
-  for (const { name, egress, ingress, links } of fleet.hosts) {
-    capacities[name] = { egress, ingress };
-    if (links !== undefined) ofHost[name] = links;
-  }
-  return {
-    capacities,
-    links: { capacities: Object.fromEntries(fleet.links.map((link) => [link.name, link.capacity])), ofHost },
-  };
 }

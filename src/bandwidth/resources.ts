@@ -2,6 +2,8 @@
  * What migrations share: each host's egress, each host's ingress, named links; and which of them a migration draws on.
  * Not here: who gets how much (allocate.ts).
  */
+import type { Fleet } from '../domain/fleet.ts';
+
 export type Resource =
   | { readonly kind: 'egress' | 'ingress'; readonly host: string }
   | { readonly kind: 'link'; readonly link: string };
@@ -19,19 +21,58 @@ export interface SharedLinks {
   readonly capacities: Readonly<Record<string, number>>;
   /** The links of each host that has any. */
   readonly ofHost: Readonly<Record<string, readonly string[]>>;
+  /** Links that two hosts of theirs do not need to reach each other. */
+  readonly uplinks?: readonly string[];
 }
 
-/**
- * Everything that a migration from `source` to `destination` draws on at once. A link that both ends have is drawn on
- * once: the bytes pass it once.
- */
+/** Everything that a migration from `source` to `destination` draws on at once. */
 export function pathOf(source: string, destination: string, links: SharedLinks | undefined): Resource[] {
-  const names = new Set([...(own(links?.ofHost, source) ?? []), ...(own(links?.ofHost, destination) ?? [])]);
+  const crossed = linksCrossed(linksOf(source, links), linksOf(destination, links), links?.uplinks ?? []);
   return [
     { kind: 'egress', host: source },
     { kind: 'ingress', host: destination },
-    ...[...names].map((link): Resource => ({ kind: 'link', link })),
+    ...crossed.map((link): Resource => ({ kind: 'link', link })),
   ];
+}
+
+/** Those that a host hangs on. */
+export function linksOf(host: string, links: SharedLinks | undefined): readonly string[] {
+  return own(links?.ofHost, host) ?? [];
+}
+
+/**
+ * The links that bytes from one host to another pass, each once although both ends may have it; an uplink that both have
+ * is not on their way.
+ */
+export function linksCrossed(
+  out: readonly string[],
+  into: readonly string[],
+  uplinks: readonly string[],
+): readonly string[] {
+  const isWithin = (link: string): boolean => out.includes(link) && into.includes(link) && uplinks.includes(link);
+  return [...new Set([...out, ...into])].filter((link) => !isWithin(link));
+}
+
+/** What a fleet file says there is to share. */
+export function networkOf(fleet: Pick<Fleet, 'hosts' | 'links'>): Network {
+  const capacities: Record<string, { egress: number; ingress: number }> = {};
+  const ofHost: Record<string, readonly string[]> = {};
+  for (const { name, egress, ingress, links } of fleet.hosts) {
+    capacities[name] = { egress, ingress };
+    if (links !== undefined) ofHost[name] = links;
+  }
+  return {
+    capacities,
+    links: {
+      capacities: Object.fromEntries(fleet.links.map(({ name, capacity }) => [name, capacity])),
+      ofHost,
+      uplinks: uplinksOf(fleet),
+    },
+  };
+}
+
+export function uplinksOf({ links }: Pick<Fleet, 'links'>): string[] {
+  return links.filter(({ uplink }) => uplink === true).map(({ name }) => name);
 }
 
 /** What there is to share. */

@@ -152,6 +152,12 @@ export const fleetSchema = z.strictObject({
       z.strictObject({
         name: entityName,
         capacity: rateText.describe('What all migrations that cross it may use together.'),
+        uplink: z
+          .boolean()
+          .optional()
+          .describe(
+            'Its hosts reach each other without it, as those of a rack do: only migrations out of or into the group cross it. Default: every migration of a host that has it crosses it.',
+          ),
       }),
     )
     .default([])

@@ -2,10 +2,12 @@
  * Plans what is left of an operation: which tasks there are, where each goes. Placement is the pure planner's; here its
  * answer is turned into claims and reservations (one atomic change) and into tasks that move, wait or are blocked.
  */
+import { networkOf } from '../bandwidth/resources.ts';
 import type { Reason } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { newTask, type OperationRecord, type VmTask } from '../domain/operation.ts';
 import { tasksForMoves } from '../planning/balancing.ts';
+import type { Load } from '../planning/busy-links.ts';
 import { notMigratableReason, taskOf, tasksForEvacuation } from '../planning/evacuation.ts';
 import { type Placed, type Placement, place, type Unplaced } from '../planning/placement.ts';
 import { inStartOrder } from '../planning/schedule.ts';
@@ -95,10 +97,18 @@ export function planRound(input: PlanInput): (claims: ClaimsState) => CellChange
       rules: input.fleet.rules,
       reserve: input.fleet.reserve,
       operationId: input.operationId,
+      network: { links: networkOf(input.fleet), loads: loadsOf(tidy) },
       tasks: sorted.found.map(({ task, vm }) => ({ ...taskOf(vm, task.source, task.wanted), avoid: task.avoid })),
     });
     return carryOut(input, tidy, sorted, placement);
   };
+}
+
+/** What is on its way already, of this operation and of others. */
+function loadsOf({ reservations }: ClaimsState): Load[] {
+  return Object.values(reservations).flatMap(({ source, host, touchedBytes }) =>
+    source === undefined || touchedBytes === undefined ? [] : [{ source, destination: host, bytes: touchedBytes }],
+  );
 }
 
 /** Without room kept for moves that a crash between plan and record left unmade. */
@@ -213,12 +223,14 @@ function carryOut(
     outdated: [],
   };
   if (assigned.length === 0) return { unchanged: true, result };
-  const items = assigned.map(({ vm, moveId, placed, size }) => ({
+  const items = assigned.map(({ vm, moveId, touchedBytes, placed, size }) => ({
     moveId,
     vm,
     host: placed.destination,
     memoryBytes: size.memoryBytes,
     cpus: size.cpus,
+    source: placed.source,
+    touchedBytes,
   }));
   return { value: withClaims(claims, input.operationId, items).state, result };
 }

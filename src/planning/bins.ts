@@ -13,6 +13,8 @@ export interface PlacementTask extends Size {
   readonly source: string;
   /** The only host it may go to (an explicit move), or null: the planner chooses. */
   readonly wanted: string | null;
+  /** What is to be sent of it; without: nobody knows. */
+  readonly touchedBytes?: number;
   /** Hosts that failed it before: used again only when no other host fits. */
   readonly avoid: readonly string[];
 }

@@ -7,6 +7,8 @@ import { byName, type PlanningVm } from './snapshot.ts';
 export interface InventoriedVm extends PlanningVm {
   /** The hypervisor's reason why it cannot be migrated; null: it can. */
   readonly notMigratable: string | null;
+  /** What is to be sent of it: pages that are not zero. */
+  readonly touchedBytes: number;
 }
 
 export interface EvacuationTasks {
@@ -44,5 +46,6 @@ export function notMigratableReason(vm: InventoriedVm): Reason | null {
 }
 
 export function taskOf(vm: InventoriedVm, source: string, wanted: string | null): PlacementTask {
-  return { vm: vm.name, source, memoryBytes: vm.memoryBytes, cpus: vm.cpus, wanted, avoid: [] };
+  const { name, memoryBytes, cpus, touchedBytes } = vm;
+  return { vm: name, source, memoryBytes, cpus, touchedBytes, wanted, avoid: [] };
 }

@@ -4,17 +4,23 @@
  * (evacuation.ts, balancing.ts), claiming what was planned (store/claims.ts).
  *
  * The packing is best fit decreasing over memory and CPU: the largest VM first, each to the feasible host on which it
- * leaves least. That keeps large holes for large VMs. vCPUs count one to one against a host's `cpus`. Packing is
- * NP-hard, and best fit may strand a VM where another packing holds all; so when it strands one that would fit alone, a
+ * leaves least. That keeps large holes for large VMs. vCPUs count one to one against a host's `cpus`. Where the network is
+ * known, only hosts count whose links have time for it before the plan would end anyway (what leaves a source takes as
+ * long as it takes), of these the ones behind the fewest shared links; and where there is none, the one that delays the
+ * end least. Packing is NP-hard, and best fit may strand a VM where another packing holds all; so when it strands one that would fit alone, a
  * bounded number of other orders is tried and the one that places most is taken (TRIALS below). It may still miss a
  * packing that exists; it never makes one that does not hold.
  */
+
+import type { Network } from '../bandwidth/resources.ts';
 import type { Reason } from '../domain/errors.ts';
 import type { FleetRule } from '../domain/fleet.ts';
 import { Bin, type PlacementTask, type RuledTask, withRules } from './bins.ts';
+import { BusyLinks, type Load } from './busy-links.ts';
 import { pinOf } from './constraints.ts';
 import { describe, noHostReason, type Refusal, wantedReason } from './refusal.ts';
 import { byName, type PlanningHost, type Reserve, type Size } from './snapshot.ts';
+import { type Narrowed, Timing } from './timing.ts';
 import { Outlook } from './waiting.ts';
 
 export type { PlacementTask } from './bins.ts';
@@ -24,6 +30,8 @@ export interface PlacementInput {
   readonly rules: readonly FleetRule[];
   readonly reserve: Reserve;
   readonly tasks: readonly PlacementTask[];
+  /** What lies between the hosts, and what is on its way there already; without: nothing is known of it. */
+  readonly network?: { readonly links: Network; readonly loads: readonly Load[] };
   /** The planning operation: its own reservations are not "another operation in the way". */
   readonly operationId?: string;
 }
@@ -56,13 +64,13 @@ export interface Placement {
 /** How often the VMs that a trial stranded are put first and packed again. */
 const REPAIR_ROUNDS = 4;
 
-export function place({ hosts, rules, reserve, tasks, operationId }: PlacementInput): Placement {
+export function place({ hosts, rules, reserve, tasks, network, operationId }: PlacementInput): Placement {
   const base = [...hosts].sort((a, b) => byName(a.name, b.name)).map((host) => Bin.of(host, reserve));
   const { once, again } = withoutRepeats([...tasks].sort(canonically).map((task) => withRules(task, rules)));
 
   // A plan only takes room, so what does not fit the bare snapshot fits no packing: it must not steer the trials.
   const hopeful = once.filter((task) => base.some((bin) => isCandidate(bin, task) && bin.obstacle(task) === null));
-  const best = pack(hopeful, base);
+  const best = pack(hopeful, base, network === undefined ? null : new BusyLinks(network.links, network.loads));
 
   const placed = best.placed.map(({ task, bin, why }) => ({
     vm: task.vm,
@@ -106,13 +114,21 @@ interface Packing {
   readonly fallbacks: number;
 }
 
+/** Who is stranded by an eye to the network may fit without: placing more goes before ending sooner. */
+function pack(tasks: readonly RuledTask[], base: readonly Bin[], busy: BusyLinks | null): Packing {
+  const best = packWith(tasks, base, busy);
+  if (busy === null || isPerfect(best)) return best;
+  const blind = packWith(tasks, base, null);
+  return isBetter(blind, best) ? blind : best;
+}
+
 /** The best of a bounded number of trials; the first one when it strands nobody, as nearly always. */
-function pack(tasks: readonly RuledTask[], base: readonly Bin[]): Packing {
+function packWith(tasks: readonly RuledTask[], base: readonly Bin[], busy: BusyLinks | null): Packing {
   let best: Packing | null = null;
   const attempt = (order: readonly RuledTask[]): boolean => {
-    const packing = packInOrder(order, base);
+    const packing = packInOrder(order, base, busy);
     if (best === null || isBetter(packing, best)) best = packing;
-    return best.stranded.length === 0 && best.fallbacks === 0;
+    return isPerfect(best);
   };
   for (const order of ordersOf(tasks, base)) {
     if (attempt(order)) break;
@@ -123,6 +139,10 @@ function pack(tasks: readonly RuledTask[], base: readonly Bin[]): Packing {
     if (attempt([...stranded, ...placed.map(({ task }) => task)])) break;
   }
   return best ?? { bins: base, placed: [], stranded: [], fallbacks: 0 };
+}
+
+function isPerfect({ stranded, fallbacks }: Packing): boolean {
+  return stranded.length === 0 && fallbacks === 0;
 }
 
 function isBetter(one: Packing, other: Packing): boolean {
@@ -152,8 +172,9 @@ function ordersOf(tasks: readonly RuledTask[], base: readonly Bin[]): RuledTask[
   );
 }
 
-function packInOrder(order: readonly RuledTask[], base: readonly Bin[]): Packing {
+function packInOrder(order: readonly RuledTask[], base: readonly Bin[], busy: BusyLinks | null): Packing {
   const bins = base.map((bin) => bin.fresh());
+  const time = busy === null ? null : new Timing(order, busy.copy());
   const largest = largestOf(base);
   const placed: Choice[] = [];
   const stranded: RuledTask[] = [];
@@ -161,14 +182,17 @@ function packInOrder(order: readonly RuledTask[], base: readonly Bin[]): Packing
   for (const task of order) {
     const fitting = bins.filter((bin) => isCandidate(bin, task) && bin.obstacle(task) === null);
     const untried = fitting.filter((bin) => !task.avoid.includes(bin.host.name));
-    const bin = leastLeft(untried.length > 0 ? untried : fitting, task, largest);
+    const open = untried.length > 0 ? untried : fitting;
+    const narrowed: Narrowed = time?.narrow(task, open) ?? { bins: open, because: null };
+    const bin = leastLeft(narrowed.bins, task, largest);
     if (bin === null) {
       stranded.push(task);
       continue;
     }
     bin.take(task);
+    time?.take(task, bin);
     if (untried.length === 0) fallbacks += 1;
-    placed.push({ task, bin, why: whyThere(task, bin, { fitting: fitting.length, untried: untried.length }) });
+    placed.push({ task, bin, why: whyThere(task, bin, untried.length, narrowed) });
   }
   return { bins, placed, stranded, fallbacks };
 }
@@ -192,11 +216,25 @@ function leastLeft(bins: readonly Bin[], task: RuledTask, largest: Size): Bin | 
   return best;
 }
 
-function whyThere(task: RuledTask, bin: Bin, found: { readonly fitting: number; readonly untried: number }): string {
+function whyThere(task: RuledTask, bin: Bin, untried: number, { bins, because }: Narrowed): string {
   const left = `leaves ${describe(bin.room)} free`;
   if (task.wanted !== null) return `asked for; ${left}`;
-  if (found.untried === 0) return `failed before, but no other host fits; ${left}`;
-  return found.untried === 1 ? `the only host that fits; ${left}` : `best fit of ${found.untried} hosts; ${left}`;
+  if (untried === 0) return `failed before, but no other host fits; ${left}`;
+  if (untried === 1) return `the only host that fits; ${left}`;
+  return `${best(bins.length, untried, because)}; ${left}`;
+}
+
+function best(among: number, of: number, because: Narrowed['because']): string {
+  switch (because) {
+    case 'inTime':
+      return `best fit of those ${among} of ${of} hosts to which the way is free`;
+    case 'near':
+      return `best fit of those ${among} of ${of} hosts that are reached over the fewest shared links`;
+    case 'soonest':
+      return `of ${of} hosts the way to this one is free soonest`;
+    case null:
+      return `best fit of ${of} hosts`;
+  }
 }
 
 function reasonFor(task: RuledTask, bins: readonly Bin[], reserve: Reserve): Reason {
@@ -238,6 +276,7 @@ function canonically(a: PlacementTask, b: PlacementTask): number {
     byName(a.wanted ?? '', b.wanted ?? '') ||
     a.memoryBytes - b.memoryBytes ||
     a.cpus - b.cpus ||
+    (a.touchedBytes ?? 0) - (b.touchedBytes ?? 0) ||
     byName(a.avoid.join('\n'), b.avoid.join('\n'))
   );
 }

@@ -12,6 +12,9 @@ const reservationSchema = z.object({
   host: z.string(),
   memoryBytes: z.number(),
   cpus: z.number(),
+  /** What is sent there for it, and from where; an older release does not say. */
+  source: z.string().optional(),
+  touchedBytes: z.number().optional(),
 });
 type Reservation = z.infer<typeof reservationSchema>;
 
@@ -47,6 +50,8 @@ export interface ClaimItem {
   readonly host: string;
   readonly memoryBytes: number;
   readonly cpus: number;
+  readonly source?: string;
+  readonly touchedBytes?: number;
 }
 
 export interface ClaimOutcome {
@@ -82,14 +87,15 @@ export function withClaims(
   const claimed: ClaimItem[] = [];
   const refused: (ClaimItem & { heldBy: string })[] = [];
   for (const item of items) {
-    const { moveId, vm, host, memoryBytes, cpus } = item;
+    const { moveId, ...held } = item;
+    const { vm } = item;
     const heldBy = own(vms, vm) ?? operationId;
     if (heldBy !== operationId) {
       refused.push({ ...item, heldBy });
       continue;
     }
     vms[vm] = operationId;
-    reservations[moveId] = { operationId, vm, host, memoryBytes, cpus };
+    reservations[moveId] = { operationId, ...held };
     claimed.push(item);
   }
   return { state: { ...state, vms, reservations }, claimed, refused };

@@ -24,7 +24,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/domain/**', 'domain'],
   ['src/convergence/**', 'pure'],
   ['src/planning/**', 'pure'],
-  ['src/bandwidth/{allocate,preempt,resources,waiting-for}.ts', 'pure'],
+  ['src/bandwidth/{allocate,lower-bound,preempt,resources,waiting-for}.ts', 'pure'],
   // The pure step of the simulation and all it is made of.
   ['src/hypervisors/simulated/{model,step}*.ts', 'pure'],
   [

@@ -69,7 +69,7 @@ export function settle(entries: readonly Entry[], { targets: after, overtaken }:
 }
 
 /** A fleet of hosts with the same capacity each way (MiB/s), all on one link where its capacity is given. */
-export function fleet(hosts: readonly string[], rate: number, link?: number): Fleet {
+export function fleet(hosts: readonly string[], rate: number, link?: number, uplinkOf: readonly string[] = []): Fleet {
   return fleetSchema.parse({
     hosts: hosts.map((name) => ({
       driver: 'simulated',
@@ -80,8 +80,8 @@ export function fleet(hosts: readonly string[], rate: number, link?: number): Fl
       cpus: 8,
       memory: '32GiB',
       simulated: { vms: [] },
-      ...(link === undefined ? {} : { links: ['rack'] }),
+      ...(link === undefined || (uplinkOf.length > 0 && !uplinkOf.includes(name)) ? {} : { links: ['rack'] }),
     })),
-    links: link === undefined ? [] : [{ name: 'rack', capacity: link * MIB }],
+    links: link === undefined ? [] : [{ name: 'rack', capacity: link * MIB, uplink: uplinkOf.length > 0 }],
   });
 }

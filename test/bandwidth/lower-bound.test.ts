@@ -40,6 +40,43 @@ describe('the least time', () => {
     });
   });
 
+  test('out of a rack, less what stays in it', () => {
+    const network: Network = {
+      capacities: { a: nic(100), b: nic(100), c: nic(5), d: nic(200) },
+      links: { capacities: { rack: 15 * MIB }, ofHost: { a: ['rack'], b: ['rack'], c: ['rack'] }, uplinks: ['rack'] },
+    };
+    const transfers = [of('a', null, 300), of('b', null, 300)];
+    const closed = new Set(['a', 'b']);
+    // Each second c takes 5 MiB, and 15 leave; c is full after 10 s.
+    expect(makespanLowerBound(transfers, network, { closed })).toEqual({ ms: 30_000, by: 'link rack' });
+    const full = makespanLowerBound(transfers, network, { closed, roomBytes: { c: 50 * MIB } });
+    expect(full.ms).toBeCloseTo((550 / 15) * 1_000, 6);
+    expect(full.by).toBe('link rack');
+  });
+
+  test('into racks behind links', () => {
+    const network: Network = {
+      capacities: { a: nic(1_000), b: nic(100), c: nic(100), d: nic(5) },
+      links: { capacities: { rack: 10 * MIB }, ofHost: { b: ['rack'], c: ['rack'] }, uplinks: ['rack'] },
+    };
+    expect(makespanLowerBound([of('a', null, 150)], network)).toEqual({ ms: 10_000, by: 'ingress of all other hosts' });
+  });
+
+  test('more than there is room for: never', () => {
+    const takers = { roomBytes: { b: MIB, c: MIB, d: MIB } };
+    expect(makespanLowerBound([of('a', null, 4)], NETWORK, takers).ms).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test('an uplink is not on the way between two of its hosts', () => {
+    const links = { capacities: { rack: 10 * MIB }, ofHost: { a: ['rack'], b: ['rack'], c: ['rack'] } };
+    const transfers = [of('a', 'b', 100), of('c', 'b', 100)];
+    const network = { capacities: { a: nic(100), b: nic(100), c: nic(100) } };
+    expect(makespanLowerBound(transfers, { ...network, links }).by).toBe('link rack');
+    expect(makespanLowerBound(transfers, { ...network, links: { ...links, uplinks: ['rack'] } }).by).toBe(
+      'ingress of b',
+    );
+  });
+
   test('over what carries nothing: never', () => {
     const overrides = { 'egress a': 0 };
     expect(makespanLowerBound([of('a', 'b', 1)], { ...NETWORK, overrides }).ms).toBe(Number.POSITIVE_INFINITY);

@@ -31,3 +31,14 @@ test('asking changes nothing', async () => {
   await budget.room('a', 'b');
   expect((await budget.use()).every(({ egress, ingress }) => egress.counted + ingress.counted === 0)).toBe(true);
 });
+
+test('an uplink counts for those who leave the rack or come into it, and for nobody else', async () => {
+  const clock = new VirtualClock();
+  const cells = new MemoryCellStore(clock, new MemoryWakeups(clock));
+  const budget = new CellBudget(cells, fleet(['a', 'b', 'c', 'd'], 100, 60, ['a', 'b']));
+  const within = await budget.request(demand('1', { source: 'a', destination: 'b', max: 100 }));
+  expect(within.bytesPerSec).toBe(100 * MIB);
+  expect(await budget.room('a', 'b')).toMatchObject({ capacity: 100 * MIB, free: 0 });
+  expect(await budget.room('c', 'b')).toMatchObject({ capacity: 60 * MIB, narrowest: 'link rack' });
+  expect(await budget.room('c', 'd')).toMatchObject({ capacity: 100 * MIB, free: 100 * MIB });
+});

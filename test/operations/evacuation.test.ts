@@ -247,6 +247,27 @@ describe('two evacuations at once', () => {
   });
 });
 
+describe('two evacuations of hosts that send as fast as others take', () => {
+  it('go to different hosts: what one operation sends where is known to the other', async () => {
+    const full = (name: string) => host(name, [vm(`${name}-1`), vm(`${name}-2`)]);
+    // By fit alone all four would go to the smallest.
+    const world = new World({ hosts: [full('a'), full('b'), host('c', [], { memory: '32GiB' }), host('d')] });
+    await world.crew();
+    const ids: string[] = [];
+    for (const name of ['a', 'b']) {
+      await world.claims.cordon(name, 'operator');
+      ids.push(await world.request(evacuate(name)));
+    }
+    const destinations = [];
+    for (const id of ids) {
+      expect(await world.ended(id)).toMatchObject({ state: 'done' });
+      destinations.push([...new Set((await world.moves(id)).map(({ destination }) => destination))]);
+    }
+    expect(destinations.flat().sort()).toEqual(['c', 'd']);
+    expect((await world.claims.read()).reservations).toEqual({});
+  });
+});
+
 describe('explicit moves', () => {
   it('move a VM where it was asked to go', async () => {
     const world = new World({ hosts: [host('a', [vm('v1')]), host('b'), host('c')] });

@@ -1,8 +1,11 @@
 /** Laws of placement over random, crowded fleets. The checks count anew from the snapshot, with none of the planner's code. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { Network } from '../../src/bandwidth/resources.ts';
 import { type PlacementInput, place } from '../../src/planning/placement.ts';
 import { anyInput, GIB, host, input, NO_RESERVE, reserved, task } from './snapshots.ts';
+
+const NIC = { egress: GIB, ingress: GIB };
 
 /** VM -> figures of everything that takes room on a host, before the plan. */
 function loadOf({ vms, reservations }: PlacementInput['hosts'][number]): Map<string, { memory: number; cpus: number }> {
@@ -194,6 +197,33 @@ describe('laws of placement', () => {
       }),
       RUNS,
     );
+  });
+
+  test('who knows the network places as many', () => {
+    fc.assert(
+      fc.property(anyInput, (of) => {
+        const { network: _, ...blind } = of;
+        expect(place(of).placed.length).toBeGreaterThanOrEqual(place(blind).placed.length);
+      }),
+      RUNS,
+    );
+  });
+
+  test('ten thousand hosts and a hundred VMs are planned within seconds, 500 uplinks and all', () => {
+    const hosts = Array.from({ length: 10_000 }, (_, n) => host(`h${n}`, 1 + (n % 7), 4));
+    const tasks = Array.from({ length: 100 }, (_, n) => task(`vm-${n}`, 1 + (n % 9), 2, { touchedBytes: GIB }));
+    const racks = Array.from({ length: 500 }, (_, n) => `rack-${n}`);
+    const links: Network = {
+      capacities: Object.fromEntries(['a', ...hosts.map(({ name }) => name)].map((name) => [name, NIC])),
+      links: {
+        capacities: Object.fromEntries(racks.map((name) => [name, GIB])),
+        ofHost: Object.fromEntries(hosts.map(({ name }, n) => [name, [`rack-${n % 500}`]])),
+        uplinks: racks,
+      },
+    };
+    const { placed, unplaced } = place(input({ hosts, tasks, reserve: NO_RESERVE, network: { links, loads: [] } }));
+    expect(placed.length + unplaced.length).toBe(100);
+    expect(placed.length).toBeGreaterThan(70);
   });
 
   test('ten thousand hosts and a hundred VMs are planned within seconds', () => {

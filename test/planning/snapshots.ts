@@ -32,7 +32,7 @@ export function task(
   name: string,
   memoryGiB: number,
   cpus: number,
-  more: Partial<Pick<PlacementTask, 'source' | 'wanted' | 'avoid'>> = {},
+  more: Partial<Pick<PlacementTask, 'source' | 'wanted' | 'avoid' | 'touchedBytes'>> = {},
 ): PlacementTask {
   return { vm: name, source: 'a', memoryBytes: memoryGiB * GIB, cpus, wanted: null, avoid: [], ...more };
 }
@@ -95,8 +95,23 @@ export const anyInput: fc.Arbitrary<PlacementInput> = fc
     ),
     reserve: fc.constantFrom(NO_RESERVE, { memory: 0.05, cpus: 0 }, { memory: 0.1, cpus: 0.25 }),
     operationId: fc.constantFrom('op-1', 'op-9'),
+    network: fc.option(
+      fc.record({
+        ingress: fc.array(fc.integer({ min: 0, max: 4 }), { minLength: HOSTS.length, maxLength: HOSTS.length }),
+        inRack: fc.subarray(HOSTS),
+        uplink: fc.boolean(),
+        loads: fc.array(
+          fc.record({
+            source: fc.constantFrom(...HOSTS),
+            destination: fc.constantFrom(...HOSTS),
+            gib: fc.nat({ max: 40 }),
+          }),
+          { maxLength: 6 },
+        ),
+      }),
+    ),
   })
-  .map(({ hosts, vms, rules, reserve, operationId }) => {
+  .map(({ hosts, vms, rules, reserve, operationId, network }) => {
     const name = (index: number): string => `vm-${index}`;
     const at = (index: number): string => HOSTS[index % hosts.length] ?? 'a';
     const planned = hosts.map(({ memory, cpus, cordoned, usable }, index) =>
@@ -128,5 +143,35 @@ export const anyInput: fc.Arbitrary<PlacementInput> = fc
       if ('antiAffinity' in rule) return { antiAffinity: rule.antiAffinity.map(name) };
       return { pinned: rule.pinned.map(name), ...(rule.hosts === null ? {} : { hosts: rule.hosts }) };
     });
-    return { hosts: planned, rules: named, reserve, tasks, operationId };
+    return {
+      hosts: planned,
+      rules: named,
+      reserve,
+      tasks: tasks.map((one) => ({ ...one, touchedBytes: one.memoryBytes })),
+      operationId,
+      ...(network === null ? {} : { network: networkOf(network) }),
+    };
   });
+
+interface DrawnNetwork {
+  readonly ingress: readonly number[];
+  readonly inRack: readonly string[];
+  readonly uplink: boolean;
+  readonly loads: readonly { readonly source: string; readonly destination: string; readonly gib: number }[];
+}
+
+function networkOf({ ingress, inRack, uplink, loads }: DrawnNetwork): NonNullable<PlacementInput['network']> {
+  return {
+    links: {
+      capacities: Object.fromEntries(
+        HOSTS.map((name, index) => [name, { egress: 2 * GIB, ingress: (ingress[index] ?? 0) * GIB }]),
+      ),
+      links: {
+        capacities: { rack: GIB },
+        ofHost: Object.fromEntries(inRack.map((name) => [name, ['rack']])),
+        uplinks: uplink ? ['rack'] : [],
+      },
+    },
+    loads: loads.map(({ source, destination, gib }) => ({ source, destination, bytes: gib * GIB })),
+  };
+}

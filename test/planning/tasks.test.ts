@@ -9,7 +9,7 @@ function seen(
   state: InventoriedVm['state'] = 'running',
   notMigratable: string | null = null,
 ): InventoriedVm {
-  return { ...vm(name, 4, 2, state), notMigratable };
+  return { ...vm(name, 4, 2, state), notMigratable, touchedBytes: 3 * GIB };
 }
 
 describe('what leaves a host for it to be empty', () => {
@@ -23,8 +23,8 @@ describe('what leaves a host for it to be empty', () => {
     ];
     const { tasks, blocked, shutOff } = tasksForEvacuation({ host: 'a', vms });
     expect(tasks).toEqual([
-      { vm: 'pause', source: 'a', memoryBytes: 4 * GIB, cpus: 2, wanted: null, avoid: [] },
-      { vm: 'run', source: 'a', memoryBytes: 4 * GIB, cpus: 2, wanted: null, avoid: [] },
+      { vm: 'pause', source: 'a', memoryBytes: 4 * GIB, cpus: 2, touchedBytes: 3 * GIB, wanted: null, avoid: [] },
+      { vm: 'run', source: 'a', memoryBytes: 4 * GIB, cpus: 2, touchedBytes: 3 * GIB, wanted: null, avoid: [] },
     ]);
     expect(blocked).toEqual([]);
     expect(shutOff).toEqual(['off']);
@@ -57,7 +57,7 @@ describe('explicit moves', () => {
 
   test('a VM moves from where it runs to where it is wanted', () => {
     expect(ask(['one', 'c']).tasks).toEqual([
-      { vm: 'one', source: 'a', memoryBytes: 4 * GIB, cpus: 2, wanted: 'c', avoid: [] },
+      { vm: 'one', source: 'a', memoryBytes: 4 * GIB, cpus: 2, touchedBytes: 3 * GIB, wanted: 'c', avoid: [] },
     ]);
   });
 

@@ -88,7 +88,7 @@ export function scenarioOf(seed: number): Scenario {
       const links = hasLink && random.happens(0.7) ? { links: ['rack'] } : {};
       return host(name, here, { egress: rate(), ingress: rate(), ...rates[name], ...links });
     }),
-    ...(hasLink ? { links: [{ name: 'rack', capacity: rate() }] } : {}),
+    ...(hasLink ? { links: [{ name: 'rack', capacity: rate(), uplink: seed % 2 === 1 }] } : {}),
     simulation: { seed },
   };
   const processes = random.happens(0.5) ? [names] : names.map((name) => [name]);

@@ -223,6 +223,8 @@ export const stateSchema = z.object({
   index: z.number(),
   hosts: z.record(z.string(), hostSchema),
   links: z.record(z.string(), z.number()),
+  /** Those of them that are not on the way between two hosts that have them. */
+  uplinks: z.array(z.string()).optional(),
   guests: z.record(z.string(), guestSchema),
   /** Active ones only, one for each VM at its source. A list, because all are looked at for every event. */
   migrations: z.array(migrationSchema),

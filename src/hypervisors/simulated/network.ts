@@ -2,6 +2,7 @@
  * Who gets how much of the NICs and shared links. Migrations that compete get max-min fair rates, as long-lived TCP
  * streams roughly do. Knows nothing of passes, guests or time. Pure.
  */
+import { linksCrossed } from '../../bandwidth/resources.ts';
 import type { Migration, State } from './model.ts';
 import { own } from './records.ts';
 
@@ -15,15 +16,15 @@ interface Resource {
   readonly capacity: number;
 }
 
-/** What a migration's bytes pass: one NIC out, one in, and every shared link that either host hangs on. */
+/** What a migration's bytes pass: one NIC out, one in, and the shared links between. */
 function pathOf(state: State, source: string, destination: string): Resource[] {
   const out = own(state.hosts, source);
   const into = own(state.hosts, destination);
-  const links = new Set([...(out?.links ?? []), ...(into?.links ?? [])]);
+  const links = linksCrossed(out?.links ?? [], into?.links ?? [], state.uplinks ?? []);
   return [
     { name: `egress ${source}`, capacity: out?.egressBytesPerSec ?? 0 },
     { name: `ingress ${destination}`, capacity: into?.ingressBytesPerSec ?? 0 },
-    ...[...links].map((link) => ({
+    ...links.map((link) => ({
       name: `link ${link}`,
       capacity: own(state.links, link) ?? Number.MAX_SAFE_INTEGER,
     })),

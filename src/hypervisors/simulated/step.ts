@@ -3,6 +3,7 @@
  * (a pass ends, a phase changes, a throttle lifts itself, a fault strikes, a link heals), never in ticks; between events
  * nothing is computed. What happens at an event is in `stages.ts` and `faults.ts`.
  */
+import { uplinksOf } from '../../bandwidth/resources.ts';
 import { HostevacError, type Reason } from '../../domain/errors.ts';
 import { carryOut, liftThrottle } from './commands.ts';
 import { heal, strike } from './faults.ts';
@@ -47,12 +48,15 @@ export function initialState(fleet: SimulatedFleetSpec): State {
       copies,
     };
   }
+  const uplinks = uplinksOf(fleet);
   return {
     seed,
     nowMs: 0,
     index: 0,
     hosts,
     links: Object.fromEntries(fleet.links.map((link) => [link.name, link.capacity])),
+    // Not named where there are none: what a state without is stays the same.
+    ...(uplinks.length > 0 ? { uplinks } : {}),
     guests,
     migrations: [],
     throttled: {},

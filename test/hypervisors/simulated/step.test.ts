@@ -356,6 +356,16 @@ describe('the network', () => {
     expect(rates(fleet)).toEqual({ v1: 30, v2: 30 });
   });
 
+  test('an uplink does not slow what stays behind it', () => {
+    const [v1 = quiet, v2 = quiet] = vms;
+    const hosts = [host('a', [v1, v2], { links: ['up'] }), host('b', [], { links: ['up'] }), host('c')];
+    const fleet = new PureFleet(fleetOf(hosts, { links: [{ name: 'up', capacity: '10MiB/s', uplink: true }] }));
+    fleet.migrate('v1', 'a', 'b', { bandwidthBytesPerSec: 0 });
+    expect(rates(fleet)).toEqual({ v1: 100 });
+    fleet.migrate('v2', 'a', 'c', { bandwidthBytesPerSec: 0 });
+    expect(rates(fleet)).toEqual({ v1: 90, v2: 10 });
+  });
+
   test('limits that sum to more than a NIC are remembered as overbooked, limits that just fit are not', () => {
     const fleet = two(vms);
     fleet.migrate('v1', 'a', 'b', { bandwidthBytesPerSec: 60 * MIB });
