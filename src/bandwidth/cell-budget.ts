@@ -77,6 +77,9 @@ export class CellBudget implements Budget {
   /** What was answered last, by migration id: the same demand of the same state has the same answer, and it changes nothing. */
   readonly #answers = new Map<string, { readonly state: State; readonly asked: string; readonly grant: Grant }>();
 
+  /** Many ask of one state, all those that wait for it to change among them. */
+  readonly #settledOf = new WeakMap<State, State>();
+
   constructor(store: CellStore, fleet: Fleet) {
     this.#fleet = fleet;
     this.#network = networkOf(fleet);
@@ -105,11 +108,11 @@ export class CellBudget implements Budget {
   #answered(state: State, demand: Demand): CellChange<State, Grant> {
     const { migrationId } = demand;
     const entry = renewed(state.entries[migrationId], demand, this.#carried(demand), state.heard !== null);
-    const next = this.#settled({ ...state, entries: { ...state.entries, [migrationId]: entry } });
+    const next = this.#settled(withEntry(state, entry));
     const settled = next.entries[migrationId] ?? entry;
     // From here on its worker may tell the hypervisor to use this much, also after the target has fallen again.
-    const mine = { ...settled, inForce: Math.max(settled.inForce, settled.target) };
-    const value: State = { ...next, entries: { ...next.entries, [migrationId]: mine } };
+    const value = withEntry(next, { ...settled, inForce: Math.max(settled.inForce, settled.target) });
+    const mine = value.entries[migrationId] ?? settled;
     // In doubt nothing begins.
     const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
     const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
@@ -241,16 +244,19 @@ export class CellBudget implements Budget {
     return other === undefined ? null : `${other.vm} (${other.operationId})`;
   }
 
-  /** The state after an allocation over all entries. */
+  /** The state after an allocation over all entries; the same one where that changes nothing. */
   #settled(state: State): State {
+    const known = this.#settledOf.get(state);
+    if (known !== undefined) return known;
     const { targets, overtaken } = allocate({ ...this.#input(state), frozen: state.heard !== null });
-    const entries: Record<string, Entry> = {};
+    let settled = state;
     for (const [id, entry] of Object.entries(state.entries)) {
       const target = targets.get(id) ?? entry.target;
       const next = { ...entry, target, overtaken: overtaken.get(id) ?? entry.overtaken };
-      entries[id] = { ...next, started: hasStarted(next) };
+      settled = withEntry(settled, { ...next, started: hasStarted(next) });
     }
-    return { ...state, entries };
+    this.#settledOf.set(state, settled);
+    return settled;
   }
 }
 
@@ -305,8 +311,22 @@ function entered(known: Entry | undefined, sent: Sent): Entry {
   return { ...namesOf(sent), ...rate, started: true, overtaken: 0 };
 }
 
+/** With this entry in place of the one it had; the very state where they say the same. */
+function withEntry(state: State, entry: Entry): State {
+  const { migrationId } = entry;
+  const known = Object.hasOwn(state.entries, migrationId) ? state.entries[migrationId] : undefined;
+  if (known !== undefined && isSame(known, entry)) return state;
+  return { ...state, entries: { ...state.entries, [migrationId]: entry } };
+}
+
+const ENTRY_KEYS = entrySchema.keyof().options;
+
+function isSame(one: Entry, other: Entry): boolean {
+  return ENTRY_KEYS.every((key) => one[key] === other[key]);
+}
+
 /** The same text is no change: an idle tick costs a read, wakes nobody and makes nobody's write conflict. */
 function changeTo<R>(before: State, after: State, result: R): CellChange<State, R> {
-  if (JSON.stringify(before) === JSON.stringify(after)) return { unchanged: true, result };
+  if (before === after || JSON.stringify(before) === JSON.stringify(after)) return { unchanged: true, result };
   return { value: after, result };
 }

@@ -36,3 +36,11 @@ export async function settledWithin<T>(promise: Promise<T>, ms: number): Promise
     settled.abort();
   }
 }
+
+/** Resolves when it aborts; never rejects. */
+export function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

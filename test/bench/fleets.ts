@@ -11,7 +11,7 @@ import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { z } from 'zod';
 import { fleetSchema } from '../../src/domain/fleet.ts';
 import { initialState } from '../../src/hypervisors/simulated/step.ts';
-import { boundOf, type Emptied } from './fleets/books.ts';
+import { boundOf, type Emptied, heldAtFloor, pagesOnce } from './fleets/books.ts';
 import { ours } from './fleets/ours.ts';
 import { reportText, tableOf } from './fleets/report.ts';
 import { appendResult, type Result, readResults } from './fleets/results.ts';
@@ -32,11 +32,13 @@ async function played({ scenario: name, seed }: Task): Promise<Result> {
   const scenario = readScenario(SCENARIOS, name, seed);
   const fleet = fleetSchema.parse(scenario.fleet);
   const state = initialState(fleet);
-  const bound = boundOf(fleet, state, scenario.evacuate);
+  const bound = boundOf(fleet, state, scenario.evacuate, pagesOnce);
+  const held = boundOf(fleet, state, scenario.evacuate, heldAtFloor);
   const began = performance.now();
   const { destinations, notes, ...emptied } = await ours(scenario, 'maintenance');
   const computeMs = performance.now() - began;
-  const outcomes: Record<string, Emptied> = { ours: emptied };
+  const { destinations: _, notes: hurried, ...emergency } = await ours(scenario, 'emergency');
+  const outcomes: Record<string, Emptied> = { ours: emptied, emergency };
   // Of guests that ours left behind nobody knows where they would go.
   if (emptied.done) for (const rule of RULES) outcomes[rule.name] = await byRule(scenario, rule, destinations);
   return {
@@ -48,9 +50,10 @@ async function played({ scenario: name, seed }: Task): Promise<Result> {
     guests: destinations.size,
     boundMs: bound.ms,
     boundBy: bound.by ?? 'nothing',
+    heldMs: held.ms,
     computeMs,
     outcomes,
-    notes: [...notes],
+    notes: [...notes, ...hurried],
   };
 }
 

@@ -59,7 +59,10 @@ describe('where a VM goes', () => {
       tasks: [task('one', 8, 4, touched(8))],
       network: { links: { capacities: three }, loads },
     });
-    expect(to.get('one')).toMatchObject({ to: 'b', why: expect.stringContaining('of 2 hosts the way to this one is free soonest') });
+    expect(to.get('one')).toMatchObject({
+      to: 'b',
+      why: expect.stringContaining('of 2 hosts the way to this one is free soonest'),
+    });
   });
 
   test('spread where each takes less than the source sends', () => {

@@ -2,7 +2,9 @@
  * The hypervisor port on bare QEMU: hosts that are run directories on this machine. Finds the VM's directory and hands on;
  * what is asked and done there lives in the other files of this room.
  */
+
 import type { Logger } from 'pino';
+import { untilAborted } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
@@ -152,10 +154,7 @@ export class QemuHypervisor implements Hypervisor {
       // What is wrong there is for `sample` to say; here it means that there are no events.
     }
     if (entry !== undefined) return this.#watches.change(entry.dir, signal);
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      else signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+    await untilAborted(signal);
   }
 
   prepareDestination(fence: Fence, target: MigrationTarget & Partial<Pick<MigrationTerms, 'postCopy'>>): Promise<void> {

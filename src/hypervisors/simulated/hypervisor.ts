@@ -1,4 +1,5 @@
 /** The hypervisor port on a simulated fleet. Translates between port and log; what happens is `step.ts`. */
+import { untilAborted } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
 import type { Fence } from '../../store/lease.ts';
 import type {
@@ -8,12 +9,27 @@ import type {
   MigrationSample,
   MigrationTarget,
   MigrationTerms,
+  OutgoingStatus,
   Sighting,
 } from '../hypervisor.ts';
 import { lookBetween } from './dirtying.ts';
-import type { GuestCommand } from './model.ts';
+import { nextEventMs } from './migrations.ts';
+import type { GuestCommand, Migration } from './model.ts';
+import { keyOf, migrationFrom } from './records.ts';
 import type { SimulatedFleet } from './simulated-fleet.ts';
-import { inventoryOf, limitOf, sampleOf, sightingOf } from './views.ts';
+import { inventoryOf, limitOf, sampleOf, sightingOf, statusOf } from './views.ts';
+
+/** What is told of a change. */
+interface Seen {
+  readonly status: OutgoingStatus;
+  readonly pass: number;
+  /** From then; Infinity: not in sight. */
+  readonly eventInMs: number;
+}
+
+function seenOf(active: Migration, nowMs: number): Seen {
+  return { status: statusOf(active), pass: active.pass, eventInMs: nextEventMs(active) - nowMs };
+}
 
 type WithoutToken<C> = C extends unknown ? Omit<C, 'token'> : never;
 
@@ -22,6 +38,8 @@ export class SimulatedHypervisor implements Hypervisor {
   readonly fencing = 'token';
   readonly #fleet: SimulatedFleet;
   readonly #clock: Pick<Clock, 'sleep'>;
+  /** Of the last sample of each migration. */
+  readonly #seen = new Map<string, Seen>();
 
   constructor(fleet: SimulatedFleet, clock: Pick<Clock, 'sleep'>) {
     this.#fleet = fleet;
@@ -37,7 +55,12 @@ export class SimulatedHypervisor implements Hypervisor {
   }
 
   async sample(source: string, vm: string): Promise<MigrationSample | null> {
-    return sampleOf(await this.#fleet.view(), source, vm);
+    const state = await this.#fleet.view();
+    const sample = sampleOf(state, source, vm);
+    const active = migrationFrom(state, source, vm);
+    if (active === undefined) this.#seen.delete(keyOf(source, vm));
+    else this.#seen.set(keyOf(source, vm), seenOf(active, state.nowMs));
+    return sample;
   }
 
   /** However late the clock wakes us, the look is exactly as long as was asked for. */
@@ -58,12 +81,23 @@ export class SimulatedHypervisor implements Hypervisor {
     return signal.aborted ? null : lookBetween(before, after, { host, vm, windowMs });
   }
 
-  /** The simulated fleet sends no events; who drives a migration looks at it every tick. */
-  statusChange(_source: string, _vm: string, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal.aborted) resolve();
-      else signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+  /**
+   * The simulated fleet sends no events, but when the next one comes can be told: it is looked at then. One that comes sooner
+   * because somebody changed a rate is seen by the next tick.
+   */
+  async statusChange(source: string, vm: string, signal: AbortSignal): Promise<void> {
+    const before = this.#seen.get(keyOf(source, vm));
+    let next = before;
+    while (before !== undefined && next !== undefined && Number.isFinite(next.eventInMs) && !signal.aborted) {
+      await this.#clock.sleep(Math.max(1, next.eventInMs), signal);
+      if (signal.aborted) return;
+      const state = await this.#fleet.view().catch(() => null);
+      if (state === null) break;
+      const active = migrationFrom(state, source, vm);
+      next = active === undefined ? undefined : seenOf(active, state.nowMs);
+      if (next?.status !== before.status || next.pass !== before.pass) return;
+    }
+    await untilAborted(signal);
   }
 
   /** Every simulated destination can take a guest in post-copy. */

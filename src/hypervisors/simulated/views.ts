@@ -57,7 +57,7 @@ export function sightingOf(state: State, host: string, vm: string): Sighting {
   };
 }
 
-function statusOf(migration: Migration): OutgoingStatus {
+export function statusOf(migration: Migration): OutgoingStatus {
   if (migration.stage === 'postCopy') return migration.arrival?.paused === true ? 'postCopyPaused' : 'postCopy';
   return migration.stage === 'precopy' ? 'active' : 'switchover';
 }

@@ -2,10 +2,11 @@
 import { type LowerBound, makespanLowerBound } from '../../../src/bandwidth/lower-bound.ts';
 import { networkOf } from '../../../src/bandwidth/resources.ts';
 import type { Fleet } from '../../../src/domain/fleet.ts';
+import { POLICY_PRESETS } from '../../../src/domain/policy.ts';
 import { demandMs } from '../../../src/hypervisors/simulated/guest.ts';
 import type { SimulationLog } from '../../../src/hypervisors/simulated/log.ts';
 import { gotCpuMsAt } from '../../../src/hypervisors/simulated/migrations.ts';
-import type { Copy, State } from '../../../src/hypervisors/simulated/model.ts';
+import type { Copy, Guest, State } from '../../../src/hypervisors/simulated/model.ts';
 import type { SimulatedFleet } from '../../../src/hypervisors/simulated/simulated-fleet.ts';
 import { occupantsOf, roomOf } from '../../../src/planning/snapshot.ts';
 
@@ -118,10 +119,31 @@ export class Books {
   }
 }
 
-/** No order of moves, no destinations and no rates are quicker; every page that is in use sent once. */
-export function boundOf(fleet: Fleet, state: State, hosts: readonly string[]): LowerBound {
+/** What must be sent of a guest over a link of so many bytes/s. */
+type Cost = (guest: Guest, bytesPerSec: number) => number;
+
+/** Every page that is in use. */
+export const pagesOnce: Cost = ({ touchedBytes }) => touchedBytes;
+
+/** What pre-copy sends of it at the least if it is held at the policy's floor from the first byte on. */
+export const heldAtFloor: Cost = ({ touchedBytes, phases }, bytesPerSec) => {
+  const [{ dirtyRateBytesPerSec = 0, workingSetBytes = 0 } = {}] = phases;
+  const { minCpuShare, maxStallMs } = POLICY_PRESETS.maintenance;
+  const perByte = (dirtyRateBytesPerSec * minCpuShare) / bytesPerSec;
+  const inOneStall = (bytesPerSec * maxStallMs) / 1_000;
+  let sum = touchedBytes;
+  for (let left = touchedBytes; left > inOneStall; sum += left) left = Math.min(workingSetBytes, left * perByte);
+  return sum;
+};
+
+/** No order of moves, no destinations and no rates are quicker. */
+export function boundOf(fleet: Fleet, state: State, hosts: readonly string[], cost: Cost): LowerBound {
+  const egress = new Map(fleet.hosts.map((host) => [host.name, host.egress]));
   const transfers = hosts.flatMap((source) =>
-    running(state, source).map((vm) => ({ source, destination: null, bytes: state.guests[vm]?.touchedBytes ?? 0 })),
+    running(state, source).map((vm) => {
+      const guest = state.guests[vm];
+      return { source, destination: null, bytes: guest === undefined ? 0 : cost(guest, egress.get(source) ?? 1) };
+    }),
   );
   const roomBytes = Object.fromEntries(
     fleet.hosts.map((host) => {

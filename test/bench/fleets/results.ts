@@ -11,6 +11,8 @@ const resultSchema = z.object({
   guests: z.int(),
   boundMs: z.number(),
   boundBy: z.string(),
+  /** The same for pre-copy that holds every guest at the policy's floor from the first byte. */
+  heldMs: z.number(),
   /** What ours took to be played, real time. */
   computeMs: z.number(),
   /** By who did it: `ours`, or a rule's name. */
