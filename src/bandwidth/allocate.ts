@@ -73,12 +73,17 @@ export function isNextInTurn(input: AllocationInput, entry: Entry): boolean {
 
 /** Those that wait for something on its path and go before it, in rank. */
 export function aheadOf(input: AllocationInput, entry: Entry): Entry[] {
+  const ahead = input.entries.filter((other) => byRank(other, entry) < 0);
+  return waitingBeside({ ...input, entries: ahead }, entry).sort(byRank);
+}
+
+/** Others that wait for something on its path. */
+export function waitingBeside(input: AllocationInput, entry: Entry): Entry[] {
   const keysOf = ({ source, destination }: Entry): string[] => pathOf(source, destination, input.links).map(keyOf);
   const keys = new Set(keysOf(entry));
   return input.entries
-    .filter((other) => !hasStarted(other) && byRank(other, entry) < 0)
-    .filter((other) => keysOf(other).some((key) => keys.has(key)))
-    .sort(byRank);
+    .filter((other) => !hasStarted(other) && other.migrationId !== entry.migrationId)
+    .filter((other) => keysOf(other).some((key) => keys.has(key)));
 }
 
 function canCarry(input: AllocationInput, entry: Entry): boolean {

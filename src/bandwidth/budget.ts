@@ -49,6 +49,8 @@ export interface Grant {
   readonly isNext: boolean;
   /** An evacuation waits for what this rebalance uses: which, in words. It keeps what it has until it has ended. */
   readonly givesWayTo: string | null;
+  /** Others wait for something on its path. */
+  readonly othersWait: boolean;
 }
 
 export interface HostUse {

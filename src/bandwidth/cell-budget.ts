@@ -15,6 +15,7 @@ import {
   type Entry,
   hasStarted,
   isNextInTurn,
+  waitingBeside,
 } from './allocate.ts';
 import {
   BUDGET_TOPIC,
@@ -117,7 +118,9 @@ export class CellBudget implements Budget {
     const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
     const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
     const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
-    return changeTo(state, value, { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine) });
+    const othersWait = waitingBeside(this.#input(value), mine).length > 0;
+    const grant = { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine), othersWait };
+    return changeTo(state, value, grant);
   }
 
   /**

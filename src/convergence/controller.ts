@@ -31,6 +31,8 @@ export interface ConvergenceSample {
   readonly harmCpuMs: number;
   /** Measured since the last tick. */
   readonly windows: readonly DirtyWindow[];
+  /** Others of the same errand cannot go before this one has ended: its time is theirs. Default: nobody does. */
+  readonly othersWait?: boolean;
 }
 
 /** What a controller is told before its first tick. */

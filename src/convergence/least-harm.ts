@@ -297,6 +297,8 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
     spentHarmCpuMs,
     leastHarmCpuMs: known.cpuMs,
     share,
+    demandCores: from.guest.demandCores,
+    othersWait: sample.othersWait === true,
   };
   const { choice, fault } = chosen(behaviour, view);
   const notes = fault === null || state.blamed ? seen.notes : [...seen.notes, fault];

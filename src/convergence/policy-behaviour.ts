@@ -39,6 +39,10 @@ export interface PolicyView {
   readonly leastHarmCpuMs: number;
   /** The share that the guest is held to now. */
   readonly share: number;
+  /** Cores that the guest would use unthrottled now. */
+  readonly demandCores: number;
+  /** Evacuations wait for the bandwidth that this one uses. */
+  readonly othersWait: boolean;
 }
 
 export interface Choice {

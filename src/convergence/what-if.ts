@@ -24,6 +24,8 @@ export interface WhatIfQuestion {
   readonly pathBytesPerSec: number;
   /** False: nothing is known of the guest, or it changes its ways; then the max time does not give way before its end. */
   readonly certain: boolean;
+  /** As `PolicyView.othersWait`. Default: nobody does. */
+  readonly othersWait?: boolean;
 }
 
 export interface WhatIfRow extends ThrottlePlan {
@@ -83,6 +85,8 @@ export function whatIf(question: WhatIfQuestion): WhatIf {
       spentHarmCpuMs: 0,
       leastHarmCpuMs,
       share: 1,
+      demandCores: from.guest.demandCores,
+      othersWait: question.othersWait === true,
     };
     const { choice, fault } = chosen(behaviour, view);
     return row(aggression, choice.candidate, fault ?? choice.why);

@@ -5,6 +5,7 @@
 import type { Demand } from '../bandwidth/budget.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
+import { isErrand } from './applying.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf, mostOnPath } from './demand.ts';
@@ -75,15 +76,16 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       continue;
     }
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
+    const othersWait = grant.othersWait && isErrand(ctx);
     if (grant.bytesPerSec > 0) {
-      const hopeless = await foresee(ctx, grant.bytesPerSec);
+      const hopeless = await foresee(ctx, { bytesPerSec: grant.bytesPerSec, othersWait });
       if (hopeless !== null) return { cause: 'refused', reason: hopeless };
       await ctx.save({ reason: null });
       return { cause: 'granted' };
     }
     if (grant.isNext || ctx.isPrepared) {
       // Now, while the link is busy, rather than when it is free. What is hopeless now may be otherwise in its turn.
-      const hopeless = await foresee(ctx, most);
+      const hopeless = await foresee(ctx, { bytesPerSec: most, othersWait });
       if (hopeless === null && !ctx.isPrepared) return { cause: 'nextInTurn' };
     }
     await waitFor(ctx, grant.waitingFor ?? 'bandwidth');

@@ -17,6 +17,8 @@ export interface Applied {
   /** False: the policy goes on without throttling, for it cannot be had here. */
   readonly throttles: boolean;
   grant: number;
+  /** Other evacuations wait for what it uses. */
+  othersWait: boolean;
   /** null: unknown, a predecessor may have set one. */
   maxStallMs: number | null;
   /** null: unknown, a predecessor may have set one. */
@@ -32,7 +34,8 @@ export interface Applied {
 export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<string | null> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
-  const { bytesPerSec, givesWayTo } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
+  const { bytesPerSec, givesWayTo, othersWait } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
+  applied.othersWait = othersWait && isErrand(ctx);
   if (bytesPerSec === applied.grant || bytesPerSec <= 0) return givesWayTo;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
@@ -40,6 +43,11 @@ export async function applyGrant(ctx: MigrationContext, applied: Applied): Promi
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
   return givesWayTo;
+}
+
+/** Of an evacuation's guests each that takes longer keeps the others waiting; a rebalance has all the time there is. */
+export function isErrand(ctx: MigrationContext): boolean {
+  return ctx.tier === 'evacuation';
 }
 
 export async function applyDecision(

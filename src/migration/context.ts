@@ -91,8 +91,13 @@ export class MigrationContext {
   /** A host of this move did not answer when it was looked at last: what is there is not known. */
   unseen = false;
   /** What was foreseen last: of what, and why it is hopeless (or null: it is not). */
-  foreseen: { atMs: number; bytesPerSec: number; evidence: MoveRecord['evidence']; hopeless: Reason | null } | null =
-    null;
+  foreseen: {
+    atMs: number;
+    bytesPerSec: number;
+    othersWait: boolean;
+    evidence: MoveRecord['evidence'];
+    hopeless: Reason | null;
+  } | null = null;
   /** Its waiting copy has been started in this attempt. */
   isPrepared = false;
   /** What `cleaning` cleans up after. */

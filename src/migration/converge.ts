@@ -88,7 +88,14 @@ async function converge<State>(
 
     // Not before the first sample: a guest that is found standing still does not wait for what a host looks like.
     state ??= controller.start(ctx.policy, ctx.briefing ?? (await briefingOf(ctx)));
-    applied ??= { throttles: !(await goesUnthrottled(ctx)), grant: 0, maxStallMs: null, share: null, throttledAt: 0 };
+    applied ??= {
+      throttles: !(await goesUnthrottled(ctx)),
+      grant: 0,
+      othersWait: false,
+      maxStallMs: null,
+      share: null,
+      throttledAt: 0,
+    };
     const givesWayTo = await applyGrant(ctx, applied);
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
@@ -116,6 +123,7 @@ async function converge<State>(
       demandCores: booked.account.demandCores,
       harmCpuMs: booked.figures.harmCpuMs,
       windows: looks.take(),
+      othersWait: applied.othersWait,
     };
     const decided: Decision<State> = controller.decide(state, evidence, ctx.policy);
     const decision = applied.throttles ? decided : withoutThrottle(decided);

@@ -17,24 +17,32 @@ const STANDS_MS = 10_000;
  * their way at the deadline, and go on. What is known already, from the same looks and for the same bandwidth, stands: a
  * prediction takes a tenth of a second, and the link would idle for it.
  */
-export async function foresee(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
+export async function foresee(ctx: MigrationContext, sent: SentWith): Promise<Reason | null> {
   const known = ctx.foreseen;
   const fresh = known !== null && ctx.now() - known.atMs < STANDS_MS;
-  if (fresh && known.bytesPerSec === grantBytesPerSec && known.evidence === ctx.record.evidence) return known.hopeless;
-  const hopeless = await foreseeAnew(ctx, grantBytesPerSec);
-  ctx.foreseen = { atMs: ctx.now(), bytesPerSec: grantBytesPerSec, evidence: ctx.record.evidence, hopeless };
+  const same = known?.bytesPerSec === sent.bytesPerSec && known.othersWait === sent.othersWait;
+  if (fresh && same && known.evidence === ctx.record.evidence) return known.hopeless;
+  const hopeless = await foreseeAnew(ctx, sent);
+  ctx.foreseen = { ...sent, atMs: ctx.now(), evidence: ctx.record.evidence, hopeless };
   return hopeless;
 }
 
-async function foreseeAnew(ctx: MigrationContext, grantBytesPerSec: number): Promise<Reason | null> {
+/** In which circumstances. */
+export interface SentWith {
+  readonly bytesPerSec: number;
+  /** Other evacuations wait for that. */
+  readonly othersWait: boolean;
+}
+
+async function foreseeAnew(ctx: MigrationContext, sent: SentWith): Promise<Reason | null> {
   const { policy, record } = ctx;
-  const foreseen = await predictStart(ctx, grantBytesPerSec);
+  const foreseen = await predictStart(ctx, sent);
   if (foreseen === null) return null;
   const { now, guest, sentWith } = foreseen;
   if (now.givesUp === null || policy.atDeadline !== 'abort') return null;
   // A grant that is small now may be more in a moment.
   const path = demandOf(ctx, guest.touchedBytes).maxBytesPerSec;
-  const { givesUp } = path > grantBytesPerSec ? sentWith(path) : now;
+  const { givesUp } = path > sent.bytesPerSec ? sentWith(path) : now;
   return givesUp === null ? null : { code: 'maxTimeExceeded', message: `${record.vm}: not begun, for it ${givesUp}` };
 }
 
@@ -45,7 +53,10 @@ interface Foreseen {
 }
 
 /** Briefs the controller and notes what it is predicted to come to, by what is known now. null: its controller has no model. */
-export async function predictStart(ctx: MigrationContext, grantBytesPerSec: number): Promise<Foreseen | null> {
+export async function predictStart(
+  ctx: MigrationContext,
+  { bytesPerSec, othersWait }: SentWith,
+): Promise<Foreseen | null> {
   const { policy } = ctx;
   ctx.briefing = await briefingOf(ctx);
   if (policy.controller !== 'leastHarm') return null;
@@ -59,9 +70,10 @@ export async function predictStart(ctx: MigrationContext, grantBytesPerSec: numb
       policy,
       behaviour: behaviourOf(policy.name, ctx.deps.behaviours),
       pathBytesPerSec,
+      othersWait,
       certain: seen && model.change === null,
     });
-  const now = sentWith(grantBytesPerSec);
+  const now = sentWith(bytesPerSec);
   await ctx.save({ predicted: now.rows.find(({ chosen }) => chosen)?.prediction ?? null });
   return { now, guest, sentWith };
 }

@@ -33,7 +33,14 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
   // What the controller wanted it to keep to was for the guest's sake.
   ctx.bandwidthCap = ctx.policy.maxBandwidthBytesPerSec;
   const why = ctx.record.reason;
-  const applied: Applied = { throttles: false, grant: 0, maxStallMs: 0, share: null, throttledAt: 0 };
+  const applied: Applied = {
+    throttles: false,
+    grant: 0,
+    othersWait: false,
+    maxStallMs: 0,
+    share: null,
+    throttledAt: 0,
+  };
   const connection = new Connection();
   const refusals = new Refusals();
   for (;;) {

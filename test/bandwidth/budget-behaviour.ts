@@ -39,6 +39,7 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
         waitingFor: null,
         isNext: false,
         givesWayTo: null,
+        othersWait: false,
       });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);
@@ -52,6 +53,20 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
         `egress of a: 0B/s of 100MiB/s free, needs 40MiB/s; held by ${holder} (op-1)`,
       );
       expect(waiting.waitingFor).toContain('ingress of b');
+    });
+
+    test('who has it is told whether others wait for something on its path', async () => {
+      const holds = demand('1', { usesBytesPerSec: 100 * MIB });
+      await one.request(demand('1'));
+      await one.inForce('1', 100 * MIB);
+      expect((await one.request(holds)).othersWait).toBe(false);
+      expect((await other.request(demand('2', { source: 'c', destination: 'd' }))).bytesPerSec).toBe(100 * MIB);
+      expect((await one.request(holds)).othersWait).toBe(false);
+      // For its ingress alone.
+      expect((await other.request(demand('3', { source: 'd' }))).bytesPerSec).toBe(0);
+      expect((await one.request(holds)).othersWait).toBe(true);
+      await other.release('3');
+      expect((await one.request(holds)).othersWait).toBe(false);
     });
 
     test('what one releases the other has, and it is woken', async () => {

@@ -43,6 +43,7 @@ describe('the budget on a store that lost its last writes', () => {
       waitingFor: expect.stringContaining('Redis was restarted or replaced'),
       isNext: false,
       givesWayTo: null,
+      othersWait: false,
     });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());
     await budget.hear('b', [], HOSTS, await generation());

@@ -38,6 +38,8 @@ function viewOf(candidates: readonly Candidate[], more: Partial<PolicyView> = {}
     spentHarmCpuMs: 0,
     leastHarmCpuMs: candidates.reduce((least, each) => Math.min(least, each.expectedHarmCpuMs), 9_000),
     share: 1,
+    demandCores: 1,
+    othersWait: false,
     ...more,
   };
 }
@@ -167,6 +169,68 @@ describe.each(policyNames)('%s, among any candidates', (name) => {
           const hard = chosen(name, asked, Math.max(a, b));
           expect(made.candidates).toContain(gentle);
           expect(heldTo(hard)).toBeLessThanOrEqual(heldTo(gentle));
+        },
+      ),
+      { numRuns: 400 },
+    );
+  });
+});
+
+describe('while others wait', () => {
+  /** One that writes about as fast as is sent: each pass is hardly shorter than the one before. */
+  const near = [
+    candidateOf(1, 0, { expectedTotalMs: 400_000 }),
+    candidateOf(0.5, 8_000, { expectedTotalMs: 30_000, begins: 'nextPass' }),
+    candidateOf(0.5, 7_000, { expectedTotalMs: 28_000 }),
+    candidateOf(0.1, 6_900, { expectedTotalMs: 20_000 }),
+  ];
+
+  test('one that would keep them for minutes is slowed, as far as that is worth what it costs', () => {
+    expect(chosen('maintenance', viewOf(near)).share).toBe(1);
+    expect(chosen('maintenance', viewOf(near, { othersWait: true })).share).toBe(0.1);
+    // For nothing: who is asked to be gentle is.
+    expect(chosen('maintenance', viewOf(near, { othersWait: true }), 0).share).toBe(1);
+    // Half a minute for 7 CPU-s.
+    const short = [candidateOf(1, 0, { expectedTotalMs: 50_000 }), ...near.slice(1)];
+    expect(chosen('maintenance', viewOf(short, { othersWait: true })).share).toBe(1);
+  });
+
+  test('what it would use counts: of a guest with many cores it costs more and is worth more', () => {
+    const busy = near.map((each) => ({ ...each, expectedHarmCpuMs: each.expectedHarmCpuMs * 8 }));
+    expect(chosen('maintenance', viewOf(busy, { othersWait: true })).share).toBe(1);
+    expect(chosen('maintenance', viewOf(busy, { othersWait: true, demandCores: 8 })).share).toBe(0.1);
+  });
+
+  test('who is slowed gets its CPU back when it is not worth it any more, and is not slowed for little', () => {
+    const free = (ms: number) => [
+      candidateOf(1, 0, { expectedTotalMs: ms }),
+      candidateOf(0.5, 900, { expectedTotalMs: 2_000 }),
+    ];
+    // Worth: 0.05 of the time saved. 0.9 and the slack are less than it from 21 s on, and less than four fifths from 26 s on.
+    const waits = { othersWait: true };
+    expect(chosen('maintenance', viewOf(free(23_000), { ...waits, share: 1 })).share).toBe(1);
+    expect(chosen('maintenance', viewOf(free(23_000), { ...waits, share: 0.5 })).share).toBe(0.5);
+    expect(chosen('maintenance', viewOf(free(28_000), { ...waits, share: 1 })).share).toBe(0.5);
+    expect(chosen('maintenance', viewOf(free(20_000), { ...waits, share: 0.5 })).share).toBe(1);
+    expect(chosen('maintenance', viewOf(free(28_000), { share: 0.5 })).share).toBe(1);
+  });
+
+  test('a larger aggression never gives a larger share where gentler takes longer', () => {
+    const consistent = anyCandidates.map((made) => {
+      const totals = made.map(({ expectedTotalMs }) => expectedTotalMs).sort((one, other) => other - one);
+      return made.map((each, index) => ({ ...each, expectedTotalMs: totals[index] ?? 0 }));
+    });
+    fc.assert(
+      fc.property(
+        fc.record({ candidates: consistent, last: fc.nat(), spent: fc.integer({ min: 0, max: 3_000 }) }),
+        fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })),
+        (made, levels) => {
+          const now = made.candidates.filter(({ begins }) => begins === 'now');
+          const share = now[made.last % now.length]?.share ?? 1;
+          const asked = viewOf(now, { spentHarmCpuMs: made.spent, share, othersWait: true });
+          const gentle = chosen('maintenance', asked, Math.min(...levels));
+          const hard = chosen('maintenance', asked, Math.max(...levels));
+          expect(hard.share).toBeLessThanOrEqual(gentle.share);
         },
       ),
       { numRuns: 400 },

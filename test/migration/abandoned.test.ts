@@ -17,7 +17,8 @@ class Silence {
     new Proxy(real, {
       get: (target, key) => {
         const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== 'function' || key === 'statusChange') return value;
+        if (typeof value !== 'function') return value;
+        if (key === 'statusChange') return value.bind(target);
         return async (...args: unknown[]): Promise<unknown> => {
           if (key === 'startMigration' && this.atStart !== null) {
             this.hosts.add(this.atStart);

@@ -33,6 +33,8 @@ const view = (over: Partial<PolicyView> = {}): PolicyView => ({
   spentHarmCpuMs: 0,
   leastHarmCpuMs: 0,
   share: 1,
+  demandCores: 1,
+  othersWait: false,
   ...over,
 });
 

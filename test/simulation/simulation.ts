@@ -221,7 +221,8 @@ class Simulation {
     return new Proxy(real, {
       get: (target, key) => {
         const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== 'function' || key === 'statusChange') return value;
+        if (typeof value !== 'function') return value;
+        if (key === 'statusChange') return value.bind(target);
         return async (...args: unknown[]): Promise<unknown> => {
           this.#hearing(hostAsked(key, args));
           return Reflect.apply(value, target, args);

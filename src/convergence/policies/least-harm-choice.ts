@@ -26,43 +26,90 @@ const HOPELESS = 0.02;
 const MOST_TIMES = 1.3;
 /** Harm that nobody would notice, CPU ms. */
 const SLACK_CPU_MS = 50;
+/**
+ * What a moment is worth while others wait for it, as a part of what the guest would use in it, at aggression 1. More would
+ * make hot guests pay for what saves the others little; without, one that writes about as fast as is sent keeps a whole
+ * host waiting until its max time (decision 0033).
+ */
+const TIME_PRICE = 0.1;
+/** A guest that runs free is not slowed for a small gain. */
+const WORTH_HURRYING = 0.8;
 
 export function chooseLeastHarm(view: PolicyView): Choice {
-  const { candidates, spentHarmCpuMs, policy } = view;
+  const { candidates, policy } = view;
   const inTime = mostInTime(candidates);
   const free = inTime.find(({ share }) => share >= 1);
-  if (free !== undefined && free.endsInTime >= SURE) {
+  const costs = costOf(view);
+  if (free !== undefined && free.endsInTime >= SURE && !isWorthHurrying(view, free, costs)) {
     return { candidate: free, why: 'what remains falls by itself, in time' };
   }
   if (candidates.every(({ endsInTime }) => endsInTime < HOPELESS)) {
     const same = candidates.filter(({ begins }) => begins === 'now').findLast(({ share }) => share >= view.share);
     return { candidate: same ?? candidates[0] ?? nothingOffered(), why: 'nothing that is allowed ends in time' };
   }
-  const whole = ({ expectedHarmCpuMs }: Candidate) => spentHarmCpuMs + expectedHarmCpuMs;
   const now = inTime.filter(({ begins }) => begins === 'now');
   const likeliest = now.reduce((most, { endsInTime }) => Math.max(most, endsInTime), 0);
   const enough = Math.min(view.share >= 1 ? STILL_SURE : SURE, likeliest - AS_LIKELY);
   const waiting = candidates.filter(({ begins }) => begins === 'nextPass');
   const later = waiting.filter(({ endsInTime }) => endsInTime >= (now.length > 0 ? enough : 0));
-  const leastNow = leastOf(now, whole);
-  const leastLater = leastOf(later, whole);
-  const waits = leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater, view.pass));
+  const leastNow = leastOf(now, costs);
+  const leastLater = leastOf(later, costs);
+  const waits =
+    leastLater !== undefined && (leastNow === undefined || isWorthWaiting(leastNow, leastLater, { view, costs }));
   const times = 1 + (MOST_TIMES - 1) * (1 - policy.aggression);
   const least = Math.max(view.leastHarmCpuMs, 0);
-  const candidate = gentlestWithin(waits ? later : now, whole, times * least + SLACK_CPU_MS, view);
+  const chosen = waits ? later : now;
+  const cheapest = leastOf(chosen, costs);
+  const given = timePriceOf(view) > 0 && cheapest !== undefined ? costs(cheapest) : least;
+  const candidate = gentlestWithin(chosen, costs, given + (times - 1) * least + SLACK_CPU_MS, view);
   if (candidate === undefined) return { candidate: candidates[0] ?? nothingOffered(), why: 'nothing else is offered' };
   return { candidate, why: whyOf(candidate, view, times, waits) };
 }
 
-function isWorthWaiting(now: Candidate, later: Candidate, pass: number): boolean {
-  const { part, cpuMs } = pass <= 1 ? WORTH_WAITING.first : WORTH_WAITING.later;
-  const saved = now.expectedHarmCpuMs - later.expectedHarmCpuMs;
+type Cost = (candidate: Candidate) => number;
+
+/** The whole harm, and what the time that is left is worth to those who wait, CPU ms. */
+function costOf(view: PolicyView): Cost {
+  const price = timePriceOf(view);
+  const { spentHarmCpuMs } = view;
+  return ({ expectedHarmCpuMs, expectedTotalMs }) => spentHarmCpuMs + expectedHarmCpuMs + price * expectedTotalMs;
+}
+
+/** CPU ms for each ms. */
+function timePriceOf({ othersWait, policy, demandCores }: PolicyView): number {
+  return othersWait ? TIME_PRICE * policy.aggression * demandCores : 0;
+}
+
+/** Though it would end by itself, in time: others wait so long that a throttle is worth what it costs. */
+function isWorthHurrying(view: PolicyView, free: Candidate, costs: Cost): boolean {
+  if (timePriceOf(view) === 0) return false;
+  const cheapest = leastOf(
+    view.candidates.filter(({ share, endsInTime }) => share < 1 && endsInTime >= SURE),
+    costs,
+  );
+  if (cheapest === undefined) return false;
+  const [hurried, left] = [costs(cheapest), costs(free)].map((cost) => cost - view.spentHarmCpuMs);
+  const part = view.share >= 1 ? WORTH_HURRYING : 1;
+  return (hurried ?? 0) + SLACK_CPU_MS < part * (left ?? 0);
+}
+
+function isWorthWaiting(
+  now: Candidate,
+  later: Candidate,
+  { view, costs }: { readonly view: PolicyView; readonly costs: Cost },
+): boolean {
+  const { part, cpuMs } = view.pass <= 1 ? WORTH_WAITING.first : WORTH_WAITING.later;
+  const saved = costs(now) - costs(later);
   const lostMs = Math.max(0, later.expectedTotalMs - now.expectedTotalMs);
   return saved > Math.min(part * now.expectedHarmCpuMs + cpuMs, WORTH_TIME * lostMs + 1);
 }
 
 function whyOf(candidate: Candidate, view: PolicyView, times: number, waits: boolean): string {
   const wait = waits ? 'throttling before the next pass would cost more and save nothing; then ' : '';
+  const free = view.candidates[0];
+  if (timePriceOf(view) > 0 && candidate.share < 1 && free !== undefined && free.endsInTime >= SURE) {
+    return `${wait}others wait for what it uses, and by itself it would end much later`;
+  }
   const gentler = view.candidates.filter(({ share, begins }) => share > candidate.share && begins === candidate.begins);
   if (gentler.length === 0) return `${wait}there is no gentler share`;
   if (!gentler.some(({ endsInTime }) => endsInTime >= SURE)) {

@@ -33,6 +33,7 @@ const NOT_YET = {
   waitingFor: 'bandwidth, which another migration has',
   isNext: false,
   givesWayTo: null,
+  othersWait: false,
 };
 /** Beyond its own deadline, for which it has to answer itself. */
 const CANCEL_AFTER_MS = 5_000;
