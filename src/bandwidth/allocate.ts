@@ -21,7 +21,7 @@
  * An evacuation goes before rebalances in starting; those that run are asked to end for it (preempt.ts).
  */
 import type { Entered } from './budget.ts';
-import { capacityOf, keyOf, type Network, pathOf, type Resource } from './resources.ts';
+import { capacityOf, keyOf, type Network, pathKeysOf, pathOf, type Resource } from './resources.ts';
 
 export interface Entry extends Entered {
   /** What it may use, bytes/s; 0 while it waits. */
@@ -79,11 +79,12 @@ export function aheadOf(input: AllocationInput, entry: Entry): Entry[] {
 
 /** Others that wait for something on its path. */
 export function waitingBeside(input: AllocationInput, entry: Entry): Entry[] {
-  const keysOf = ({ source, destination }: Entry): string[] => pathOf(source, destination, input.links).map(keyOf);
-  const keys = new Set(keysOf(entry));
-  return input.entries
-    .filter((other) => !hasStarted(other) && other.migrationId !== entry.migrationId)
-    .filter((other) => keysOf(other).some((key) => keys.has(key)));
+  const keysOf = ({ source, destination }: Entry): readonly string[] => pathKeysOf(source, destination, input.links);
+  const keys = keysOf(entry);
+  return input.entries.filter(
+    (other) =>
+      !hasStarted(other) && other.migrationId !== entry.migrationId && keysOf(other).some((key) => keys.includes(key)),
+  );
 }
 
 function canCarry(input: AllocationInput, entry: Entry): boolean {

@@ -29,7 +29,16 @@ import {
   type Sent,
 } from './budget.ts';
 import { preempted } from './preempt.ts';
-import { capacityOf, describeResource, keyOf, type Network, networkOf, pathOf, type Resource } from './resources.ts';
+import {
+  capacityOf,
+  describeResource,
+  keyOf,
+  type Network,
+  networkOf,
+  pathKeysOf,
+  pathOf,
+  type Resource,
+} from './resources.ts';
 import { describeWait } from './waiting-for.ts';
 
 const entrySchema = z.object({
@@ -203,9 +212,7 @@ export class CellBudget implements Budget {
     const lanes = pathOf(source, destination, network.links).map((resource) => {
       const capacity = capacityOf(resource, network);
       const used = Object.values(state.entries)
-        .filter((entry) =>
-          pathOf(entry.source, entry.destination, network.links).some((one) => keyOf(one) === keyOf(resource)),
-        )
+        .filter((entry) => pathKeysOf(entry.source, entry.destination, network.links).includes(keyOf(resource)))
         .reduce((sum, entry) => sum + countedBytesPerSec(entry), 0);
       return { capacity, free: Math.max(0, capacity - used), name: describeResource(resource) };
     });

@@ -71,7 +71,7 @@ export function makespanLowerBound(transfers: readonly Transfer[], network: Netw
 }
 
 /** What it draws on wherever it goes. */
-function certainlyPassed({ source, destination }: Transfer, network: Network): Resource[] {
+function certainlyPassed({ source, destination }: Transfer, network: Network): readonly Resource[] {
   if (destination !== null) return pathOf(source, destination, network.links);
   return pathOf(source, source, network.links).filter(({ kind }) => kind !== 'ingress');
 }

@@ -25,14 +25,43 @@ export interface SharedLinks {
   readonly uplinks?: readonly string[];
 }
 
+interface Way {
+  readonly resources: readonly Resource[];
+  readonly keys: readonly string[];
+}
+
+/** Ways that were asked for, for each set of links that there is: everybody who waits asks for those of all others. */
+const ways = new WeakMap<SharedLinks, Map<string, Way>>();
+const WAYS_KEPT = 10_000;
+const NO_LINKS: SharedLinks = { capacities: {}, ofHost: {} };
+
 /** Everything that a migration from `source` to `destination` draws on at once. */
-export function pathOf(source: string, destination: string, links: SharedLinks | undefined): Resource[] {
-  const crossed = linksCrossed(linksOf(source, links), linksOf(destination, links), links?.uplinks ?? []);
-  return [
+export function pathOf(source: string, destination: string, links: SharedLinks | undefined): readonly Resource[] {
+  return wayOf(source, destination, links).resources;
+}
+
+/** `keyOf` all of it. */
+export function pathKeysOf(source: string, destination: string, links: SharedLinks | undefined): readonly string[] {
+  return wayOf(source, destination, links).keys;
+}
+
+function wayOf(source: string, destination: string, links: SharedLinks = NO_LINKS): Way {
+  const known = ways.get(links) ?? new Map<string, Way>();
+  if (known.size === 0) ways.set(links, known);
+  // No name of a host has a line end in it.
+  const pair = `${source}\n${destination}`;
+  const found = known.get(pair);
+  if (found !== undefined) return found;
+  if (known.size >= WAYS_KEPT) known.clear();
+  const crossed = linksCrossed(linksOf(source, links), linksOf(destination, links), links.uplinks ?? []);
+  const resources: readonly Resource[] = [
     { kind: 'egress', host: source },
     { kind: 'ingress', host: destination },
     ...crossed.map((link): Resource => ({ kind: 'link', link })),
   ];
+  const way = { resources, keys: resources.map(keyOf) };
+  known.set(pair, way);
+  return way;
 }
 
 /** Those that a host hangs on. */

@@ -8,7 +8,7 @@ import {
   type Entry,
   neededBytesPerSec,
 } from './allocate.ts';
-import { capacityOf, describeResource, keyOf, pathOf, type Resource } from './resources.ts';
+import { capacityOf, describeResource, keyOf, pathKeysOf, pathOf, type Resource } from './resources.ts';
 
 /** More names would not be read. */
 const HOLDERS_SHOWN = 3;
@@ -59,7 +59,7 @@ function lanesOf(input: AllocationInput, entry: Entry): Lane[] {
     const key = keyOf(resource);
     const holders = input.entries
       .filter((other) => countedBytesPerSec(other) > 0)
-      .filter((other) => pathOf(other.source, other.destination, input.links).some((each) => keyOf(each) === key))
+      .filter((other) => pathKeysOf(other.source, other.destination, input.links).includes(key))
       .sort((a, b) => countedBytesPerSec(b) - countedBytesPerSec(a) || byRank(a, b));
     const capacity = capacityOf(resource, input);
     const free = capacity - holders.reduce((sum, holder) => sum + countedBytesPerSec(holder), 0);
