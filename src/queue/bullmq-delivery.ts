@@ -4,6 +4,7 @@
  * where a parent in `waiting-children` can only be woken by its children. BullMQ still refuses to complete the parent
  * while children are pending. Attempts are for crashes only; what a move came to is in its record.
  */
+import { setMaxListeners } from 'node:events';
 import { DelayedError, Job, Queue, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { settledWithin } from '../clock/abortable-sleep.ts';
@@ -195,6 +196,8 @@ export class BullMqConsumers implements DeliveryConsumers {
   ): Promise<Consumer> {
     const { prefix, openRedis, times = QUEUE_TIMES, onError } = this.#options;
     const stopping = new AbortController();
+    // Every move of a host waits for it, in several places: no leak, however many they are.
+    setMaxListeners(0, stopping.signal);
     const redis = await openRedis();
     const options: WorkerOptions = {
       connection: redis,

@@ -3,6 +3,7 @@
  * delivered again, and so is that of a process that does not renew its lock. Tests and the simulation of the whole use it;
  * it shares its behaviour test with the BullMQ adapter.
  */
+import { setMaxListeners } from 'node:events';
 import type { Clock } from '../clock/clock.ts';
 import type { Consumer, Delivery, DeliveryConsumers, MoveHandler, MoveJob, OperationHandler } from './delivery.ts';
 
@@ -151,6 +152,8 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
 
   async #consume(queue: string, renews: Runner['renews'], run: Run): Promise<Consumer> {
     const runner: Runner = { run, stopping: new AbortController(), busy: new Set(), renews };
+    // All its work listens to it.
+    setMaxListeners(0, runner.stopping.signal);
     const runners = this.#runners.get(queue) ?? new Set();
     this.#runners.set(queue, runners.add(runner));
     for (const item of this.#items.get(queue)?.values() ?? [])
