@@ -34,6 +34,8 @@ const SHORTEST_LEAD_LOOK_MS = 50;
 const TICK_MS = 1_000;
 /** Evidence fades slowly: without news it is weighed again only so often; and what a few looks add is weighed together. */
 const REFIT_MS = 2_000;
+/** Of one that runs free and surely ends in time, as long as nothing surprises. */
+const REFIT_CALM_MS = 10_000;
 const REFIT_NEWS_MS = 500;
 /** After so many looks that saw no way (1.5 s) the next ones are not urgent: most of what can be known is known by then. */
 const URGENT_LOOKS = 15;
@@ -172,7 +174,9 @@ function isFresh(
   evidence: readonly DirtyWindow[],
   nowMs: number,
 ): boolean {
-  if (evidence === fitted || (calm && !isSurprised(evidence, nowMs))) return nowMs - atMs < REFIT_MS;
+  const surprised = isSurprised(evidence, nowMs);
+  if (calm && !surprised) return nowMs - atMs < REFIT_CALM_MS;
+  if (evidence === fitted) return nowMs - atMs < REFIT_MS;
   // Where something is about to give way, all that is known counts.
   return nowMs - atMs < REFIT_NEWS_MS && !isUrgent(looks);
 }
