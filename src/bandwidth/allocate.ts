@@ -87,7 +87,8 @@ export function waitingBeside(input: AllocationInput, entry: Entry): Entry[] {
   );
 }
 
-function canCarry(input: AllocationInput, entry: Entry): boolean {
+/** Its path could carry what it needs, if it were free. */
+export function canCarry(input: AllocationInput, entry: Entry): boolean {
   const path = pathOf(entry.source, entry.destination, input.links);
   return path.every((resource) => capacityOf(resource, input) >= neededBytesPerSec(entry));
 }

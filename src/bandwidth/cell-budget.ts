@@ -11,6 +11,7 @@ import type { Fence } from '../store/lease.ts';
 import {
   type AllocationInput,
   allocate,
+  canCarry,
   countedBytesPerSec,
   type Entry,
   hasStarted,
@@ -127,7 +128,10 @@ export class CellBudget implements Budget {
     const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
     const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
     const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
-    const othersWait = waitingBeside(this.#input(value), mine).length > 0;
+    const input = this.#input(value);
+    const othersWait = waitingBeside(input, mine).some(
+      (other) => other.tier === 'evacuation' && canCarry(input, other),
+    );
     const grant = { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine), othersWait };
     return changeTo(state, value, grant);
   }

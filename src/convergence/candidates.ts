@@ -135,7 +135,7 @@ export class Outlook {
     const played: Played = { plan, outcomes: this.#outcomes(plan) };
     return this.#candidate(
       played,
-      this.#hypotheses.map((_, index) => leastHarm([played], index)),
+      this.#hypotheses.map((_, index) => leastsOf([played], index)),
     );
   }
 
@@ -151,8 +151,8 @@ export class Outlook {
     }
     played.push(...this.#refined(played));
     played.sort((one, other) => other.plan.share - one.plan.share);
-    const leastOf = this.#hypotheses.map((_, index) => leastHarm(played, index));
-    return played.map((one) => this.#candidate(one, leastOf));
+    const leasts = this.#hypotheses.map((_, index) => leastsOf(played, index));
+    return played.map((one) => this.#candidate(one, leasts));
   }
 
   #now(share: number): ThrottlePlan {
@@ -184,19 +184,25 @@ export class Outlook {
     return this.#mean((index) => (outcomes[index]?.ends ? 1 : 0));
   }
 
-  #candidate({ plan, outcomes }: Played, leastOf: readonly (number | null)[]): Candidate {
+  #candidate({ plan, outcomes }: Played, leasts: readonly (Leasts | null)[]): Candidate {
     const [from, model, timeLeftMs] = [this.#from, this.#model, this.#timeLeftMs];
     let made: ReturnType<typeof predict> | null = null;
     return {
       ...plan,
       expectedHarmCpuMs: this.#mean((index) => {
         const outcome = outcomes[index];
-        const least = leastOf[index] ?? null;
+        const least = leasts[index]?.harmCpuMs ?? null;
         // One that nothing can end in time says nothing of which plan is better.
         if (outcome === undefined || least === null) return 0;
         return outcome.ends ? outcome.harmCpuMs : LED_NOWHERE * least;
       }),
       expectedTotalMs: this.#mean((index) => outcomes[index]?.totalMs ?? 0),
+      expectedEndMs: this.#mean((index) => {
+        const outcome = outcomes[index];
+        const soonest = leasts[index]?.totalMs ?? null;
+        if (outcome === undefined || soonest === null) return 0;
+        return outcome.ends ? outcome.totalMs : Math.min(outcome.totalMs, LED_NOWHERE * soonest);
+      }),
       endsInTime: this.#inTime(outcomes),
       get prediction() {
         made ??= predict(from, model, plan, timeLeftMs);
@@ -211,12 +217,20 @@ interface Played {
   readonly outcomes: readonly Outcome[];
 }
 
+/** Of all plans that end one guest in time, each by itself. */
+interface Leasts {
+  readonly harmCpuMs: number;
+  readonly totalMs: number;
+}
+
 /** null: nothing ends this one in time. */
-function leastHarm(played: readonly Played[], index: number): number | null {
-  let least: number | null = null;
+function leastsOf(played: readonly Played[], index: number): Leasts | null {
+  let [harmCpuMs, totalMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   for (const { outcomes } of played) {
     const outcome = outcomes[index];
-    if (outcome?.ends) least = Math.min(least ?? outcome.harmCpuMs, outcome.harmCpuMs);
+    if (!outcome?.ends) continue;
+    harmCpuMs = Math.min(harmCpuMs, outcome.harmCpuMs);
+    totalMs = Math.min(totalMs, outcome.totalMs);
   }
-  return least;
+  return Number.isFinite(totalMs) ? { harmCpuMs, totalMs } : null;
 }

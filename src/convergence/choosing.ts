@@ -53,12 +53,13 @@ function copyOf(view: PolicyView): PolicyView {
 
 /** Its prediction, too, is made only when it is read. */
 function copyOfOne(candidate: Candidate): Candidate {
-  const { share, begins, expectedHarmCpuMs, expectedTotalMs, endsInTime } = candidate;
+  const { share, begins, expectedHarmCpuMs, expectedTotalMs, expectedEndMs, endsInTime } = candidate;
   return Object.freeze({
     share,
     begins,
     expectedHarmCpuMs,
     expectedTotalMs,
+    expectedEndMs,
     endsInTime,
     get prediction() {
       return structuredClone(candidate.prediction);

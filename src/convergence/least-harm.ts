@@ -36,6 +36,8 @@ const TICK_MS = 1_000;
 const REFIT_MS = 2_000;
 /** Of one that runs free and surely ends in time, as long as nothing surprises. */
 const REFIT_CALM_MS = 10_000;
+/** Of the time that is left: with little of it, more often. */
+const CALM_PART = 0.02;
 const REFIT_NEWS_MS = 500;
 /** After so many looks that saw no way (1.5 s) the next ones are not urgent: most of what can be known is known by then. */
 const URGENT_LOOKS = 15;
@@ -136,10 +138,12 @@ function decide(
     return held({ ...before, tracked }, sample, policy, tracking.notes);
   }
   const nowMs = tracking.sane ? sample.atMs : (tracked.last?.atMs ?? sample.atMs);
+  const elapsedMs = Math.max(0, (Number.isFinite(sample.atMs) ? sample.atMs : nowMs) - startedAtMs(tracked, sample));
+  const timeLeftMs = policy.maxTimeMs - elapsedMs;
   const evidence =
     tracking.windows.length > 0 ? compactEvidence([...before.evidence, ...tracking.windows], nowMs) : before.evidence;
   const fitted =
-    before.fitted !== null && !tracking.newPass && isFresh(before.fitted, before, evidence, nowMs)
+    before.fitted !== null && !tracking.newPass && isFresh(before.fitted, before, evidence, { nowMs, timeLeftMs })
       ? before.fitted
       : { model: fitDirtyModel(evidence, tracked.guest, nowMs), atMs: nowMs, evidence };
   const { model } = fitted;
@@ -156,8 +160,6 @@ function decide(
     // A pass that has begun without it: looks come too late for that here, and to wait for the next one would go on for ever.
     mayLead: before.mayLead && !(before.leads && tracking.newPass),
   };
-  const elapsedMs = Math.max(0, (Number.isFinite(sample.atMs) ? sample.atMs : nowMs) - startedAtMs(tracked, sample));
-  const timeLeftMs = policy.maxTimeMs - elapsedMs;
   const seen: Seen = { state, sample: tracked.last ?? sample, policy, model, from, timeLeftMs, notes };
   if (state.forcing !== null) return force(seen, state.forcing);
   if (timeLeftMs <= 0) {
@@ -172,10 +174,13 @@ function isFresh(
   { atMs, evidence: fitted }: Fitted,
   { conflict: { looks }, calm }: Pick<LeastHarmState, 'conflict' | 'calm'>,
   evidence: readonly DirtyWindow[],
-  nowMs: number,
+  { nowMs, timeLeftMs }: { readonly nowMs: number; readonly timeLeftMs: number },
 ): boolean {
   const surprised = isSurprised(evidence, nowMs);
-  if (calm && !surprised) return nowMs - atMs < REFIT_CALM_MS;
+  if (calm && !surprised) {
+    const soon = Math.max(REFIT_MS, CALM_PART * timeLeftMs);
+    return nowMs - atMs < Math.min(REFIT_CALM_MS, soon);
+  }
   if (evidence === fitted) return nowMs - atMs < REFIT_MS;
   // Where something is about to give way, all that is known counts.
   return nowMs - atMs < REFIT_NEWS_MS && !isUrgent(looks);
@@ -252,7 +257,7 @@ function force(seen: Seen, why: string): Decision<LeastHarmState> {
   const conflict = { ...state.conflict, relaxed: withThese(state.conflict.relaxed, relaxed) };
   const action = run(policy, candidate.share, maxStallMs, SHORTEST_LOOK_MS, conflict);
   const reason = explainChoice(candidate, `held until all is sent: ${why}`, model, from);
-  return decided({ ...state, conflict, forcing: why }, action, reason, candidate.prediction, notes);
+  return decided({ ...state, conflict, forcing: why, calm: false }, action, reason, candidate.prediction, notes);
 }
 
 /** What gave way once keeps its first reason. */

@@ -15,6 +15,8 @@ import type { ThrottlePlan } from './forward.ts';
 export interface Candidate extends ThrottlePlan {
   readonly expectedHarmCpuMs: number;
   readonly expectedTotalMs: number;
+  /** The same, but a guest that a plan never ends counts as when that is noticed, not with all the time there is. */
+  readonly expectedEndMs: number;
   /** 0..1: how likely it is that the migration ends within its max time. */
   readonly endsInTime: number;
   /** Of this plan, held to the end, from now on. Made when it is read. */

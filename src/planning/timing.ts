@@ -23,7 +23,7 @@ export class Timing {
     this.#busy = busy;
     const leaving = new Map<string, number>();
     for (const { source, touchedBytes = 0 } of tasks) leaving.set(source, (leaving.get(source) ?? 0) + touchedBytes);
-    for (const [source, bytes] of leaving) this.#endsMs = Math.max(this.#endsMs, busy.leavesMs(source, bytes));
+    for (const [source, bytes] of leaving) this.#endsBy(busy.leavesMs(source, bytes));
   }
 
   /** Those that delay the end of the plan least; where it is not delayed, those behind the fewest shared links. */
@@ -43,8 +43,13 @@ export class Timing {
 
   take(task: RuledTask, bin: Bin): void {
     const load = loadOf(task, bin);
-    this.#endsMs = Math.max(this.#endsMs, this.#busy.busyMs(load));
+    this.#endsBy(this.#busy.busyMs(load));
     this.#busy.add(load);
+  }
+
+  /** What never ends sets no measure for the others. */
+  #endsBy(ms: number): void {
+    if (Number.isFinite(ms)) this.#endsMs = Math.max(this.#endsMs, ms);
   }
 }
 

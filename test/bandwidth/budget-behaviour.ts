@@ -67,6 +67,9 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
       expect((await one.request(holds)).othersWait).toBe(true);
       await other.release('3');
       expect((await one.request(holds)).othersWait).toBe(false);
+      // A rebalance has time.
+      expect((await other.request(demand('4', { tier: 'rebalance' }))).bytesPerSec).toBe(0);
+      expect((await one.request(holds)).othersWait).toBe(false);
     });
 
     test('what one releases the other has, and it is woken', async () => {

@@ -24,8 +24,16 @@ const PREDICTION: Candidate['prediction'] = {
 const candidateOf = (
   share: number,
   expectedHarmCpuMs: number,
-  { begins = 'now', expectedTotalMs = 5_000, endsInTime = 1 }: Partial<Candidate> = {},
-): Candidate => ({ share, begins, expectedHarmCpuMs, expectedTotalMs, endsInTime, prediction: PREDICTION });
+  { begins = 'now', expectedTotalMs = 5_000, expectedEndMs = expectedTotalMs, endsInTime = 1 }: Partial<Candidate> = {},
+): Candidate => ({
+  share,
+  begins,
+  expectedHarmCpuMs,
+  expectedTotalMs,
+  expectedEndMs,
+  endsInTime,
+  prediction: PREDICTION,
+});
 const FREE_ENDLESS = candidateOf(1, 9_000, { endsInTime: 0, expectedTotalMs: 600_000 });
 
 function viewOf(candidates: readonly Candidate[], more: Partial<PolicyView> = {}): PolicyView {
@@ -160,8 +168,8 @@ describe.each(policyNames)('%s, among any candidates', (name) => {
     fc.assert(
       fc.property(
         view,
-        fc.double({ min: 0, max: 1, noNaN: true }),
-        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.integer({ min: 0, max: 100 }).map((percent) => percent / 100),
+        fc.integer({ min: 0, max: 100 }).map((percent) => percent / 100),
         (made, a, b) => {
           const share = made.candidates[made.last % made.candidates.length]?.share ?? 1;
           const asked = viewOf(made.candidates, { spentHarmCpuMs: made.spent, share });
@@ -206,7 +214,7 @@ describe('while others wait', () => {
       candidateOf(1, 0, { expectedTotalMs: ms }),
       candidateOf(0.5, 900, { expectedTotalMs: 2_000 }),
     ];
-    // Worth: 0.05 of the time saved. 0.9 and the slack are less than it from 21 s on, and less than four fifths from 26 s on.
+    // Worth: 0.05 of the time saved. 0.9 and the slack are less than it from 21 s on, and than four fifths of it from 26 s on.
     const waits = { othersWait: true };
     expect(chosen('maintenance', viewOf(free(23_000), { ...waits, share: 1 })).share).toBe(1);
     expect(chosen('maintenance', viewOf(free(23_000), { ...waits, share: 0.5 })).share).toBe(0.5);
@@ -215,25 +223,63 @@ describe('while others wait', () => {
     expect(chosen('maintenance', viewOf(free(28_000), { share: 0.5 })).share).toBe(1);
   });
 
-  test('a larger aggression never gives a larger share where gentler takes longer', () => {
-    const consistent = anyCandidates.map((made) => {
-      const totals = made.map(({ expectedTotalMs }) => expectedTotalMs).sort((one, other) => other - one);
-      return made.map((each, index) => ({ ...each, expectedTotalMs: totals[index] ?? 0 }));
+  test('a guest that may never end counts as when that is noticed, not with all the time there is', () => {
+    const long = [candidateOf(1, 0, { expectedTotalMs: 400_000, expectedEndMs: 9_000 }), ...near.slice(1)];
+    expect(chosen('maintenance', viewOf(long, { othersWait: true })).share).toBe(1);
+  });
+
+  test('what was spent is spent: waiting ones make nobody gentler with a guest that is slowed already', () => {
+    const hot = [
+      FREE_ENDLESS,
+      candidateOf(0.5, 2_200, { expectedTotalMs: 6_000 }),
+      candidateOf(0.1, 2_000, { expectedTotalMs: 5_000 }),
+    ];
+    const spent = { spentHarmCpuMs: 3_000, leastHarmCpuMs: 2_000 };
+    expect(chosen('maintenance', viewOf(hot, spent)).share).toBe(0.1);
+    expect(chosen('maintenance', viewOf(hot, { ...spent, othersWait: true })).share).toBe(0.1);
+  });
+
+  test('a floor that gave way did not do so for them', () => {
+    const below = [...near, candidateOf(0.05, 6_000, { expectedTotalMs: 15_000 })];
+    expect(chosen('maintenance', viewOf(below, { othersWait: true })).share).toBe(1);
+  });
+
+  /** Gentler takes longer, and so does what begins later. */
+  const consistent = fc
+    .record({ candidates: anyCandidates, sure: fc.boolean(), freeMs: fc.integer({ min: 6_000, max: 600_000 }) })
+    .map(({ candidates, sure, freeMs }) => {
+      const [, ...slowed] = candidates;
+      const totals = slowed.map(({ expectedTotalMs }) => expectedTotalMs).sort((one, other) => other - one);
+      const free = sure ? candidateOf(1, 0, { expectedTotalMs: freeMs }) : FREE_ENDLESS;
+      const timed = slowed.map((each, index) =>
+        candidateOf(each.share, each.expectedHarmCpuMs, {
+          ...each,
+          expectedTotalMs: totals[index] ?? 0,
+          expectedEndMs: totals[index] ?? 0,
+        }),
+      );
+      return [free, ...timed.filter(({ begins }) => begins === 'now')];
     });
+  const level = fc.integer({ min: 0, max: 100 }).map((percent) => percent / 100);
+  const situation = fc.record({
+    candidates: consistent,
+    last: fc.nat(),
+    spent: fc.integer({ min: 0, max: 3_000 }),
+    levels: fc.tuple(level, level),
+  });
+
+  test('a larger aggression never gives a larger share, nor do those who wait', () => {
     fc.assert(
-      fc.property(
-        fc.record({ candidates: consistent, last: fc.nat(), spent: fc.integer({ min: 0, max: 3_000 }) }),
-        fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })),
-        (made, levels) => {
-          const now = made.candidates.filter(({ begins }) => begins === 'now');
-          const share = now[made.last % now.length]?.share ?? 1;
-          const asked = viewOf(now, { spentHarmCpuMs: made.spent, share, othersWait: true });
-          const gentle = chosen('maintenance', asked, Math.min(...levels));
-          const hard = chosen('maintenance', asked, Math.max(...levels));
-          expect(hard.share).toBeLessThanOrEqual(gentle.share);
-        },
-      ),
-      { numRuns: 400 },
+      fc.property(situation, ({ candidates, last, spent, levels }) => {
+        const share = candidates[last % candidates.length]?.share ?? 1;
+        const asked = viewOf(candidates, { spentHarmCpuMs: spent, share });
+        const [low, high] = [Math.min(...levels), Math.max(...levels)];
+        const gentle = chosen('maintenance', { ...asked, othersWait: true }, low);
+        const hard = chosen('maintenance', { ...asked, othersWait: true }, high);
+        expect(hard.share).toBeLessThanOrEqual(gentle.share);
+        expect(gentle.share).toBeLessThanOrEqual(chosen('maintenance', asked, low).share);
+      }),
+      { numRuns: 1_000 },
     );
   });
 });

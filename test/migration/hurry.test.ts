@@ -26,7 +26,7 @@ async function moved(guests: ReturnType<typeof vm>[], request: OperationRequest)
 let alone: Awaited<ReturnType<typeof moved>>;
 beforeAll(async () => {
   alone = await moved([near], evacuate('a', HARD));
-});
+}, 60_000);
 
 test('alone it hardly lacks anything and takes its time, before others it is slowed and is soon done', async () => {
   const first = await moved([near, quiet], evacuate('a', HARD));

@@ -21,6 +21,7 @@ const candidate = (share: number, endsInTime: number): Candidate => ({
   begins: 'now',
   expectedHarmCpuMs: 0,
   expectedTotalMs: 0,
+  expectedEndMs: 0,
   endsInTime,
   prediction: prediction({ endsInTime, minShare: share }),
 });

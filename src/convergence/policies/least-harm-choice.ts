@@ -59,9 +59,12 @@ export function chooseLeastHarm(view: PolicyView): Choice {
   const times = 1 + (MOST_TIMES - 1) * (1 - policy.aggression);
   const least = Math.max(view.leastHarmCpuMs, 0);
   const chosen = waits ? later : now;
+  // What is spent is spent: the allowance is of the whole harm, whatever time is worth.
   const cheapest = leastOf(chosen, costs);
-  const given = timePriceOf(view) > 0 && cheapest !== undefined ? costs(cheapest) : least;
-  const candidate = gentlestWithin(chosen, costs, given + (times - 1) * least + SLACK_CPU_MS, view);
+  const spent = view.spentHarmCpuMs + (cheapest?.expectedHarmCpuMs ?? 0);
+  const gentleness = Math.max(0, times * least + SLACK_CPU_MS - spent);
+  const allowance = (cheapest === undefined ? 0 : costs(cheapest)) + gentleness;
+  const candidate = gentlestWithin(chosen, costs, allowance, view);
   if (candidate === undefined) return { candidate: candidates[0] ?? nothingOffered(), why: 'nothing else is offered' };
   return { candidate, why: whyOf(candidate, view, times, waits) };
 }
@@ -72,25 +75,26 @@ type Cost = (candidate: Candidate) => number;
 function costOf(view: PolicyView): Cost {
   const price = timePriceOf(view);
   const { spentHarmCpuMs } = view;
-  return ({ expectedHarmCpuMs, expectedTotalMs }) => spentHarmCpuMs + expectedHarmCpuMs + price * expectedTotalMs;
+  return ({ expectedHarmCpuMs, expectedEndMs }) => spentHarmCpuMs + expectedHarmCpuMs + price * expectedEndMs;
 }
 
-/** CPU ms for each ms. */
-function timePriceOf({ othersWait, policy, demandCores }: PolicyView): number {
-  return othersWait ? TIME_PRICE * policy.aggression * demandCores : 0;
+/** CPU ms for each ms. A floor that gave way did so for an end in time, not for those who wait. */
+function timePriceOf({ othersWait, policy, demandCores, candidates }: PolicyView): number {
+  const whole = candidates.every(({ share }) => share >= policy.minCpuShare);
+  return othersWait && whole ? TIME_PRICE * policy.aggression * demandCores : 0;
 }
 
 /** Though it would end by itself, in time: others wait so long that a throttle is worth what it costs. */
 function isWorthHurrying(view: PolicyView, free: Candidate, costs: Cost): boolean {
-  if (timePriceOf(view) === 0) return false;
-  const cheapest = leastOf(
+  const price = timePriceOf(view);
+  const hurried = leastOf(
     view.candidates.filter(({ share, endsInTime }) => share < 1 && endsInTime >= SURE),
     costs,
   );
-  if (cheapest === undefined) return false;
-  const [hurried, left] = [costs(cheapest), costs(free)].map((cost) => cost - view.spentHarmCpuMs);
-  const part = view.share >= 1 ? WORTH_HURRYING : 1;
-  return (hurried ?? 0) + SLACK_CPU_MS < part * (left ?? 0);
+  if (price === 0 || hurried === undefined) return false;
+  const lost = hurried.expectedHarmCpuMs - free.expectedHarmCpuMs;
+  const saved = price * (free.expectedEndMs - hurried.expectedEndMs);
+  return lost + SLACK_CPU_MS < (view.share >= 1 ? WORTH_HURRYING : 1) * saved;
 }
 
 function isWorthWaiting(
