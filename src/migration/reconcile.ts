@@ -133,6 +133,9 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
         : { cause: 'neverStarted' };
     }
     default:
+      // It was begun by an earlier move, or the store has lost when: its time counts from now, or it would never be over.
+      if (looked.verdict !== 'finished' && ctx.record.startedAtMs === null)
+        await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
       return { cause: looked.verdict };
   }
 }

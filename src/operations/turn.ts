@@ -20,6 +20,7 @@ import { INVENTORY_TOPIC } from '../store/presence.ts';
 import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
+import { forgetLostOperations } from './lost.ts';
 import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
 import { outcome } from './result.ts';
 import { closing, isSoon, newMove, type Standing, waits } from './standing.ts';
@@ -195,6 +196,7 @@ class Turn {
 
   async #plan(view: FleetView): Promise<Planned | null> {
     if (!this.#record.tasks.some(isPending)) return null;
+    await forgetLostOperations(this.#deps);
     const round = this.#record.round + 1;
     const input = { fleet: this.#deps.fleet, view, operationId: this.#record.id, tasks: this.#record.tasks, round };
     this.#lease.assertHeld();

@@ -5,6 +5,7 @@
 import { ENDED_OPERATION_STATES } from '../../src/domain/operation.ts';
 import type { Command, State } from '../../src/hypervisors/simulated/model.ts';
 import { hostAndVm } from '../../src/hypervisors/simulated/records.ts';
+import { forgetLostOperations } from '../../src/operations/lost.ts';
 import type { World } from '../support/world.ts';
 
 /** A guest without a migration may be throttled for so long: its owner has died, and the guard lifts it (issue of 2 s). */
@@ -114,6 +115,8 @@ export async function atTheEnd(world: World, { operations, lost, deadHosts }: Ou
       wrong.push(`bandwidth of ${host} is still counted: ${egress.counted} out, ${ingress.counted} in`);
     }
   }
+  // As whoever plans next would.
+  await forgetLostOperations(world);
   const { moves } = await world.abandoned.read();
   for (const { vm, source, destination } of Object.values(moves)) {
     wrong.push(`what a move of ${vm} from ${source} to ${destination} may have left is still looked for`);

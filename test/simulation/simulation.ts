@@ -83,6 +83,8 @@ class Simulation {
     const { clock } = this.#world;
     let fault: string | null = null;
     try {
+      // The fleet is not new: an empty store would be taken for a new one.
+      await this.#world.budget.doubt();
       for (const hosts of processes) await this.#start(hosts);
       void this.#again();
       for (const { atMs, act } of acts) void clock.sleep(atMs).then(() => this.#carefully(act));
@@ -313,10 +315,13 @@ class Simulation {
       case 'storeAway':
         this.#storeAwayUntilMs = untilMs;
         return;
-      case 'lostWrites':
-        this.#world.cells.forget(act.ms);
-        delivery.forget(act.ms);
+      case 'lostWrites': {
+        const ms = Math.min(act.ms, clock.monotonic() - 1);
+        if (ms <= 0) return;
+        this.#world.cells.forget(ms);
+        delivery.forget(ms);
         return;
+      }
       case 'hostSilent':
         this.#silentUntilMs.set(act.host, untilMs);
         return;
@@ -391,6 +396,9 @@ class Simulation {
     }
     this.#world.delivery.deliverWaiting();
     await this.#start(this.#world.fleet.hosts.map(({ name }) => name));
+    // An operator's word that the store has lost is said again.
+    for (const { act } of this.#scenario.acts)
+      if (act.kind === 'capacity') await this.#world.budget.override(act.resource, null);
     // Those that died do not come back, which only a person can know.
     for (const host of this.#dead)
       await this.#world.abandoned.confirmDown(host, 'an operator', this.#world.clock.now());

@@ -1,0 +1,22 @@
+/** What a lost operation held is given back by whoever plans next. */
+import { expect, test } from 'vitest';
+import { evacuate, host, vm, World } from '../support/world.ts';
+
+test('claims of an operation that the store has lost stand in the way of nobody', async () => {
+  const world = new World({ hosts: [host('a', [vm('v1')]), host('b', [vm('v2')]), host('c', [], { memory: '8GiB' })] });
+  // Its record was lost, and what was written for it has arrived: it holds the VM, the only room, and the host.
+  const item = { moveId: 'op-9-1-1', vm: 'v1', host: 'c', memoryBytes: 6 * 2 ** 30, cpus: 2 };
+  await world.claims.claim('op-9', [item]);
+  await world.claims.cordon('c', 'op-9');
+  await world.claims.cordon('b', 'operator');
+  await world.crew();
+  const id = await world.request(evacuate('a'));
+  expect(await world.ended(id)).toMatchObject({ state: 'done' });
+  expect(await world.copies('v1')).toEqual(['c:running']);
+  const { vms, reservations, cordons } = await world.claims.read();
+  expect({ vms, reservations, cordons: Object.keys(cordons).sort() }).toEqual({
+    vms: {},
+    reservations: {},
+    cordons: ['a', 'b'],
+  });
+});
