@@ -126,9 +126,9 @@ export class CellBudget implements Budget {
     const mine = value.entries[migrationId] ?? settled;
     // In doubt nothing begins.
     const bytesPerSec = state.heard !== null && demand.usesBytesPerSec === null ? 0 : mine.target;
-    const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(this.#input(value), mine));
-    const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(this.#input(value), mine);
     const input = this.#input(value);
+    const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(input, mine));
+    const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(input, mine);
     const othersWait = waitingBeside(input, mine).some(
       (other) => other.tier === 'evacuation' && canCarry(input, other),
     );

@@ -7,11 +7,10 @@
  * leaves least. That keeps large holes for large VMs. vCPUs count one to one against a host's `cpus`. Where the network is
  * known, only hosts count whose links have time for it before the plan would end anyway (what leaves a source takes as
  * long as it takes), of these the ones behind the fewest shared links; and where there is none, the one that delays the
- * end least. Packing is NP-hard, and best fit may strand a VM where another packing holds all; so when it strands one that would fit alone, a
- * bounded number of other orders is tried and the one that places most is taken (TRIALS below). It may still miss a
- * packing that exists; it never makes one that does not hold.
+ * end least. Packing is NP-hard, and best fit may strand a VM where another packing holds all; so when it strands one that
+ * would fit alone, a bounded number of other orders is tried and the one that places most is taken (TRIALS below). It may
+ * still miss a packing that exists; it never makes one that does not hold.
  */
-
 import type { Network } from '../bandwidth/resources.ts';
 import type { Reason } from '../domain/errors.ts';
 import type { FleetRule } from '../domain/fleet.ts';

@@ -1,7 +1,6 @@
 /** What was measured, one line for each run; a benchmark that was interrupted goes on where it stopped. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { z } from 'zod';
+import { appendLine, readLines } from '../json-lines.ts';
 
 export const resultSchema = z.object({
   rule: z.string(),
@@ -45,13 +44,9 @@ export type Result = z.infer<typeof resultSchema>;
 export type Moved = Result['moves'][number];
 
 export function readResults(path: string): Result[] {
-  if (!existsSync(path)) return [];
-  // What follows the last line's end was cut short.
-  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  return lines.map((line) => resultSchema.parse(JSON.parse(line)));
+  return readLines(path, resultSchema);
 }
 
 export function appendResult(path: string, result: Result): void {
-  mkdirSync(dirname(path), { recursive: true });
-  appendFileSync(path, `${JSON.stringify(resultSchema.parse(result))}\n`);
+  appendLine(path, resultSchema, result);
 }

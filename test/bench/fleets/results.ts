@@ -1,6 +1,6 @@
 /** What was played, one line for each scenario and seed; a benchmark that was interrupted goes on where it stopped. */
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { appendLine, readLines } from '../json-lines.ts';
 
 const resultSchema = z.object({
   scenario: z.string(),
@@ -31,12 +31,9 @@ const resultSchema = z.object({
 export type Result = z.infer<typeof resultSchema>;
 
 export function readResults(path: string): Result[] {
-  if (!existsSync(path)) return [];
-  // What follows the last line's end was cut short.
-  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  return lines.map((line) => resultSchema.parse(JSON.parse(line)));
+  return readLines(path, resultSchema);
 }
 
 export function appendResult(path: string, result: Result): void {
-  appendFileSync(path, `${JSON.stringify(resultSchema.parse(result))}\n`);
+  appendLine(path, resultSchema, result);
 }
