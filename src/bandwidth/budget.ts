@@ -49,7 +49,7 @@ export interface Grant {
   readonly isNext: boolean;
   /** An evacuation waits for what this rebalance uses: which, in words. It keeps what it has until it has ended. */
   readonly givesWayTo: string | null;
-  /** Evacuations wait for something on its path, and could start if it were free. */
+  /** It is an evacuation, and others wait for something on its path and could start if it were free. A rebalance has time. */
   readonly othersWait: boolean;
 }
 

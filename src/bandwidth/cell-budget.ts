@@ -129,9 +129,9 @@ export class CellBudget implements Budget {
     const input = this.#input(value);
     const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(input, mine));
     const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(input, mine);
-    const othersWait = waitingBeside(input, mine).some(
-      (other) => other.tier === 'evacuation' && canCarry(input, other),
-    );
+    const othersWait =
+      mine.tier === 'evacuation' &&
+      waitingBeside(input, mine).some((other) => other.tier === 'evacuation' && canCarry(input, other));
     const grant = { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine), othersWait };
     return changeTo(state, value, grant);
   }

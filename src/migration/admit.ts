@@ -5,7 +5,6 @@
 import type { Demand } from '../bandwidth/budget.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
-import { isErrand } from './applying.ts';
 import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf, mostOnPath } from './demand.ts';
@@ -76,7 +75,7 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       continue;
     }
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
-    const othersWait = grant.othersWait && isErrand(ctx);
+    const { othersWait } = grant;
     if (grant.bytesPerSec > 0) {
       const hopeless = await foresee(ctx, { bytesPerSec: grant.bytesPerSec, othersWait });
       if (hopeless !== null) return { cause: 'refused', reason: hopeless };

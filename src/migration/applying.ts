@@ -35,7 +35,7 @@ export async function applyGrant(ctx: MigrationContext, applied: Applied): Promi
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
   const { bytesPerSec, givesWayTo, othersWait } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
-  applied.othersWait = othersWait && isErrand(ctx);
+  applied.othersWait = othersWait;
   if (bytesPerSec === applied.grant || bytesPerSec <= 0) return givesWayTo;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
@@ -43,11 +43,6 @@ export async function applyGrant(ctx: MigrationContext, applied: Applied): Promi
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
   return givesWayTo;
-}
-
-/** Of an evacuation's guests each that takes longer keeps the others waiting; a rebalance has all the time there is. */
-export function isErrand(ctx: MigrationContext): boolean {
-  return ctx.tier === 'evacuation';
 }
 
 export async function applyDecision(

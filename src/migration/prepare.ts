@@ -2,7 +2,6 @@
 import { downtimeLimit } from '../convergence/downtime.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { MigrationTarget, MigrationTerms } from '../hypervisors/hypervisor.ts';
-import { isErrand } from './applying.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf } from './demand.ts';
 import { predictStart } from './foresight.ts';
@@ -33,10 +32,7 @@ async function prepareNow(ctx: MigrationContext): Promise<void> {
   if (ctx.policy.controller !== 'leastHarm') return await prepared;
   await lookMeanwhile(ctx, prepared);
   // Nothing while the budget is in doubt: then what was predicted at its admission stands.
-  if (expected.bytesPerSec > 0) {
-    const { bytesPerSec, othersWait } = expected;
-    await predictStart(ctx, { bytesPerSec, othersWait: othersWait && isErrand(ctx) });
-  }
+  if (expected.bytesPerSec > 0) await predictStart(ctx, expected);
 }
 
 function targetOf(ctx: MigrationContext): MigrationTarget & Pick<MigrationTerms, 'postCopy'> {
