@@ -3,7 +3,14 @@
  * move looks like before anybody has begun it. Pure; the turn (turn.ts) decides what to do.
  */
 import type { Reason } from '../domain/errors.ts';
-import { type Control, type MoveRecord, NO_FIGURES, type OperationRecord, type VmTask } from '../domain/operation.ts';
+import {
+  type Control,
+  ENDED_MOVE_STATES,
+  type MoveRecord,
+  NO_FIGURES,
+  type OperationRecord,
+  type VmTask,
+} from '../domain/operation.ts';
 import { isActive } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
 import type { Planned } from './plan.ts';
@@ -43,6 +50,12 @@ export function isSoon({ request }: OperationRecord, { view, planned, found }: S
   if ((planned?.outdated.length ?? 0) > 0) return true;
   const source = request.kind === 'evacuateNode' ? view.hosts.get(request.host) : undefined;
   return found === 'later' && source?.served === true && source.unusable === null;
+}
+
+/** Its guest's CPU time was booked within the last `withinMs`: somebody is at it. */
+export function isBeingDriven(move: MoveRecord | undefined, nowMs: number, withinMs: number): boolean {
+  if (move === undefined || ENDED_MOVE_STATES.has(move.state)) return false;
+  return move.account !== null && Math.abs(nowMs - move.account.atMs) < withinMs;
 }
 
 /** The operation's last words. */

@@ -10,6 +10,7 @@ import {
   type Control,
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
+  type MoveRecord,
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
@@ -23,12 +24,14 @@ import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
 import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, isSoon, newMove, type Standing, waits } from './standing.ts';
+import { closing, isBeingDriven, isSoon, newMove, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
 /** Fresh inventories have been asked for and arrive within milliseconds where a worker lives. */
 const SOON_MS = 50;
+/** A move whose guest was looked at this recently (real ms) has a worker; whether the queue still has its job can wait. */
+const DRIVEN_WITHIN_REAL_MS = 5_000;
 /** Hosts that nobody can see are waited for this long (real ms) before the VMs that need them are given up. */
 const PATIENCE_REAL_MS = 30_000;
 /** A turn this long ago (real ms) was another process's, or before a long sleep: waiting starts anew. */
@@ -56,6 +59,8 @@ class Turn {
   readonly #deps: OperationDeps;
   readonly #lease: Lease;
   #record: OperationRecord;
+  /** The current moves as this turn has read them, by id. */
+  #moves: ReadonlyMap<string, MoveRecord> = new Map();
 
   constructor(deps: OperationDeps, lease: Lease, record: OperationRecord) {
     this.#deps = deps;
@@ -113,6 +118,7 @@ class Turn {
     const active = this.#record.tasks.filter(isActive);
     const moves = await records.moves(active.map((task) => task.moveIds.at(-1) ?? ''));
     const byId = new Map(moves.filter((move) => move !== null).map((move) => [move.id, move]));
+    this.#moves = byId;
     const rules = { nowMs: clock.now(), maxAttempts: this.#record.request.policy.maxAttempts };
     const tasks = this.#record.tasks.map((task) => collect(task, byId.get(task.moveIds.at(-1) ?? '') ?? null, rules));
     for (const move of byId.values()) {
@@ -244,12 +250,15 @@ class Turn {
   /** Every task that should be running has its record and its job; a crash between plan and queue is mended here. */
   async #dispatch(): Promise<void> {
     const { claims, clock, delivery, records } = this.#deps;
-    const active = this.#record.tasks.filter(isActive);
-    if (active.length === 0) return;
     const nowMs = clock.now();
-    const moves = await records.moves(active.map((task) => task.moveIds.at(-1) ?? ''));
+    const within = clock.fleetMs(DRIVEN_WITHIN_REAL_MS);
+    const tasks = this.#record.tasks
+      .filter(isActive)
+      .filter((task) => !isBeingDriven(this.#moves.get(task.moveIds.at(-1) ?? ''), nowMs, within));
+    if (tasks.length === 0) return;
+    const moves = await records.moves(tasks.map((task) => task.moveIds.at(-1) ?? ''));
     let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
-    for (const [index, task] of active.entries()) {
+    for (const [index, task] of tasks.entries()) {
       const job = this.#jobOf(task);
       const move = moves[index] ?? null;
       if (move !== null && ENDED_MOVE_STATES.has(move.state)) continue;

@@ -18,6 +18,11 @@ export interface GuardedText extends VersionedText {
   readonly generation: string;
 }
 
+/** What a cell was written as; null: not known, for the reply got lost and somebody may have written since. */
+export interface Written {
+  readonly version: number | null;
+}
+
 export interface CellStore {
   read(key: string): Promise<VersionedText>;
   readMany(keys: readonly string[]): Promise<VersionedText[]>;
@@ -28,14 +33,14 @@ export interface CellStore {
   readGuarded(key: string): Promise<GuardedText>;
   /**
    * Writes `text` if the cell still has `version` and, where that is given, the store is still of `generation`; wakes those who `wait` on `topic`, and sets an expiry in real ms where
-   * `expireMs` is given (none otherwise). False: somebody else wrote first. `text` null deletes.
+   * `expireMs` is given (none otherwise). null: somebody else wrote first. `text` null deletes.
    */
   compareAndSet(
     key: string,
     version: number,
     text: string | null,
     options?: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string },
-  ): Promise<boolean>;
+  ): Promise<Written | null>;
 }
 
 /** Wake-ups between processes. Never the only way to learn something: waiters also look from time to time. */
@@ -137,14 +142,37 @@ export class Cell<T> {
       const { version, value, guard } = await read();
       const outcome = change(value, version);
       if ('unchanged' in outcome) return outcome.result;
-      const expireMs = this.#options.expireMs?.(outcome.value);
-      const written = await this.#store.compareAndSet(this.key, version, JSON.stringify(outcome.value), {
-        ...(this.#options.topic === undefined ? {} : { topic: this.#options.topic }),
-        ...(expireMs === undefined ? {} : { expireMs }),
-        ...guard,
-      });
-      if (written) return outcome.result;
+      if ((await this.#write(version, outcome.value, guard)) !== null) return outcome.result;
     }
-    throw new HostevacError('internal', `${this.key}: ${MAX_CONFLICTS} conflicting writes in a row`);
+    throw this.#contended();
+  }
+
+  /**
+   * Writes `next` without reading where the cell is still what was written as version `known`. Else it is read, and `allow`
+   * may throw for what it has become. The version that was written; null: not known.
+   */
+  async replace(next: T, known: number | null, allow: (current: T) => void): Promise<number | null> {
+    const over = known === null ? null : await this.#write(known, next);
+    if (over !== null) return over.version;
+    for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts += 1) {
+      const { version, value } = await this.readVersioned();
+      allow(value);
+      const written = await this.#write(version, next);
+      if (written !== null) return written.version;
+    }
+    throw this.#contended();
+  }
+
+  #write(version: number, value: T, guard: Found<T>['guard'] = {}): Promise<Written | null> {
+    const expireMs = this.#options.expireMs?.(value);
+    return this.#store.compareAndSet(this.key, version, JSON.stringify(value), {
+      ...(this.#options.topic === undefined ? {} : { topic: this.#options.topic }),
+      ...(expireMs === undefined ? {} : { expireMs }),
+      ...guard,
+    });
+  }
+
+  #contended(): HostevacError {
+    return new HostevacError('internal', `${this.key}: ${MAX_CONFLICTS} conflicting writes in a row`);
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../clock/clock.ts';
 import type { OperationEvent } from '../domain/operation.ts';
-import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups, Written } from './cell.ts';
 import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
 
@@ -78,10 +78,10 @@ export class MemoryCellStore implements CellStore {
     version: number,
     text: string | null,
     options: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string } = {},
-  ): Promise<boolean> {
+  ): Promise<Written | null> {
     // Compares and sets in one tick, as the script does.
-    if (this.#current(key).version !== version) return false;
-    if (options.generation !== undefined && options.generation !== String(this.#generation)) return false;
+    if (this.#current(key).version !== version) return null;
+    if (options.generation !== undefined && options.generation !== String(this.#generation)) return null;
     this.#remember(key);
     if (text === null) this.#cells.delete(key);
     else {
@@ -89,8 +89,9 @@ export class MemoryCellStore implements CellStore {
       const expiresAtMs = this.#clock.monotonic() + (options.expireMs ?? Number.POSITIVE_INFINITY);
       this.#cells.set(key, { version: this.#lastVersion, text, expiresAtMs });
     }
+    const written = { version: this.#current(key).version };
     if (options.topic !== undefined) await this.#wakeups.wake(options.topic);
-    return true;
+    return written;
   }
 
   #remember(key: string): void {

@@ -56,6 +56,8 @@ export const operationTopic = (operationId: string): string => `operation:${oper
 export class Records {
   readonly #store: CellStore;
   readonly #index: Cell<Index>;
+  /** A worker writes its move once a second: as long as nobody else did, what it wrote need not be read first. */
+  readonly #lastSaved = new WeakMap<Fence, { readonly id: string; readonly version: number | null }>();
 
   constructor(store: CellStore) {
     this.#store = store;
@@ -146,10 +148,12 @@ export class Records {
   /** Refused (`leaseLost`) when a successor has written. */
   async saveMove(fence: Fence, record: MoveRecord): Promise<void> {
     fence.assertHeld();
-    await this.#moveCell(record.id, record.operationId).update((current) => {
-      refuseStale(fence, current, record.id);
-      return { value: { ...record, token: fence.token }, result: undefined };
-    });
+    const last = this.#lastSaved.get(fence);
+    const value = { ...record, token: fence.token };
+    const known = last?.id === record.id ? last.version : null;
+    const cell = this.#moveCell(record.id, record.operationId);
+    const version = await cell.replace(value, known, (current) => refuseStale(fence, current, record.id));
+    this.#lastSaved.set(fence, { id: record.id, version });
   }
 
   /** Ends a move that no worker has begun (cancelled before its turn). False: somebody began it. */

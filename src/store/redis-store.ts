@@ -8,7 +8,7 @@ import { settledWithin } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
 import { eventSchema, type OperationEvent } from '../domain/operation.ts';
-import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups } from './cell.ts';
+import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups, Written } from './cell.ts';
 import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
 import { isRedisAway, RedisScript, reachable } from './redis-script.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
@@ -24,14 +24,16 @@ const COMPARE_AND_SET = new RedisScript(`
 -- KEYS: cell, version counter
 -- ARGV: expected version, write id, '1' and text or '0', expiry ms or '', channel or '', writer's clock (us), generation or ''
 local written = redis.call('HGET', KEYS[1], 'w') or ''
-if string.find(written, ARGV[2], 1, true) then return 1 end
-if (redis.call('HGET', KEYS[1], 'v') or '0') ~= ARGV[1] then return 0 end
-if ARGV[8] ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') ~= ARGV[8] then return 0 end
+if string.find(written, ARGV[2], 1, true) then return '' end
+if (redis.call('HGET', KEYS[1], 'v') or '0') ~= ARGV[1] then return false end
+if ARGV[8] ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') ~= ARGV[8] then return false end
+local version = '0'
 written = string.sub(ARGV[2] .. written, 1, 8 * #ARGV[2])
 if ARGV[3] == '1' then
   local last = redis.call('GET', KEYS[2]) or '0'
   if tonumber(last) < tonumber(ARGV[7]) then redis.call('SET', KEYS[2], ARGV[7]) else redis.call('INCR', KEYS[2]) end
-  redis.call('HSET', KEYS[1], 'v', redis.call('GET', KEYS[2]), 't', ARGV[4], 'w', written)
+  version = redis.call('GET', KEYS[2])
+  redis.call('HSET', KEYS[1], 'v', version, 't', ARGV[4], 'w', written)
   if ARGV[5] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
 else
   redis.call('HDEL', KEYS[1], 'v', 't')
@@ -39,12 +41,24 @@ else
   redis.call('PEXPIRE', KEYS[1], 60000)
 end
 if ARGV[6] ~= '' then redis.call('PUBLISH', ARGV[6], '') end
-return 1
+return version
+`);
+
+/** One reply, so that value and generation are of one store; the text only where it is another one than is known. */
+const READ_GUARDED = new RedisScript(`
+-- KEYS: cell
+-- ARGV: the version that is known, or ''
+local version = redis.call('HGET', KEYS[1], 'v') or '0'
+local generation = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+if version == ARGV[1] then return {version, generation} end
+return {version, generation, redis.call('HGET', KEYS[1], 't')}
 `);
 
 export class RedisCellStore implements CellStore {
   readonly #redis: Redis;
   readonly #prefix: string;
+  /** What a guarded cell was when it was read last: a version never returns with another text. */
+  readonly #known = new Map<string, VersionedText>();
 
   constructor(redis: Redis, prefix: string) {
     this.#redis = redis;
@@ -67,12 +81,13 @@ export class RedisCellStore implements CellStore {
   }
 
   async readGuarded(key: string): Promise<GuardedText> {
-    // In this order: a value from before a failover with a generation from after it is doubted, the other way round it is not.
-    const pipeline = this.#redis.pipeline().hmget(this.#cellKey(key), 'v', 't').info('server');
-    const [cell, info] = await reachable(this.#redis, pipelineValues(pipeline));
-    const [version, text] = Array.isArray(cell) ? cell : [null, null];
-    const generation = /^run_id:(\w+)/m.exec(String(info))?.[1] ?? '';
-    return { ...versionedText(version, text), generation };
+    const known = this.#known.get(key);
+    const reply = await READ_GUARDED.run(this.#redis, [this.#cellKey(key)], [String(known?.version ?? '')]);
+    const [version, generation, text] = Array.isArray(reply) ? reply : [];
+    const isKnown = known !== undefined && version === String(known.version);
+    const cell = isKnown ? known : versionedText(version, text);
+    this.#known.set(key, cell);
+    return { ...cell, generation: String(generation) };
   }
 
   async compareAndSet(
@@ -80,7 +95,7 @@ export class RedisCellStore implements CellStore {
     version: number,
     text: string | null,
     options: { readonly topic?: string; readonly expireMs?: number; readonly generation?: string } = {},
-  ): Promise<boolean> {
+  ): Promise<Written | null> {
     const written = await COMPARE_AND_SET.run(
       this.#redis,
       [this.#cellKey(key), `${this.#prefix}:versions`],
@@ -96,7 +111,8 @@ export class RedisCellStore implements CellStore {
         options.generation ?? '',
       ],
     );
-    return written === 1;
+    if (typeof written !== 'string') return null;
+    return { version: written === '' ? null : Number(written) };
   }
 
   #cellKey(key: string): string {

@@ -1,6 +1,9 @@
 /** Records over the in-memory store: what a crash between two writes leaves behind. */
 import { expect, it } from 'vitest';
 import { VirtualClock } from '../../src/clock/virtual-clock.ts';
+import { newTask } from '../../src/domain/operation.ts';
+import { newMove } from '../../src/operations/standing.ts';
+import type { CellStore } from '../../src/store/cell.ts';
 import { MemoryCellStore, MemoryWakeups } from '../../src/store/memory-store.ts';
 import { initialRecord, Records } from '../../src/store/records.ts';
 import { evacuate } from '../support/world.ts';
@@ -35,4 +38,43 @@ it('flags of an active operation never expire, those of an ended one do', async 
   await records.retire('op-1');
   await clock.advance(8 * 86_400_000);
   expect((await records.control('op-1')).pause).toBe(false);
+});
+
+const fence = (token: number) => ({ token, assertHeld: () => undefined });
+const move = newMove('op-1', newTask('web-1', 'a'), { id: 'op-1-1-1', destination: 'b', nowMs: 1 });
+
+it('a worker that saves its move again does not read it first', async () => {
+  const { cells } = setup();
+  let reads = 0;
+  const counting: CellStore = {
+    read: (key) => {
+      reads += 1;
+      return cells.read(key);
+    },
+    readMany: (keys) => cells.readMany(keys),
+    readGuarded: (key) => cells.readGuarded(key),
+    compareAndSet: (key, version, text, options) => cells.compareAndSet(key, version, text, options),
+  };
+  const records = new Records(counting);
+  const mine = fence(7);
+  await records.saveMove(mine, { ...move, step: 'admitting' });
+  reads = 0;
+  await records.saveMove(mine, { ...move, step: 'preparing' });
+  await records.saveMove(mine, { ...move, step: 'precopy' });
+  expect(reads).toBe(0);
+  expect(await records.move(move.id)).toMatchObject({ step: 'precopy', token: 7 });
+});
+
+it('a worker whose move was written by others goes on, one whose move a successor has is refused', async () => {
+  const { records, cells } = setup();
+  const mine = fence(7);
+  await records.saveMove(mine, { ...move, step: 'admitting' });
+  const { version, text } = await cells.read(`move:${move.id}`);
+  await cells.compareAndSet(`move:${move.id}`, version, text);
+  await records.saveMove(mine, { ...move, step: 'preparing' });
+  expect(await records.move(move.id)).toMatchObject({ step: 'preparing', token: 7 });
+
+  await records.saveMove(fence(8), { ...move, step: 'reconciling' });
+  await expect(records.saveMove(mine, { ...move, step: 'precopy' })).rejects.toMatchObject({ code: 'leaseLost' });
+  expect(await records.move(move.id)).toMatchObject({ step: 'reconciling', token: 8 });
 });

@@ -31,11 +31,12 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
 
     test('what one process writes another reads, with the new version', async () => {
       const [one, other] = at().cells;
-      expect(await one.compareAndSet('a', 0, 'text "with" ünicode')).toBe(true);
+      expect(await one.compareAndSet('a', 0, 'text "with" ünicode')).not.toBeNull();
       const seen = await other.read('a');
       expect(seen.text).toBe('text "with" ünicode');
       expect(seen.version).toBeGreaterThan(0);
-      expect(await other.compareAndSet('a', seen.version, 'second')).toBe(true);
+      const written = await other.compareAndSet('a', seen.version, 'second');
+      expect(written).toEqual({ version: (await one.read('a')).version });
       const again = await one.read('a');
       expect(again.text).toBe('second');
       expect(again.version).toBeGreaterThan(seen.version);
@@ -46,9 +47,9 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       await one.compareAndSet('a', 0, 'first');
       const { version } = await one.read('a');
       await other.compareAndSet('a', version, 'second');
-      expect(await one.compareAndSet('a', version, 'lost')).toBe(false);
-      expect(await one.compareAndSet('a', 0, 'lost')).toBe(false);
-      expect(await one.compareAndSet('a', version, null)).toBe(false);
+      expect(await one.compareAndSet('a', version, 'lost')).toBeNull();
+      expect(await one.compareAndSet('a', 0, 'lost')).toBeNull();
+      expect(await one.compareAndSet('a', version, null)).toBeNull();
       expect((await one.read('a')).text).toBe('second');
     });
 
@@ -59,8 +60,8 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       expect(text).toBe('first');
       expect(generation).not.toBe('');
       expect((await one.readGuarded('none')).generation).toBe(generation);
-      expect(await one.compareAndSet('a', version, 'lost', { generation: `${generation}0` })).toBe(false);
-      expect(await one.compareAndSet('a', version, 'second', { generation })).toBe(true);
+      expect(await one.compareAndSet('a', version, 'lost', { generation: `${generation}0` })).toBeNull();
+      expect(await one.compareAndSet('a', version, 'second', { generation })).not.toBeNull();
       expect((await other.read('a')).text).toBe('second');
     });
 
@@ -70,13 +71,13 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       const { version: first } = await store.read('a');
       await store.compareAndSet('a', first, 'second');
       const { version: second } = await store.read('a');
-      expect(await store.compareAndSet('a', second, null)).toBe(true);
+      expect(await store.compareAndSet('a', second, null)).not.toBeNull();
       expect(await store.read('a')).toEqual({ version: 0, text: null });
       for (let life = 0; life < 3; life += 1) {
         const { version } = await store.read('a');
-        expect(await store.compareAndSet('a', version, `life ${life}`)).toBe(true);
-        expect(await store.compareAndSet('a', first, 'ghost')).toBe(false);
-        expect(await store.compareAndSet('a', second, 'ghost')).toBe(false);
+        expect(await store.compareAndSet('a', version, `life ${life}`)).not.toBeNull();
+        expect(await store.compareAndSet('a', first, 'ghost')).toBeNull();
+        expect(await store.compareAndSet('a', second, 'ghost')).toBeNull();
         expect((await store.read('a')).text).toBe(`life ${life}`);
       }
     });
@@ -117,7 +118,7 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       const [store] = at().cells;
       const listener = await at().wakeups[1].listen('topic');
       const start = at().monotonic();
-      expect(await store.compareAndSet('a', 99, 'x', { topic: 'topic' })).toBe(false);
+      expect(await store.compareAndSet('a', 99, 'x', { topic: 'topic' })).toBeNull();
       let woken = false;
       const next = listener.next(LONG_MS).then(() => {
         woken = true;
