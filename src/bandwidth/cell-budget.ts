@@ -15,6 +15,7 @@ import {
   countedBytesPerSec,
   type Entry,
   hasStarted,
+  isLeading,
   isNextInTurn,
   waitingBeside,
 } from './allocate.ts';
@@ -58,6 +59,8 @@ const entrySchema = z.object({
   inForce: z.number(),
   started: z.boolean(),
   overtaken: z.number(),
+  leads: z.boolean().default(false),
+  endsSoon: z.boolean().default(false),
 });
 
 /** A capacity set by a person in place of the fleet file's. */
@@ -129,10 +132,16 @@ export class CellBudget implements Budget {
     const input = this.#input(value);
     const waitingFor = bytesPerSec > 0 ? null : (doubtText(state) ?? describeWait(input, mine));
     const isNext = bytesPerSec === 0 && state.heard === null && isNextInTurn(input, mine);
-    const othersWait =
-      mine.tier === 'evacuation' &&
-      waitingBeside(input, mine).some((other) => other.tier === 'evacuation' && canCarry(input, other));
-    const grant = { bytesPerSec, waitingFor, isNext, givesWayTo: this.#givesWayTo(value, mine), othersWait };
+    const beside = waitingBeside(input, mine).filter((other) => canCarry(input, other));
+    const grant = {
+      bytesPerSec,
+      waitingFor,
+      isNext,
+      givesWayTo: this.#givesWayTo(value, mine),
+      othersWait: mine.tier === 'evacuation' && beside.some((other) => other.tier === 'evacuation'),
+      isAwaited: beside.some((other) => other.leads),
+      isLead: bytesPerSec > 0 && isLeading(mine),
+    };
     return changeTo(state, value, grant);
   }
 
@@ -267,7 +276,9 @@ export class CellBudget implements Budget {
     for (const [id, entry] of Object.entries(state.entries)) {
       const target = targets.get(id) ?? entry.target;
       const next = { ...entry, target, overtaken: overtaken.get(id) ?? entry.overtaken };
-      settled = withEntry(settled, { ...next, started: hasStarted(next) });
+      const started = hasStarted(next);
+      // Whoever has had a useful rate has had its turn.
+      settled = withEntry(settled, { ...next, started, leads: started ? isLeading(next) : next.leads });
     }
     this.#settledOf.set(state, settled);
     return settled;
@@ -308,6 +319,8 @@ function renewed(found: Entry | undefined, demand: Demand, carried: number, inDo
     inForce: Math.min(Math.ceil(inForce), MOST_BYTES_PER_SEC),
     started: known?.started ?? false,
     overtaken: known?.overtaken ?? 0,
+    leads: known !== undefined && hasStarted(known) ? known.leads : demand.leads,
+    endsSoon: demand.endsSoon,
   };
 }
 
@@ -322,7 +335,7 @@ function entered(known: Entry | undefined, sent: Sent): Entry {
   const inForce = Math.min(Math.ceil(sent.bytesPerSec), MOST_BYTES_PER_SEC);
   if (known !== undefined) return { ...known, inForce: Math.max(known.inForce, inForce), started: true };
   const rate = { usefulBytesPerSec: inForce, maxBytesPerSec: inForce, target: inForce, inForce };
-  return { ...namesOf(sent), ...rate, started: true, overtaken: 0 };
+  return { ...namesOf(sent), ...rate, started: true, overtaken: 0, leads: false, endsSoon: false };
 }
 
 /** With this entry in place of the one it had; the very state where they say the same. */

@@ -17,6 +17,8 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { name } = ctx.policy;
   ctx.isPrepared = false;
   ctx.foreseen = null;
+  ctx.endsSoon = false;
+  ctx.stepsBackTo = null;
   if (!PRESET_BEHAVIOURS.has(name) && !ctx.deps.behaviours.has(name)) {
     const add = `list it under policies in the fleet file of the worker that serves ${source}, start that again, and ask again`;
     return refused('policyUnknown', `${vm}: the policy ${name} is not known to this worker; ${add}`);
@@ -77,7 +79,7 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
     const grant = await ctx.deps.budget.request(demand, ctx.lease);
     const { othersWait } = grant;
     if (grant.bytesPerSec > 0) {
-      const hopeless = await foresee(ctx, { bytesPerSec: grant.bytesPerSec, othersWait });
+      const hopeless = await foresee(ctx, { bytesPerSec: grant.isLead ? most : grant.bytesPerSec, othersWait });
       if (hopeless !== null) return { cause: 'refused', reason: hopeless };
       await ctx.save({ reason: null });
       return { cause: 'granted' };

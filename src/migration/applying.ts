@@ -2,6 +2,7 @@
  * Carrying out a decision: the grant, the share and the downtime limit, each written when it has changed (a throttle also
  * when it must be renewed).
  */
+import type { Grant } from '../bandwidth/budget.ts';
 import type { ConvergenceAction } from '../convergence/controller.ts';
 import { downtimeLimit } from '../convergence/downtime.ts';
 import type { MigrationContext } from './context.ts';
@@ -19,6 +20,8 @@ export interface Applied {
   grant: number;
   /** Other evacuations wait for what it uses. */
   othersWait: boolean;
+  /** One that could begin at once waits for what it uses. */
+  isAwaited: boolean;
   /** null: unknown, a predecessor may have set one. */
   maxStallMs: number | null;
   /** null: unknown, a predecessor may have set one. */
@@ -27,22 +30,24 @@ export interface Applied {
   throttledAt: number;
 }
 
-/**
- * Applies what the budget gives now and acknowledges it, so that what was freed can go to others. Not null: the evacuation
- * that waits for what this one uses.
- */
-export async function applyGrant(ctx: MigrationContext, applied: Applied): Promise<string | null> {
+/** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
+export async function applyGrant(
+  ctx: MigrationContext,
+  applied: Applied,
+): Promise<Pick<Grant, 'givesWayTo' | 'isLead'>> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
-  const { bytesPerSec, givesWayTo, othersWait } = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
-  applied.othersWait = othersWait;
-  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return givesWayTo;
+  const granted = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
+  const { bytesPerSec } = granted;
+  applied.othersWait = granted.othersWait;
+  applied.isAwaited = granted.isAwaited;
+  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return granted;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
-  return givesWayTo;
+  return granted;
 }
 
 export async function applyDecision(

@@ -104,6 +104,10 @@ export class MigrationContext {
   ending: Ending = 'failure';
   /** What it may ask of the budget at most; the policy's cap, unless that has given way. */
   bandwidthCap: number | null;
+  /** Expected to end within moments. */
+  endsSoon = false;
+  /** What it keeps to while it ends and the next one begins beside it (decision 0034), bytes/s; null: no limit of that kind. */
+  stepsBackTo: number | null = null;
   /** The guest as it was last seen at its source; null: not yet by this process. */
   guest: GuestFacts | null = null;
   /** What a controller is to be told, where that has been put together before the start. */

@@ -15,6 +15,7 @@ import { book, openAccount } from './accounting.ts';
 import { type Applied, applyDecision, applyGrant } from './applying.ts';
 import { briefingOf } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { stepBack } from './demand.ts';
 import { LooksBeside } from './measuring.ts';
 import { Progressing, SILENCE_MS } from './progressing.ts';
 import { ended, lastWord } from './switchover.ts';
@@ -26,6 +27,15 @@ const SHORTEST_TICK_REAL_MS = 50;
 const ALMOST_DONE_MS = 10_000;
 /** While it connects. */
 const SETUP_LOOK_MS = 50;
+
+/** A hypervisor tells the rate of the last 100 ms (QEMU) or so. */
+const RATE_KNOWN_REAL_MS = 150;
+
+/** The time in which it was sent with next to nothing, so that others could end, is none of its own. */
+function policyOf(ctx: MigrationContext): MigrationContext['policy'] {
+  const { policy, record } = ctx;
+  return record.leadMs === 0 ? policy : { ...policy, maxTimeMs: policy.maxTimeMs + record.leadMs };
+}
 
 function tickMs(ctx: MigrationContext, wantedMs: number | null): number {
   return Math.max(Math.min(TICK_MS, wantedMs ?? TICK_MS), ctx.deps.clock.fleetMs(SHORTEST_TICK_REAL_MS));
@@ -57,6 +67,7 @@ async function converge<State>(
   const progressing = new Progressing();
   let state: State | null = null;
   let applied: Applied | null = null;
+  let isLeading = false;
 
   for (;;) {
     const sample = await hypervisor.sample(source, vm);
@@ -92,11 +103,12 @@ async function converge<State>(
       throttles: !(await goesUnthrottled(ctx)),
       grant: 0,
       othersWait: false,
+      isAwaited: false,
       maxStallMs: null,
       share: null,
       throttledAt: 0,
     };
-    const givesWayTo = await applyGrant(ctx, applied);
+    const { givesWayTo, isLead } = await applyGrant(ctx, applied);
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
       const reason = because(
@@ -104,6 +116,18 @@ async function converge<State>(
         `${vm}: gives way to the evacuation of ${givesWayTo}; it starts again after it`,
       );
       return { cause: 'requeue', reason };
+    }
+    if (isLead) {
+      isLeading = true;
+      await ctx.idle();
+      continue;
+    }
+    if (isLeading) {
+      isLeading = false;
+      await ctx.save({ leadMs: Math.max(0, ctx.now() - (ctx.record.startedAtMs ?? ctx.now())) });
+      // What it is sent with is known only then.
+      await ctx.paceOrChange(ctx.deps.clock.fleetMs(RATE_KNOWN_REAL_MS));
+      continue;
     }
     const cpu = await throttle.guestCpu({ host: source, vm });
     const account = ctx.record.account ?? openAccount(cpu);
@@ -125,7 +149,7 @@ async function converge<State>(
       windows: looks.take(),
       othersWait: applied.othersWait,
     };
-    const decided: Decision<State> = controller.decide(state, evidence, ctx.policy);
+    const decided: Decision<State> = controller.decide(state, evidence, policyOf(ctx));
     const decision = applied.throttles ? decided : withoutThrottle(decided);
     state = decision.next;
     const progress = progressOf(sample, applied.grant, decision);
@@ -142,6 +166,9 @@ async function converge<State>(
     if (decision.action.kind === 'abort') return { cause: 'gaveUp', reason: decision.action.reason };
     if (decision.action.kind === 'postCopy') return { cause: 'postCopy', reason: decision.action.reason };
     await applyDecision(ctx, decision.action, applied);
+    const before = ctx.stepsBackTo;
+    stepBack(ctx, progress.etaMs, { bytesPerSec: applied.grant, isAwaited: applied.isAwaited });
+    if (ctx.stepsBackTo !== before) await applyGrant(ctx, applied);
     looks.begin(nextLookWhileRunning(decision.evidence, decision.action.share, ctx.now()));
     await ctx.paceOrChange(tickMs(ctx, decision.action.lookAgainMs));
   }

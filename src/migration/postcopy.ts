@@ -32,11 +32,14 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
   await unthrottleEarly(ctx);
   // What the controller wanted it to keep to was for the guest's sake.
   ctx.bandwidthCap = ctx.policy.maxBandwidthBytesPerSec;
+  ctx.endsSoon = false;
+  ctx.stepsBackTo = null;
   const why = ctx.record.reason;
   const applied: Applied = {
     throttles: false,
     grant: 0,
     othersWait: false,
+    isAwaited: false,
     maxStallMs: 0,
     share: null,
     throttledAt: 0,

@@ -1,7 +1,7 @@
 /** Laws of the allocation over random networks and histories. The sums are made anew here, from the rules alone. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { allocate, byRank, type Entry, PATIENCE } from '../../src/bandwidth/allocate.ts';
+import { allocate, byRank, type Entry, LEAD_BYTES_PER_SEC, PATIENCE } from '../../src/bandwidth/allocate.ts';
 import type { Network } from '../../src/bandwidth/resources.ts';
 import { MIB, network, settle, waiting } from './entries.ts';
 
@@ -33,6 +33,8 @@ const anyEntries: fc.Arbitrary<Entry[]> = fc
       useful: fc.integer({ min: 0, max: 90 }),
       max: fc.integer({ min: 1, max: 150 }),
       overtaken: fc.nat({ max: PATIENCE }),
+      leads: fc.boolean(),
+      endsSoon: fc.boolean(),
     }),
     { maxLength: 12 },
   )
@@ -164,7 +166,7 @@ describe('laws of the allocation', () => {
     );
   });
 
-  test('one that starts gets a useful rate, none gets more than it can use', () => {
+  test('one that starts gets a useful rate, or what it takes to connect; none gets more than it can use', () => {
     fc.assert(
       fc.property(anyNetwork, anyEntries, anyHistory, (of, entries, history) => {
         play({ of, entries }, history, ({ entries: after, before }) => {
@@ -172,7 +174,9 @@ describe('laws of the allocation', () => {
             const was = before.find((each) => each.migrationId === entry.migrationId);
             expect(entry.target).toBeLessThanOrEqual(entry.maxBytesPerSec);
             if (was?.started === false && entry.started) {
-              expect(entry.target).toBeGreaterThanOrEqual(Math.min(entry.usefulBytesPerSec, entry.maxBytesPerSec));
+              const useful = Math.min(entry.usefulBytesPerSec, entry.maxBytesPerSec);
+              const least = entry.leads ? Math.min(LEAD_BYTES_PER_SEC, useful) : useful;
+              expect(entry.target).toBeGreaterThanOrEqual(least);
             }
           }
         });

@@ -40,6 +40,8 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
         isNext: false,
         givesWayTo: null,
         othersWait: false,
+        isAwaited: false,
+        isLead: false,
       });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);

@@ -22,6 +22,8 @@ it('a request, an acknowledgement and a release without the lease change nothing
     order: 1,
     usefulBytesPerSec: 1,
     maxBytesPerSec: 1_000,
+    leads: false,
+    endsSoon: false,
     usesBytesPerSec: null,
   } as const;
   const counted = async (): Promise<number | undefined> => (await budget.use())[0]?.egress.counted;

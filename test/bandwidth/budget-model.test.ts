@@ -72,6 +72,8 @@ const anyLives = fc.array(
     order: fc.nat({ max: 6 }),
     useful: fc.integer({ min: 5, max: 90 }),
     max: fc.integer({ min: 20, max: 120 }),
+    leads: fc.boolean(),
+    endsSoon: fc.boolean(),
   }),
   { minLength: 1, maxLength: 8 },
 );
@@ -106,7 +108,12 @@ class Model {
   readonly capacity = new Map<string, number>();
 
   constructor(
-    drawn: readonly { source: number; hop: number; tier: Demand['tier']; order: number; useful: number; max: number }[],
+    drawn: readonly (Pick<Demand, 'tier' | 'order' | 'leads' | 'endsSoon'> & {
+      source: number;
+      hop: number;
+      useful: number;
+      max: number;
+    })[],
   ) {
     const clock = new VirtualClock();
     const cells = new MemoryCellStore(clock, new MemoryWakeups(clock));

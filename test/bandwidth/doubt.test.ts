@@ -44,6 +44,8 @@ describe('the budget on a store that lost its last writes', () => {
       isNext: false,
       givesWayTo: null,
       othersWait: false,
+      isAwaited: false,
+      isLead: false,
     });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());
     await budget.hear('b', [], HOSTS, await generation());

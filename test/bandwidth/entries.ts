@@ -1,7 +1,7 @@
 /** Entries and networks for bandwidth tests, in whole MiB/s. */
 
 import type { Allocation, Entry } from '../../src/bandwidth/allocate.ts';
-import { allocate } from '../../src/bandwidth/allocate.ts';
+import { allocate, isLeading } from '../../src/bandwidth/allocate.ts';
 import type { Demand } from '../../src/bandwidth/budget.ts';
 import type { Network } from '../../src/bandwidth/resources.ts';
 import { type Fleet, fleetSchema } from '../../src/domain/fleet.ts';
@@ -25,6 +25,8 @@ export function demand(
     usefulBytesPerSec: useful * MIB,
     maxBytesPerSec: max * MIB,
     moveId: `move-${id}`,
+    leads: false,
+    endsSoon: false,
     usesBytesPerSec: null,
     ...rest,
   };
@@ -59,12 +61,9 @@ export function targets(of: Network, ...entries: Entry[]): Record<string, number
 export function settle(entries: readonly Entry[], { targets: after, overtaken }: Allocation): Entry[] {
   return entries.map((entry) => {
     const target = after.get(entry.migrationId) ?? 0;
-    return {
-      ...entry,
-      target,
-      started: entry.started || target > 0,
-      overtaken: overtaken.get(entry.migrationId) ?? 0,
-    };
+    const next = { ...entry, target, overtaken: overtaken.get(entry.migrationId) ?? 0 };
+    const started = entry.started || target > 0;
+    return { ...next, started, leads: started ? isLeading({ ...next, started }) : next.leads };
   });
 }
 

@@ -93,6 +93,8 @@ function makespanOf(transfers: readonly Transfer[], network: Network): number {
         migrationId: id,
         operationId: 'op',
         moveId: id,
+        leads: false,
+        endsSoon: false,
         vm: id,
         source: transfer.source,
         destination: transfer.destination ?? '',

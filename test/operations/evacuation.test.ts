@@ -39,9 +39,12 @@ describe('an evacuation', () => {
     const id = await world.request(evacuate('a'));
     await world.ended(id);
     const [first, second] = (await world.moves(id)).sort((x, y) => (x.startedAtMs ?? 0) - (y.startedAtMs ?? 0));
-    expect(second?.startedAtMs).toBeGreaterThanOrEqual((first?.startedAtMs ?? 0) + (first?.figures.totalMs ?? 0));
-    // Freed bandwidth is in use again within a tick, and the tick is a second.
-    expect(second?.startedAtMs).toBeLessThan((first?.endedAtMs ?? 0) + 1_100);
+    const firstEnds = (first?.startedAtMs ?? 0) + (first?.figures.totalMs ?? 0);
+    // It connects while the first one ends, and is sent in earnest at once when that has ended.
+    expect(second?.startedAtMs).toBeLessThan(firstEnds);
+    const begins = (second?.startedAtMs ?? 0) + (second?.leadMs ?? 0);
+    expect(begins).toBeGreaterThanOrEqual(firstEnds);
+    expect(begins).toBeLessThan(firstEnds + 100);
   });
 
   it('redoes a move whose destination dies elsewhere, while its siblings go on', async () => {

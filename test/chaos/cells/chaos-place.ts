@@ -215,7 +215,13 @@ export class ChaosPlace extends LabPlace {
    * it, should the store lose that it was let go, the workers give back by themselves.
    */
   async holdEgress(): Promise<void> {
-    const rate = { usefulBytesPerSec: EGRESS, maxBytesPerSec: EGRESS, usesBytesPerSec: EGRESS };
+    const rate = {
+      usefulBytesPerSec: EGRESS,
+      maxBytesPerSec: EGRESS,
+      usesBytesPerSec: EGRESS,
+      leads: false,
+      endsSoon: false,
+    };
     const names = { migrationId: HOLDER, vm: HOLDER, moveId: HOLDER, operationId: HOLDER };
     await this.#budget.request({
       ...names,
