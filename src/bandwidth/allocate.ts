@@ -17,8 +17,8 @@
  *    there, and only for as long as the migrations that run take to end.
  * 5. Never to 0. QEMU reads `max-bandwidth: 0` as unlimited, so a started entry keeps a floor however small the capacity
  *    has become.
- * 6. Hand over without a gap. One that could begin at once (`leads`) does so with the little that is free when those that
- *    run on its path are about to end (`endsSoon`, and they step back by `LEAD_BYTES_PER_SEC`) and what they give up
+ * 6. Hand over without a gap. One that could begin at once does so (`headStart`) with the little that is free when those that
+ *    run on its path are about to end (`endsSoon`, and they step back by `HEAD_START_BYTES_PER_SEC`) and what they give up
  *    will be enough: it connects while they end. What is given up is its own before anybody else's.
  *
  * An evacuation goes before rebalances in starting; those that run are asked to end for it (preempt.ts).
@@ -56,7 +56,7 @@ export const PATIENCE = 4;
 export const FLOOR_BYTES_PER_SEC = 2 ** 20;
 
 /** What one that begins ahead of its turn begins with: enough to connect, and 1/80 of what the slowest links carry. */
-export const LEAD_BYTES_PER_SEC = 2 ** 19;
+export const HEAD_START_BYTES_PER_SEC = 2 ** 19;
 
 /** Start order: evacuations before rebalances, then `order`, then id. */
 export function byRank(a: Entered, b: Entered): number {
@@ -105,8 +105,8 @@ export function neededBytesPerSec(demand: Entered): number {
 }
 
 /** It has begun with less than it needs, in expectation of what others are about to give up. */
-export function isLeading(entry: Entry): boolean {
-  return entry.leads && hasStarted(entry) && entry.target < neededBytesPerSec(entry);
+export function hasHeadStart(entry: Entry): boolean {
+  return entry.headStart && hasStarted(entry) && entry.target < neededBytesPerSec(entry);
 }
 
 /** What an entry takes of each resource of its path, bytes/s: what it may use, or may still be using. */
@@ -126,7 +126,7 @@ export function allocate(input: AllocationInput): Allocation {
   for (const flow of flows) for (const lane of flow.lanes) lane.counted += countedOf(flow);
   if (input.frozen === true) return outcomeOf(flows);
   for (const flow of flows) for (const lane of flow.lanes) lane.ending += endingOf(flow);
-  for (const flow of flows) if (isLeadingFlow(flow)) grow(flow);
+  for (const flow of flows) if (isAhead(flow)) grow(flow);
   const waiting: Flow[] = [];
   for (const flow of flows) {
     if (flow.target > 0) {
@@ -158,7 +158,7 @@ interface Lane {
   targets: number;
   /** Sum of `max(target, inForce)`. */
   counted: number;
-  /** Of what counts, what is about to be given up, less what those that lead wait for. */
+  /** Of what counts, what is about to be given up, less what those with a head start wait for. */
   ending: number;
   /** Set aside for waiting entries of higher rank than the one being looked at. */
   held: number;
@@ -247,25 +247,25 @@ function grow(flow: Flow): void {
 
 function start(flow: Flow): boolean {
   const free = freeFor(flow);
-  if (free < flow.needed && !mayLead(flow, free)) return false;
+  if (free < flow.needed && !mayHaveHeadStart(flow, free)) return false;
   raise(flow, Math.min(flow.most, free));
   return true;
 }
 
 /** Rule 6. Nobody of higher rank waits for anything there. */
-function mayLead(flow: Flow, free: number): boolean {
-  if (!flow.entry.leads || free < Math.min(LEAD_BYTES_PER_SEC, flow.needed)) return false;
+function mayHaveHeadStart(flow: Flow, free: number): boolean {
+  if (!flow.entry.headStart || free < Math.min(HEAD_START_BYTES_PER_SEC, flow.needed)) return false;
   return flow.lanes.every((lane) => lane.held === 0 && lane.capacity - lane.counted + lane.ending >= flow.needed);
 }
 
-function isLeadingFlow({ entry, target, needed }: Flow): boolean {
-  return entry.leads && target > 0 && target < needed;
+function isAhead({ entry, target, needed }: Flow): boolean {
+  return entry.headStart && target > 0 && target < needed;
 }
 
 /** What a flow that has begun is about to give up; negative: what it waits for beside what it has. */
 function endingOf(flow: Flow): number {
   if (flow.target === 0) return 0;
-  if (isLeadingFlow(flow)) return countedOf(flow) - flow.needed;
+  if (isAhead(flow)) return countedOf(flow) - flow.needed;
   return flow.entry.endsSoon ? countedOf(flow) : 0;
 }
 

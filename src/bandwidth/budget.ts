@@ -21,8 +21,8 @@ export interface Demand {
   readonly usefulBytesPerSec: number;
   /** More than this cannot be used. */
   readonly maxBytesPerSec: number;
-  /** It waits and could begin at once: it may, at the little that is free, where those before it are about to end. */
-  readonly leads: boolean;
+  /** It waits and could begin at once: it may, with the little that is free, where those before it are about to end. */
+  readonly headStart: boolean;
   /** It is sent and expected to end within moments. */
   readonly endsSoon: boolean;
   /** The limit that its hypervisor has now; null: nothing is sent for it, and whatever is entered for the VM is void. */
@@ -58,7 +58,7 @@ export interface Grant {
   /** One that waits for something on its path could begin at once if there were a little to begin with. */
   readonly isAwaited: boolean;
   /** It has begun ahead of its turn: what it may use is no useful rate yet, and becomes one when those before it end. */
-  readonly isLead: boolean;
+  readonly isHeadStart: boolean;
 }
 
 export interface HostUse {

@@ -14,8 +14,8 @@ import {
   canCarry,
   countedBytesPerSec,
   type Entry,
+  hasHeadStart,
   hasStarted,
-  isLeading,
   isNextInTurn,
   waitingBeside,
 } from './allocate.ts';
@@ -59,7 +59,7 @@ const entrySchema = z.object({
   inForce: z.number(),
   started: z.boolean(),
   overtaken: z.number(),
-  leads: z.boolean().default(false),
+  headStart: z.boolean().default(false),
   endsSoon: z.boolean().default(false),
 });
 
@@ -139,8 +139,8 @@ export class CellBudget implements Budget {
       isNext,
       givesWayTo: this.#givesWayTo(value, mine),
       othersWait: mine.tier === 'evacuation' && beside.some((other) => other.tier === 'evacuation'),
-      isAwaited: beside.some((other) => other.leads),
-      isLead: bytesPerSec > 0 && isLeading(mine),
+      isAwaited: beside.some((other) => other.headStart),
+      isHeadStart: bytesPerSec > 0 && hasHeadStart(mine),
     };
     return changeTo(state, value, grant);
   }
@@ -278,7 +278,7 @@ export class CellBudget implements Budget {
       const next = { ...entry, target, overtaken: overtaken.get(id) ?? entry.overtaken };
       const started = hasStarted(next);
       // Whoever has had a useful rate has had its turn.
-      settled = withEntry(settled, { ...next, started, leads: started ? isLeading(next) : next.leads });
+      settled = withEntry(settled, { ...next, started, headStart: started ? hasHeadStart(next) : next.headStart });
     }
     this.#settledOf.set(state, settled);
     return settled;
@@ -319,7 +319,7 @@ function renewed(found: Entry | undefined, demand: Demand, carried: number, inDo
     inForce: Math.min(Math.ceil(inForce), MOST_BYTES_PER_SEC),
     started: known?.started ?? false,
     overtaken: known?.overtaken ?? 0,
-    leads: known !== undefined && hasStarted(known) ? known.leads : demand.leads,
+    headStart: known !== undefined && hasStarted(known) ? known.headStart : demand.headStart,
     endsSoon: demand.endsSoon,
   };
 }
@@ -335,7 +335,7 @@ function entered(known: Entry | undefined, sent: Sent): Entry {
   const inForce = Math.min(Math.ceil(sent.bytesPerSec), MOST_BYTES_PER_SEC);
   if (known !== undefined) return { ...known, inForce: Math.max(known.inForce, inForce), started: true };
   const rate = { usefulBytesPerSec: inForce, maxBytesPerSec: inForce, target: inForce, inForce };
-  return { ...namesOf(sent), ...rate, started: true, overtaken: 0, leads: false, endsSoon: false };
+  return { ...namesOf(sent), ...rate, started: true, overtaken: 0, headStart: false, endsSoon: false };
 }
 
 /** With this entry in place of the one it had; the very state where they say the same. */

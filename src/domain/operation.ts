@@ -123,7 +123,7 @@ export const moveRecordSchema = z.object({
   order: z.number(),
   startedAtMs: z.number().nullable(),
   /** From its start on, the time in which it was sent with next to nothing, while those before it ended; its max time is that much later. */
-  leadMs: z.number().default(0),
+  headStartMs: z.number().default(0),
   endedAtMs: z.number().nullable(),
   /** The last lease token that wrote this; a writer with a smaller one is refused. */
   token: z.number(),

@@ -2,7 +2,6 @@
  * Waiting for bandwidth on the whole path: `admitting`, and `standby` for the one that is next in turn, whose copy waits
  * already, so that the link does not idle while it is started (decision 0030).
  */
-import type { Demand } from '../bandwidth/budget.ts';
 import { PRESET_BEHAVIOURS } from '../convergence/policies/behaviours.ts';
 import type { VmOnHost } from '../hypervisors/hypervisor.ts';
 import { vmAtSource } from './briefing.ts';
@@ -45,13 +44,17 @@ async function waiting(ctx: MigrationContext, found: VmOnHost): Promise<StepOutc
   const looks = found.state === 'running' ? new LooksWhileWaiting(ctx) : null;
   try {
     await looks?.know();
-    return await granted(ctx, demandOf(ctx, found.touchedBytes), looks);
+    return await granted(ctx, found.touchedBytes, looks);
   } finally {
     looks?.stop();
   }
 }
 
-async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileWaiting | null): Promise<StepOutcome> {
+async function granted(
+  ctx: MigrationContext,
+  touchedBytes: number,
+  looks: LooksWhileWaiting | null,
+): Promise<StepOutcome> {
   const { vm } = ctx.record;
   const most = await mostOnPath(ctx);
   let wasPaused = false;
@@ -76,10 +79,10 @@ async function granted(ctx: MigrationContext, demand: Demand, looks: LooksWhileW
       await looks?.know();
       continue;
     }
-    const grant = await ctx.deps.budget.request(demand, ctx.lease);
+    const grant = await ctx.deps.budget.request(demandOf(ctx, touchedBytes), ctx.lease);
     const { othersWait } = grant;
     if (grant.bytesPerSec > 0) {
-      const hopeless = await foresee(ctx, { bytesPerSec: grant.isLead ? most : grant.bytesPerSec, othersWait });
+      const hopeless = await foresee(ctx, { bytesPerSec: grant.isHeadStart ? most : grant.bytesPerSec, othersWait });
       if (hopeless !== null) return { cause: 'refused', reason: hopeless };
       await ctx.save({ reason: null });
       return { cause: 'granted' };

@@ -34,7 +34,7 @@ export interface Applied {
 export async function applyGrant(
   ctx: MigrationContext,
   applied: Applied,
-): Promise<Pick<Grant, 'givesWayTo' | 'isLead'>> {
+): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart'>> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
   const granted = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);

@@ -97,6 +97,8 @@ export class MigrationContext {
     othersWait: boolean;
     evidence: MoveRecord['evidence'];
     hopeless: Reason | null;
+    /** It loses nothing by connecting while those before it end. */
+    headStartPays: boolean;
   } | null = null;
   /** Its waiting copy has been started in this attempt. */
   isPrepared = false;

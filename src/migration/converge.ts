@@ -15,7 +15,7 @@ import { book, openAccount } from './accounting.ts';
 import { type Applied, applyDecision, applyGrant } from './applying.ts';
 import { briefingOf } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
-import { stepBack } from './demand.ts';
+import { lookBeforeEndMs, stepBack } from './demand.ts';
 import { LooksBeside } from './measuring.ts';
 import { Progressing, SILENCE_MS } from './progressing.ts';
 import { ended, lastWord } from './switchover.ts';
@@ -34,7 +34,7 @@ const RATE_KNOWN_REAL_MS = 150;
 /** The time in which it was sent with next to nothing, so that others could end, is none of its own. */
 function policyOf(ctx: MigrationContext): MigrationContext['policy'] {
   const { policy, record } = ctx;
-  return record.leadMs === 0 ? policy : { ...policy, maxTimeMs: policy.maxTimeMs + record.leadMs };
+  return record.headStartMs === 0 ? policy : { ...policy, maxTimeMs: policy.maxTimeMs + record.headStartMs };
 }
 
 function tickMs(ctx: MigrationContext, wantedMs: number | null): number {
@@ -67,7 +67,7 @@ async function converge<State>(
   const progressing = new Progressing();
   let state: State | null = null;
   let applied: Applied | null = null;
-  let isLeading = false;
+  let ahead = false;
 
   for (;;) {
     const sample = await hypervisor.sample(source, vm);
@@ -108,7 +108,7 @@ async function converge<State>(
       share: null,
       throttledAt: 0,
     };
-    const { givesWayTo, isLead } = await applyGrant(ctx, applied);
+    const { givesWayTo, isHeadStart } = await applyGrant(ctx, applied);
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
       const reason = because(
@@ -117,14 +117,14 @@ async function converge<State>(
       );
       return { cause: 'requeue', reason };
     }
-    if (isLead) {
-      isLeading = true;
+    if (isHeadStart) {
+      ahead = true;
       await ctx.idle();
       continue;
     }
-    if (isLeading) {
-      isLeading = false;
-      await ctx.save({ leadMs: Math.max(0, ctx.now() - (ctx.record.startedAtMs ?? ctx.now())) });
+    if (ahead) {
+      ahead = false;
+      await ctx.save({ headStartMs: Math.max(0, ctx.now() - (ctx.record.startedAtMs ?? ctx.now())) });
       // What it is sent with is known only then.
       await ctx.paceOrChange(ctx.deps.clock.fleetMs(RATE_KNOWN_REAL_MS));
       continue;
@@ -170,7 +170,8 @@ async function converge<State>(
     stepBack(ctx, progress.etaMs, { bytesPerSec: applied.grant, isAwaited: applied.isAwaited });
     if (ctx.stepsBackTo !== before) await applyGrant(ctx, applied);
     looks.begin(nextLookWhileRunning(decision.evidence, decision.action.share, ctx.now()));
-    await ctx.paceOrChange(tickMs(ctx, decision.action.lookAgainMs));
+    const beforeEndMs = applied.isAwaited ? lookBeforeEndMs(ctx, progress.etaMs) : null;
+    await ctx.paceOrChange(Math.min(tickMs(ctx, decision.action.lookAgainMs), tickMs(ctx, beforeEndMs)));
   }
 }
 

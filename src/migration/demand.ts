@@ -1,5 +1,5 @@
 /** What a migration asks of the bandwidth budget. */
-import { LEAD_BYTES_PER_SEC } from '../bandwidth/allocate.ts';
+import { HEAD_START_BYTES_PER_SEC } from '../bandwidth/allocate.ts';
 import type { Demand } from '../bandwidth/budget.ts';
 import type { MigrationContext } from './context.ts';
 
@@ -11,12 +11,13 @@ const USEFUL_PART = 0.5;
 /** Pages dirtied meanwhile are sent again; one more pass over a tenth of the memory is a mild guest's ordinary case. */
 const RESEND = 1.1;
 
-/** On a path that carries less than so many times what a lead takes, stepping back for one costs more than it gains. */
-const LEADS_FROM = 32;
-/** The next one takes some 0.2 s to connect, more on a busy machine; a tick must fall into this time. */
-const SOON_REAL_MS = 1_500;
+/** On a path that carries less than so many times what a head start takes, stepping back for one costs more than it gains. */
+const HEAD_START_FROM = 32;
+/** The next one takes some 0.2 s to connect, more on a busy machine. */
+export const HEAD_START_REAL_MS = 500;
+const SOON_REAL_MS = 600;
 /** One that was thought to end soon is not any more. */
-const NOT_SOON_REAL_MS = 3_000;
+const NOT_SOON_REAL_MS = 2_000;
 
 /** The most that it can be granted: what its path carries, links and lowered capacities too, and its policy allows. Bytes/s. */
 export async function mostOnPath(ctx: MigrationContext): Promise<number> {
@@ -36,8 +37,15 @@ export function stepBack(
 ): void {
   const { clock } = ctx.deps;
   ctx.endsSoon = etaMs !== null && etaMs <= clock.fleetMs(ctx.endsSoon ? NOT_SOON_REAL_MS : SOON_REAL_MS);
-  const pays = ctx.stepsBackTo !== null || (grant.isAwaited && grant.bytesPerSec >= LEADS_FROM * LEAD_BYTES_PER_SEC);
-  ctx.stepsBackTo = ctx.endsSoon && pays ? (ctx.stepsBackTo ?? grant.bytesPerSec - LEAD_BYTES_PER_SEC) : null;
+  const pays =
+    ctx.stepsBackTo !== null || (grant.isAwaited && grant.bytesPerSec >= HEAD_START_FROM * HEAD_START_BYTES_PER_SEC);
+  ctx.stepsBackTo = ctx.endsSoon && pays ? (ctx.stepsBackTo ?? grant.bytesPerSec - HEAD_START_BYTES_PER_SEC) : null;
+}
+
+/** When to look next so as not to miss the moment at which the next one could begin; null: not near. */
+export function lookBeforeEndMs(ctx: MigrationContext, etaMs: number | null): number | null {
+  const beforeMs = (etaMs ?? 0) - ctx.deps.clock.fleetMs(HEAD_START_REAL_MS);
+  return beforeMs > 0 ? beforeMs : null;
 }
 
 /** What this migration asks of the budget. `usesBytesPerSec`: its hypervisor's limit now; null: nothing is sent yet. */
@@ -60,7 +68,8 @@ export function demandOf(ctx: MigrationContext, touchedBytes: number, usesBytesP
     order: record.order,
     usefulBytesPerSec: Math.min(path, Math.max(path * USEFUL_PART, inTime)),
     maxBytesPerSec: Math.min(path, ctx.stepsBackTo ?? path),
-    leads: ctx.isPrepared && path >= LEADS_FROM * LEAD_BYTES_PER_SEC,
+    headStart:
+      ctx.isPrepared && ctx.foreseen?.headStartPays === true && path >= HEAD_START_FROM * HEAD_START_BYTES_PER_SEC,
     endsSoon: ctx.endsSoon,
     usesBytesPerSec,
   };

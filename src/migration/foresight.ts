@@ -1,12 +1,13 @@
 /** What a migration is predicted to come to, before its start: kept with its record, and said when it cannot be done. */
 import type { GuestFacts } from '../convergence/dirty-model.ts';
 import { fitDirtyModel } from '../convergence/fit.ts';
+import { headStartCostBytes } from '../convergence/head-start.ts';
 import { behaviourOf } from '../convergence/policies/behaviours.ts';
 import { type WhatIf, whatIf } from '../convergence/what-if.ts';
 import type { Reason } from '../domain/errors.ts';
 import { briefingOf } from './briefing.ts';
 import type { MigrationContext } from './context.ts';
-import { demandOf } from './demand.ts';
+import { demandOf, HEAD_START_REAL_MS } from './demand.ts';
 
 /** What is foreseen is foreseen again after this, also where nothing new was seen (fleet ms). */
 const STANDS_MS = 10_000;
@@ -22,8 +23,10 @@ export async function foresee(ctx: MigrationContext, sent: SentWith): Promise<Re
   const fresh = known !== null && ctx.now() - known.atMs < STANDS_MS;
   const same = known?.bytesPerSec === sent.bytesPerSec && known.othersWait === sent.othersWait;
   if (fresh && same && known.evidence === ctx.record.evidence) return known.hopeless;
-  const hopeless = await foreseeAnew(ctx, sent);
-  ctx.foreseen = { ...sent, atMs: ctx.now(), evidence: ctx.record.evidence, hopeless };
+  const foreseen = await predictStart(ctx, sent);
+  const hopeless = foreseen === null ? null : hopelessWith(ctx, sent, foreseen);
+  const headStartPays = foreseen?.headStartPays ?? false;
+  ctx.foreseen = { ...sent, atMs: ctx.now(), evidence: ctx.record.evidence, hopeless, headStartPays };
   return hopeless;
 }
 
@@ -34,11 +37,8 @@ export interface SentWith {
   readonly othersWait: boolean;
 }
 
-async function foreseeAnew(ctx: MigrationContext, sent: SentWith): Promise<Reason | null> {
+function hopelessWith(ctx: MigrationContext, sent: SentWith, { now, guest, sentWith }: Foreseen): Reason | null {
   const { policy, record } = ctx;
-  const foreseen = await predictStart(ctx, sent);
-  if (foreseen === null) return null;
-  const { now, guest, sentWith } = foreseen;
   if (now.givesUp === null || policy.atDeadline !== 'abort') return null;
   // A grant that is small now may be more in a moment.
   const path = demandOf(ctx, guest.touchedBytes).maxBytesPerSec;
@@ -49,6 +49,7 @@ async function foreseeAnew(ctx: MigrationContext, sent: SentWith): Promise<Reaso
 interface Foreseen {
   readonly now: WhatIf;
   readonly guest: GuestFacts;
+  readonly headStartPays: boolean;
   sentWith(bytesPerSec: number): WhatIf;
 }
 
@@ -74,6 +75,14 @@ export async function predictStart(
       certain: seen && model.change === null,
     });
   const now = sentWith(bytesPerSec);
-  await ctx.save({ predicted: now.rows.find(({ chosen }) => chosen)?.prediction ?? null });
-  return { now, guest, sentWith };
+  const plan = now.rows.find(({ chosen }) => chosen);
+  await ctx.save({ predicted: plan?.prediction ?? null });
+  return { now, guest, sentWith, headStartPays: plan !== undefined && pays({ model, guest, plan }, now) };
+}
+
+/** What it saves is the time to connect, some tenths of a second; it may cost half of that. */
+const MAY_COST_MS = 100;
+
+function pays(of: Parameters<typeof headStartCostBytes>[0], { bandwidthBytesPerSec }: WhatIf): boolean {
+  return headStartCostBytes(of, bandwidthBytesPerSec, HEAD_START_REAL_MS) * 1_000 <= bandwidthBytesPerSec * MAY_COST_MS;
 }

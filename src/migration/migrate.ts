@@ -209,7 +209,7 @@ async function enter(
     step: to,
     state: shown ?? ctx.record.state,
     reason: to === 'done' ? null : (reason ?? (to === 'cleaning' ? ctx.record.reason : null)),
-    ...(to === 'admitting' ? { migrateSent: false, progress: null, account: null, leadMs: 0 } : {}),
+    ...(to === 'admitting' ? { migrateSent: false, progress: null, account: null, headStartMs: 0 } : {}),
     ...(over ? { endedAtMs: ctx.now() } : {}),
   });
   await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));

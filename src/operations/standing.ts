@@ -88,7 +88,7 @@ export function newMove(
     // Moves of one plan are queued within an instant; the number at the end of the id is their place in it.
     order: nowMs + Number(id.split('-').at(-1)) / 1_000,
     startedAtMs: null,
-    leadMs: 0,
+    headStartMs: 0,
     endedAtMs: null,
     token: 0,
     migrateSent: false,

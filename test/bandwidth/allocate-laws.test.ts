@@ -1,7 +1,7 @@
 /** Laws of the allocation over random networks and histories. The sums are made anew here, from the rules alone. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { allocate, byRank, type Entry, LEAD_BYTES_PER_SEC, PATIENCE } from '../../src/bandwidth/allocate.ts';
+import { allocate, byRank, type Entry, HEAD_START_BYTES_PER_SEC, PATIENCE } from '../../src/bandwidth/allocate.ts';
 import type { Network } from '../../src/bandwidth/resources.ts';
 import { MIB, network, settle, waiting } from './entries.ts';
 
@@ -33,7 +33,7 @@ const anyEntries: fc.Arbitrary<Entry[]> = fc
       useful: fc.integer({ min: 0, max: 90 }),
       max: fc.integer({ min: 1, max: 150 }),
       overtaken: fc.nat({ max: PATIENCE }),
-      leads: fc.boolean(),
+      headStart: fc.boolean(),
       endsSoon: fc.boolean(),
     }),
     { maxLength: 12 },
@@ -175,7 +175,7 @@ describe('laws of the allocation', () => {
             expect(entry.target).toBeLessThanOrEqual(entry.maxBytesPerSec);
             if (was?.started === false && entry.started) {
               const useful = Math.min(entry.usefulBytesPerSec, entry.maxBytesPerSec);
-              const least = entry.leads ? Math.min(LEAD_BYTES_PER_SEC, useful) : useful;
+              const least = entry.headStart ? Math.min(HEAD_START_BYTES_PER_SEC, useful) : useful;
               expect(entry.target).toBeGreaterThanOrEqual(least);
             }
           }

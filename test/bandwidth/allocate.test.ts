@@ -227,7 +227,7 @@ describe('behind one that waits', () => {
 
 describe('the next in turn begins while those before it end', () => {
   const ends = running('ends', 99, { destination: 'c', max: 99, endsSoon: true });
-  const ready = waiting('ready', { order: 1, leads: true });
+  const ready = waiting('ready', { order: 1, headStart: true });
   const free = network(100);
 
   test('with what they have stepped back from, and nothing else changes', () => {
@@ -236,15 +236,15 @@ describe('the next in turn begins while those before it end', () => {
 
   test('not before they are about to end, not before it is ready, and not with less than it takes to connect', () => {
     expect(targets(free, { ...ends, endsSoon: false }, ready)).toEqual({ ends: 99, ready: 0 });
-    expect(targets(free, ends, { ...ready, leads: false })).toMatchObject({ ready: 0 });
+    expect(targets(free, ends, { ...ready, headStart: false })).toMatchObject({ ready: 0 });
     expect(targets(free, running('ends', 99.75, { max: 99.75, endsSoon: true }), ready)).toMatchObject({ ready: 0 });
   });
 
   test("not where what they give up is not enough, or is another one's that began like that", () => {
     const goesOn = running('goes-on', 69, { order: -1, max: 69 });
     expect(targets(free, goesOn, running('ends', 30, { max: 30, endsSoon: true }), ready)).toMatchObject({ ready: 0 });
-    const first = { ...running('first', 1, { order: 1, useful: 80 }), leads: true };
-    const second = waiting('second', { order: 2, leads: true });
+    const first = { ...running('first', 1, { order: 1, useful: 80 }), headStart: true };
+    const second = waiting('second', { order: 2, headStart: true });
     const before = running('ends', 97, { max: 97, endsSoon: true });
     expect(targets(free, before, first, second)).toEqual({ ends: 97, first: 3, second: 0 });
   });
@@ -256,7 +256,7 @@ describe('the next in turn begins while those before it end', () => {
   });
 
   test('what they give up is its own, also before one of higher rank that has come meanwhile', () => {
-    const leading = { ...running('leading', 1, { order: 5 }), leads: true };
+    const leading = { ...running('leading', 1, { order: 5 }), headStart: true };
     const late = waiting('late', { order: 0 });
     const other = running('other', 30, { order: 0, source: 'd', max: 100 });
     expect(targets(free, leading, late, other)).toEqual({ leading: 70, late: 0, other: 30 });

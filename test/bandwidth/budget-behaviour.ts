@@ -41,7 +41,7 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
         givesWayTo: null,
         othersWait: false,
         isAwaited: false,
-        isLead: false,
+        isHeadStart: false,
       });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);

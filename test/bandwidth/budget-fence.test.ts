@@ -22,7 +22,7 @@ it('a request, an acknowledgement and a release without the lease change nothing
     order: 1,
     usefulBytesPerSec: 1,
     maxBytesPerSec: 1_000,
-    leads: false,
+    headStart: false,
     endsSoon: false,
     usesBytesPerSec: null,
   } as const;

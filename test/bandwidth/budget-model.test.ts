@@ -72,7 +72,7 @@ const anyLives = fc.array(
     order: fc.nat({ max: 6 }),
     useful: fc.integer({ min: 5, max: 90 }),
     max: fc.integer({ min: 20, max: 120 }),
-    leads: fc.boolean(),
+    headStart: fc.boolean(),
     endsSoon: fc.boolean(),
   }),
   { minLength: 1, maxLength: 8 },
@@ -108,7 +108,7 @@ class Model {
   readonly capacity = new Map<string, number>();
 
   constructor(
-    drawn: readonly (Pick<Demand, 'tier' | 'order' | 'leads' | 'endsSoon'> & {
+    drawn: readonly (Pick<Demand, 'tier' | 'order' | 'headStart' | 'endsSoon'> & {
       source: number;
       hop: number;
       useful: number;

@@ -45,7 +45,7 @@ describe('the budget on a store that lost its last writes', () => {
       givesWayTo: null,
       othersWait: false,
       isAwaited: false,
-      isLead: false,
+      isHeadStart: false,
     });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());
     await budget.hear('b', [], HOSTS, await generation());

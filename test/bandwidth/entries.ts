@@ -1,7 +1,7 @@
 /** Entries and networks for bandwidth tests, in whole MiB/s. */
 
 import type { Allocation, Entry } from '../../src/bandwidth/allocate.ts';
-import { allocate, isLeading } from '../../src/bandwidth/allocate.ts';
+import { allocate, hasHeadStart } from '../../src/bandwidth/allocate.ts';
 import type { Demand } from '../../src/bandwidth/budget.ts';
 import type { Network } from '../../src/bandwidth/resources.ts';
 import { type Fleet, fleetSchema } from '../../src/domain/fleet.ts';
@@ -25,7 +25,7 @@ export function demand(
     usefulBytesPerSec: useful * MIB,
     maxBytesPerSec: max * MIB,
     moveId: `move-${id}`,
-    leads: false,
+    headStart: false,
     endsSoon: false,
     usesBytesPerSec: null,
     ...rest,
@@ -63,7 +63,7 @@ export function settle(entries: readonly Entry[], { targets: after, overtaken }:
     const target = after.get(entry.migrationId) ?? 0;
     const next = { ...entry, target, overtaken: overtaken.get(entry.migrationId) ?? 0 };
     const started = entry.started || target > 0;
-    return { ...next, started, leads: started ? isLeading({ ...next, started }) : next.leads };
+    return { ...next, started, headStart: started ? hasHeadStart({ ...next, started }) : next.headStart };
   });
 }
 

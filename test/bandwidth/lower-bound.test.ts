@@ -93,7 +93,7 @@ function makespanOf(transfers: readonly Transfer[], network: Network): number {
         migrationId: id,
         operationId: 'op',
         moveId: id,
-        leads: false,
+        headStart: false,
         endsSoon: false,
         vm: id,
         source: transfer.source,

@@ -57,7 +57,7 @@ export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
     destination: 'node-b',
     attempt: 1,
     order: 0,
-    leadMs: 0,
+    headStartMs: 0,
     state: 'precopy',
     step: 'converge',
     reason: null,

@@ -42,7 +42,7 @@ describe('an evacuation', () => {
     const firstEnds = (first?.startedAtMs ?? 0) + (first?.figures.totalMs ?? 0);
     // It connects while the first one ends, and is sent in earnest at once when that has ended.
     expect(second?.startedAtMs).toBeLessThan(firstEnds);
-    const begins = (second?.startedAtMs ?? 0) + (second?.leadMs ?? 0);
+    const begins = (second?.startedAtMs ?? 0) + (second?.headStartMs ?? 0);
     expect(begins).toBeGreaterThanOrEqual(firstEnds);
     expect(begins).toBeLessThan(firstEnds + 100);
   });

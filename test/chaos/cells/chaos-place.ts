@@ -219,7 +219,7 @@ export class ChaosPlace extends LabPlace {
       usefulBytesPerSec: EGRESS,
       maxBytesPerSec: EGRESS,
       usesBytesPerSec: EGRESS,
-      leads: false,
+      headStart: false,
       endsSoon: false,
     };
     const names = { migrationId: HOLDER, vm: HOLDER, moveId: HOLDER, operationId: HOLDER };
