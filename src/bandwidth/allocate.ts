@@ -55,7 +55,7 @@ export const PATIENCE = 4;
 /** What a started entry keeps when capacity falls, unless even that, times those on the resource, is too much. */
 export const FLOOR_BYTES_PER_SEC = 2 ** 20;
 
-/** What one that begins ahead of its turn begins with: enough to connect, and 1/80 of what the slowest links carry. */
+/** What one begins with before its bandwidth is free: enough to connect. */
 export const HEAD_START_BYTES_PER_SEC = 2 ** 19;
 
 /** Start order: evacuations before rebalances, then `order`, then id. */
@@ -89,7 +89,7 @@ export function waitingBeside(input: AllocationInput, entry: Entry): Entry[] {
   const keys = keysOf(entry);
   return input.entries.filter(
     (other) =>
-      !hasStarted(other) && other.migrationId !== entry.migrationId && keysOf(other).some((key) => keys.includes(key)),
+      stillWaits(other) && other.migrationId !== entry.migrationId && keysOf(other).some((key) => keys.includes(key)),
   );
 }
 
@@ -109,6 +109,11 @@ export function hasHeadStart(entry: Entry): boolean {
   return entry.headStart && hasStarted(entry) && entry.target < neededBytesPerSec(entry);
 }
 
+/** For bandwidth: it has none, or not yet what it needs. */
+export function stillWaits(entry: Entry): boolean {
+  return !hasStarted(entry) || hasHeadStart(entry);
+}
+
 /** What an entry takes of each resource of its path, bytes/s: what it may use, or may still be using. */
 export function countedBytesPerSec({ target, inForce }: Pick<Entry, 'target' | 'inForce'>): number {
   return Math.max(target, Math.ceil(inForce));
@@ -126,14 +131,16 @@ export function allocate(input: AllocationInput): Allocation {
   for (const flow of flows) for (const lane of flow.lanes) lane.counted += countedOf(flow);
   if (input.frozen === true) return outcomeOf(flows);
   for (const flow of flows) for (const lane of flow.lanes) lane.ending += endingOf(flow);
-  for (const flow of flows) if (isAhead(flow)) grow(flow);
-  const waiting: Flow[] = [];
+  const early = flows.filter(hasBegunEarly);
+  for (const flow of early) grow(flow);
+  const waiting = early.filter((flow) => hasBegunEarly(flow) && fits(flow));
+  for (const flow of waiting) hold(flow);
   for (const flow of flows) {
     if (flow.target > 0) {
       grow(flow);
     } else if (start(flow)) {
       if (countOvertaken(flow, waiting)) holdAgain(waiting);
-    } else if (flow.lanes.every((lane) => lane.capacity >= flow.needed)) {
+    } else if (fits(flow)) {
       waiting.push(flow);
       hold(flow);
     }
@@ -226,6 +233,11 @@ function shrink(flows: readonly Flow[]): void {
   }
 }
 
+/** Its path could carry what it needs. */
+function fits(flow: Flow): boolean {
+  return flow.lanes.every((lane) => lane.capacity >= flow.needed);
+}
+
 function freeFor(flow: Flow): number {
   return Math.min(...flow.lanes.map((lane) => lane.capacity - lane.counted - lane.held));
 }
@@ -252,36 +264,37 @@ function start(flow: Flow): boolean {
   return true;
 }
 
-/** Rule 6. Nobody of higher rank waits for anything there. */
+/** Rule 6. Nothing on its path is held for others, which come first. */
 function mayHaveHeadStart(flow: Flow, free: number): boolean {
   if (!flow.entry.headStart || free < Math.min(HEAD_START_BYTES_PER_SEC, flow.needed)) return false;
   return flow.lanes.every((lane) => lane.held === 0 && lane.capacity - lane.counted + lane.ending >= flow.needed);
 }
 
-function isAhead({ entry, target, needed }: Flow): boolean {
+function hasBegunEarly({ entry, target, needed }: Flow): boolean {
   return entry.headStart && target > 0 && target < needed;
 }
 
 /** What a flow that has begun is about to give up; negative: what it waits for beside what it has. */
 function endingOf(flow: Flow): number {
   if (flow.target === 0) return 0;
-  if (isAhead(flow)) return countedOf(flow) - flow.needed;
+  if (hasBegunEarly(flow)) return countedOf(flow) - flow.needed;
   return flow.entry.endsSoon ? countedOf(flow) : 0;
 }
 
-/** Rules 3 and 4: what a waiting entry keeps from those behind it. */
+/** Rules 3, 4 and 6: what a waiting entry keeps from those behind it. One with a head start has been promised the rest. */
 function hold(flow: Flow): void {
+  const missing = flow.target > 0 ? flow.needed - countedOf(flow) : flow.needed;
   for (const lane of flow.lanes) {
     const free = Math.max(0, lane.capacity - lane.counted - lane.held);
-    if (free < flow.needed) lane.held += free;
-    else if (flow.overtaken >= PATIENCE) lane.held += flow.needed;
+    if (free < missing) lane.held += free;
+    else if (flow.target > 0 || flow.overtaken >= PATIENCE) lane.held += Math.max(0, missing);
   }
 }
 
 /** True when somebody's patience ended. At its cost: it could have had a lane of its path, and no longer can. */
 function countOvertaken(starter: Flow, waiting: readonly Flow[]): boolean {
   let ended = false;
-  for (const flow of waiting) {
+  for (const flow of waiting.filter(({ target }) => target === 0)) {
     const lost = flow.lanes.some((lane) => {
       const free = lane.capacity - lane.counted;
       return starter.lanes.includes(lane) && free < flow.needed && free + starter.target >= flow.needed;

@@ -21,7 +21,10 @@ export interface Demand {
   readonly usefulBytesPerSec: number;
   /** More than this cannot be used. */
   readonly maxBytesPerSec: number;
-  /** It waits and could begin at once: it may, with the little that is free, where those before it are about to end. */
+  /**
+   * While nothing is sent: it could begin at once, with the little that is free, where those before it are about to end.
+   * Then: it has begun like that, as far as its worker knows.
+   */
   readonly headStart: boolean;
   /** It is sent and expected to end within moments. */
   readonly endsSoon: boolean;

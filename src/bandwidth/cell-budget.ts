@@ -319,7 +319,7 @@ function renewed(found: Entry | undefined, demand: Demand, carried: number, inDo
     inForce: Math.min(Math.ceil(inForce), MOST_BYTES_PER_SEC),
     started: known?.started ?? false,
     overtaken: known?.overtaken ?? 0,
-    headStart: known !== undefined && hasStarted(known) ? known.headStart : demand.headStart,
+    headStart: demand.headStart || (known !== undefined && hasStarted(known) && known.headStart),
     endsSoon: demand.endsSoon,
   };
 }

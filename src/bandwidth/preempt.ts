@@ -9,6 +9,7 @@ import {
   type Entry,
   hasStarted,
   neededBytesPerSec,
+  stillWaits,
 } from './allocate.ts';
 import { capacityOf, keyOf, pathOf } from './resources.ts';
 
@@ -31,8 +32,8 @@ export function preempted(input: AllocationInput): ReadonlyMap<string, Entry> {
   };
   const ranked = [...input.entries].sort(byRank);
   const rebalances = ranked.filter((entry) => entry.tier === 'rebalance' && hasStarted(entry)).reverse();
-  for (const waiting of ranked.filter((entry) => entry.tier === 'evacuation' && !hasStarted(entry))) {
-    const needed = neededBytesPerSec(waiting);
+  for (const waiting of ranked.filter((entry) => entry.tier === 'evacuation' && stillWaits(entry))) {
+    const needed = neededBytesPerSec(waiting) - (hasStarted(waiting) ? countedBytesPerSec(waiting) : 0);
     const path = of(waiting);
     if (path.some(({ capacity }) => capacity < needed)) continue;
     const chosen = fewest(

@@ -33,7 +33,7 @@ export async function tendAbandoned(
   signal: AbortSignal,
   onError: (error: unknown) => void,
 ): Promise<void> {
-  const doubts = new Doubts(deps, hosts);
+  const doubts = new Doubts(deps, hosts, (move) => underLease(deps, move, (lease) => deps.abandoned.list(move, lease)));
   const verdicts: Verdicts = new Map();
   let listener: WakeupListener | null = null;
   while (!signal.aborted) {

@@ -8,6 +8,7 @@ import { vmAtSource } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
 import { demandOf, mostOnPath } from './demand.ts';
 import { foresee } from './foresight.ts';
+import { NO_HANDOVER } from './handover.ts';
 import { LooksWhileWaiting } from './measuring.ts';
 import { prepareAhead } from './prepare.ts';
 
@@ -16,8 +17,7 @@ export async function admitting(ctx: MigrationContext): Promise<StepOutcome> {
   const { name } = ctx.policy;
   ctx.isPrepared = false;
   ctx.foreseen = null;
-  ctx.endsSoon = false;
-  ctx.stepsBackTo = null;
+  ctx.handover = { ...NO_HANDOVER, mayHaveOne: ctx.handover.mayHaveOne };
   if (!PRESET_BEHAVIOURS.has(name) && !ctx.deps.behaviours.has(name)) {
     const add = `list it under policies in the fleet file of the worker that serves ${source}, start that again, and ask again`;
     return refused('policyUnknown', `${vm}: the policy ${name} is not known to this worker; ${add}`);

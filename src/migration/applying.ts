@@ -30,24 +30,28 @@ export interface Applied {
   throttledAt: number;
 }
 
+/** What was sent with so much less says nothing of how fast it is sent from now on. */
+const FASTER_TIMES = 2;
+
 /** Applies what the budget gives now and acknowledges it, so that what was freed can go to others. */
 export async function applyGrant(
   ctx: MigrationContext,
   applied: Applied,
-): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart'>> {
+): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart'> & { readonly isFaster: boolean }> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
   const granted = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
   const { bytesPerSec } = granted;
+  const answer = { ...granted, isFaster: uses !== null && bytesPerSec > FASTER_TIMES * uses };
   applied.othersWait = granted.othersWait;
   applied.isAwaited = granted.isAwaited;
-  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return granted;
+  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return answer;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);
   await ctx.deps.budget.inForce(ctx.budgetId, bytesPerSec, ctx.lease);
   applied.grant = bytesPerSec;
-  return granted;
+  return answer;
 }
 
 export async function applyDecision(

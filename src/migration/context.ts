@@ -17,6 +17,7 @@ import type { EventLog } from '../store/event-log.ts';
 import type { Lease, LeaseOwner, Leases } from '../store/lease.ts';
 import type { Records } from '../store/records.ts';
 import type { Throttle } from '../throttling/throttle.ts';
+import { type Handover, NO_HANDOVER } from './handover.ts';
 import type { Cause, MigrationStep } from './states.ts';
 
 export interface MigrationDeps {
@@ -106,10 +107,7 @@ export class MigrationContext {
   ending: Ending = 'failure';
   /** What it may ask of the budget at most; the policy's cap, unless that has given way. */
   bandwidthCap: number | null;
-  /** Expected to end within moments. */
-  endsSoon = false;
-  /** What it keeps to while it ends and the next one begins beside it (decision 0034), bytes/s; null: no limit of that kind. */
-  stepsBackTo: number | null = null;
+  handover: Handover = NO_HANDOVER;
   /** The guest as it was last seen at its source; null: not yet by this process. */
   guest: GuestFacts | null = null;
   /** What a controller is to be told, where that has been put together before the start. */
@@ -204,6 +202,18 @@ export class MigrationContext {
   /** Waits for a wake-up, at most about a second of real time, then `check`s. */
   async idle(): Promise<void> {
     await this.listener.next(LONGEST_WAIT_REAL_MS, this.signal);
+    await this.check();
+  }
+
+  /** Waits for a wake-up or a change of the migration's status at its source, at most about a second of real time, then `check`s. */
+  async idleOrChange(): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.signal, over.signal]);
+    await Promise.race([
+      this.listener.next(LONGEST_WAIT_REAL_MS, signal),
+      this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal),
+    ]);
+    over.abort();
     await this.check();
   }
 

@@ -15,7 +15,7 @@ import { book, openAccount } from './accounting.ts';
 import { type Applied, applyDecision, applyGrant } from './applying.ts';
 import { briefingOf } from './briefing.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
-import { lookBeforeEndMs, stepBack } from './demand.ts';
+import { HeadStart, lookBeforeEndMs, stepBack } from './handover.ts';
 import { LooksBeside } from './measuring.ts';
 import { Progressing, SILENCE_MS } from './progressing.ts';
 import { ended, lastWord } from './switchover.ts';
@@ -28,8 +28,8 @@ const ALMOST_DONE_MS = 10_000;
 /** While it connects. */
 const SETUP_LOOK_MS = 50;
 
-/** A hypervisor tells the rate of the last 100 ms (QEMU) or so. */
-const RATE_KNOWN_REAL_MS = 150;
+/** QEMU tells the rate of the last whole 100 ms, and waits for the end of those in which it had sent all it might. */
+const RATE_KNOWN_REAL_MS = 250;
 
 /** The time in which it was sent with next to nothing, so that others could end, is none of its own. */
 function policyOf(ctx: MigrationContext): MigrationContext['policy'] {
@@ -67,7 +67,7 @@ async function converge<State>(
   const progressing = new Progressing();
   let state: State | null = null;
   let applied: Applied | null = null;
-  let ahead = false;
+  const headStart = new HeadStart(ctx);
 
   for (;;) {
     const sample = await hypervisor.sample(source, vm);
@@ -108,7 +108,7 @@ async function converge<State>(
       share: null,
       throttledAt: 0,
     };
-    const { givesWayTo, isHeadStart } = await applyGrant(ctx, applied);
+    const { givesWayTo, isHeadStart, isFaster } = await applyGrant(ctx, applied);
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
       const reason = because(
@@ -118,14 +118,12 @@ async function converge<State>(
       return { cause: 'requeue', reason };
     }
     if (isHeadStart) {
-      ahead = true;
-      await ctx.idle();
+      const over = await headStart.wait();
+      if (over !== undefined) return over;
       continue;
     }
-    if (ahead) {
-      ahead = false;
-      await ctx.save({ headStartMs: Math.max(0, ctx.now() - (ctx.record.startedAtMs ?? ctx.now())) });
-      // What it is sent with is known only then.
+    await headStart.end();
+    if (isFaster) {
       await ctx.paceOrChange(ctx.deps.clock.fleetMs(RATE_KNOWN_REAL_MS));
       continue;
     }
@@ -166,9 +164,8 @@ async function converge<State>(
     if (decision.action.kind === 'abort') return { cause: 'gaveUp', reason: decision.action.reason };
     if (decision.action.kind === 'postCopy') return { cause: 'postCopy', reason: decision.action.reason };
     await applyDecision(ctx, decision.action, applied);
-    const before = ctx.stepsBackTo;
-    stepBack(ctx, progress.etaMs, { bytesPerSec: applied.grant, isAwaited: applied.isAwaited });
-    if (ctx.stepsBackTo !== before) await applyGrant(ctx, applied);
+    if (stepBack(ctx, progress.etaMs, { bytesPerSec: applied.grant, isAwaited: applied.isAwaited }))
+      await applyGrant(ctx, applied);
     looks.begin(nextLookWhileRunning(decision.evidence, decision.action.share, ctx.now()));
     const beforeEndMs = applied.isAwaited ? lookBeforeEndMs(ctx, progress.etaMs) : null;
     await ctx.paceOrChange(Math.min(tickMs(ctx, decision.action.lookAgainMs), tickMs(ctx, beforeEndMs)));

@@ -1,10 +1,12 @@
 /**
  * After a restart or a failover of the store grants may have been forgotten: each host that is served is looked at for what
- * leaves it, and the budget told. It starts nothing until it has heard of all of them.
+ * leaves it, and the budget told. It starts nothing until it has heard of all of them. What has left it in a move that is
+ * not known any more is listed, for nobody else would tidy what is left of that.
  */
 import type { Sent } from '../bandwidth/budget.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Sighting } from '../hypervisors/hypervisor.ts';
+import type { AbandonedMove } from '../store/abandoned.ts';
 import { isSending } from './assess.ts';
 import type { MigrationDeps } from './context.ts';
 
@@ -17,12 +19,14 @@ const SETTLED_AFTER_MS = 10_000;
 export class Doubts {
   readonly #deps: MigrationDeps;
   readonly #hosts: readonly string[];
+  readonly #list: (move: AbandonedMove) => Promise<void>;
   #generation = '';
   #sinceMs = 0;
 
-  constructor(deps: MigrationDeps, hosts: readonly string[]) {
+  constructor(deps: MigrationDeps, hosts: readonly string[], list: (move: AbandonedMove) => Promise<void>) {
     this.#deps = deps;
     this.#hosts = hosts;
+    this.#list = list;
   }
 
   /** True: there is doubt, so look again soon. A host that does not answer is not heard, unless it was confirmed down. */
@@ -73,13 +77,19 @@ export class Doubts {
   async #sentOf(source: string, vm: string): Promise<Sent | null> {
     const hypervisor = this.#deps.hypervisorOf(source);
     const seen = await this.#look(source, vm);
-    if (seen === null || !seen.present || !isSending(seen)) return null;
-    const moveId = seen.outgoing?.migrationId ?? null;
+    if (seen === null || !seen.present || seen.outgoing === null) return null;
+    const { uuid, outgoing } = seen;
+    const moveId = outgoing.migrationId;
     if (moveId === null) return null;
-    const bytesPerSec = (await hypervisor.bandwidthLimit(source, vm)) ?? 0;
     const move = await this.#deps.records.move(moveId);
-    const destination = seen.outgoing?.destination ?? move?.destination;
+    const destination = outgoing.destination ?? move?.destination;
     if (destination === undefined) return null;
+    if (!isSending(seen)) {
+      const isForgotten = move === null && outgoing.status === 'completed';
+      if (isForgotten) await this.#list({ moveId, operationId: '', vm, uuid, source, destination, migrateSent: true });
+      return null;
+    }
+    const bytesPerSec = (await hypervisor.bandwidthLimit(source, vm)) ?? 0;
     return {
       migrationId: vm,
       operationId: move?.operationId ?? '',

@@ -7,7 +7,8 @@ import { type WhatIf, whatIf } from '../convergence/what-if.ts';
 import type { Reason } from '../domain/errors.ts';
 import { briefingOf } from './briefing.ts';
 import type { MigrationContext } from './context.ts';
-import { demandOf, HEAD_START_REAL_MS } from './demand.ts';
+import { demandOf } from './demand.ts';
+import { HEAD_START_REAL_MS } from './handover.ts';
 
 /** What is foreseen is foreseen again after this, also where nothing new was seen (fleet ms). */
 const STANDS_MS = 10_000;
@@ -77,12 +78,18 @@ export async function predictStart(
   const now = sentWith(bytesPerSec);
   const plan = now.rows.find(({ chosen }) => chosen);
   await ctx.save({ predicted: plan?.prediction ?? null });
-  return { now, guest, sentWith, headStartPays: plan !== undefined && pays({ model, guest, plan }, now) };
+  return { now, guest, sentWith, headStartPays: plan !== undefined && pays(ctx, { model, guest, plan }, now) };
 }
 
 /** What it saves is the time to connect, some tenths of a second; it may cost half of that. */
-const MAY_COST_MS = 100;
+const MAY_COST_REAL_MS = 100;
 
-function pays(of: Parameters<typeof headStartCostBytes>[0], { bandwidthBytesPerSec }: WhatIf): boolean {
-  return headStartCostBytes(of, bandwidthBytesPerSec, HEAD_START_REAL_MS) * 1_000 <= bandwidthBytesPerSec * MAY_COST_MS;
+function pays(
+  ctx: MigrationContext,
+  of: Parameters<typeof headStartCostBytes>[0],
+  { bandwidthBytesPerSec }: WhatIf,
+): boolean {
+  const { clock } = ctx.deps;
+  const costBytes = headStartCostBytes(of, bandwidthBytesPerSec, clock.fleetMs(HEAD_START_REAL_MS));
+  return costBytes * 1_000 <= bandwidthBytesPerSec * clock.fleetMs(MAY_COST_REAL_MS);
 }

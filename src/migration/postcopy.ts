@@ -8,6 +8,7 @@ import type { MigrationSample } from '../hypervisors/hypervisor.ts';
 import { type Applied, applyGrant } from './applying.ts';
 import { bookArrival, openArrival } from './arrival.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { NO_HANDOVER } from './handover.ts';
 import { BREAKS } from './prepare.ts';
 import { DOUBTS, lookUntilSure, unthrottleEarly } from './reconcile.ts';
 import { ended, lastWord } from './switchover.ts';
@@ -32,8 +33,7 @@ export async function postcopy(ctx: MigrationContext): Promise<StepOutcome> {
   await unthrottleEarly(ctx);
   // What the controller wanted it to keep to was for the guest's sake.
   ctx.bandwidthCap = ctx.policy.maxBandwidthBytesPerSec;
-  ctx.endsSoon = false;
-  ctx.stepsBackTo = null;
+  ctx.handover = NO_HANDOVER;
   const why = ctx.record.reason;
   const applied: Applied = {
     throttles: false,

@@ -47,18 +47,18 @@ return version
 /** One reply, so that value and generation are of one store; the text only where it is another one than is known. */
 const READ_GUARDED = new RedisScript(`
 -- KEYS: cell
--- ARGV: the version that is known, or ''
+-- ARGV: the version that is known, or '', and the generation of which it is
 local version = redis.call('HGET', KEYS[1], 'v') or '0'
-local generation = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-if version == ARGV[1] then return {version, generation} end
+local generation = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+if version == ARGV[1] and generation == ARGV[2] then return {version, generation} end
 return {version, generation, redis.call('HGET', KEYS[1], 't')}
 `);
 
 export class RedisCellStore implements CellStore {
   readonly #redis: Redis;
   readonly #prefix: string;
-  /** What a guarded cell was when it was read last: a version never returns with another text. */
-  readonly #known = new Map<string, VersionedText>();
+  /** What a guarded cell was when it was read last: in one generation a version never returns with another text. */
+  readonly #known = new Map<string, GuardedText>();
 
   constructor(redis: Redis, prefix: string) {
     this.#redis = redis;
@@ -82,12 +82,13 @@ export class RedisCellStore implements CellStore {
 
   async readGuarded(key: string): Promise<GuardedText> {
     const known = this.#known.get(key);
-    const reply = await READ_GUARDED.run(this.#redis, [this.#cellKey(key)], [String(known?.version ?? '')]);
-    const [version, generation, text] = Array.isArray(reply) ? reply : [];
-    const isKnown = known !== undefined && version === String(known.version);
-    const cell = isKnown ? known : versionedText(version, text);
-    this.#known.set(key, cell);
-    return { ...cell, generation: String(generation) };
+    const args = known === undefined ? ['', ''] : [String(known.version), known.generation];
+    const reply = await READ_GUARDED.run(this.#redis, [this.#cellKey(key)], args);
+    const [version, generation, ...text]: unknown[] = Array.isArray(reply) ? reply : [];
+    if (known !== undefined && text.length === 0 && version === String(known.version)) return known;
+    const read = { ...versionedText(version, text[0]), generation: String(generation) };
+    this.#known.set(key, read);
+    return read;
   }
 
   async compareAndSet(

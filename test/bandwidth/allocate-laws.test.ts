@@ -1,7 +1,14 @@
 /** Laws of the allocation over random networks and histories. The sums are made anew here, from the rules alone. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { allocate, byRank, type Entry, HEAD_START_BYTES_PER_SEC, PATIENCE } from '../../src/bandwidth/allocate.ts';
+import {
+  allocate,
+  byRank,
+  type Entry,
+  HEAD_START_BYTES_PER_SEC,
+  hasHeadStart,
+  PATIENCE,
+} from '../../src/bandwidth/allocate.ts';
 import type { Network } from '../../src/bandwidth/resources.ts';
 import { MIB, network, settle, waiting } from './entries.ts';
 
@@ -194,11 +201,13 @@ describe('laws of the allocation', () => {
           const waits = step.entries.filter((entry) => !entry.started);
           for (const entry of waits) {
             if (keys(step.of, entry).some((key) => free(key) < need(entry))) continue;
-            const ahead = waits.filter(
-              (other) =>
-                byRank(other, entry) < 0 && keys(step.of, other).some((key) => keys(step.of, entry).includes(key)),
+            const ahead = [...waits.filter((other) => byRank(other, entry) < 0), ...step.entries.filter(hasHeadStart)];
+            const lacks = (other: Entry): boolean =>
+              keys(step.of, other).some((key) => free(key) < need(other) - other.target);
+            const beside = ahead.filter((other) =>
+              keys(step.of, other).some((key) => keys(step.of, entry).includes(key)),
             );
-            expect(ahead.some((other) => keys(step.of, other).some((key) => free(key) < need(other)))).toBe(true);
+            expect(beside.some(lacks)).toBe(true);
           }
         });
       }),

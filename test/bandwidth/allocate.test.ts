@@ -255,6 +255,22 @@ describe('the next in turn begins while those before it end', () => {
     expect(targets(free, into, before, ready)).toEqual({ ends: 99, before: 0, ready: 0 });
   });
 
+  test('what the first of two gives up is kept for it until the other has ended as well', () => {
+    const into = running('into', 99, { source: 'e', destination: 'c', max: 99, endsSoon: true });
+    const leading = { ...running('leading', 1, { order: 2, destination: 'c' }), headStart: true };
+    const later = waiting('later', { order: 3, destination: 'd' });
+    // Without the one that leaves a: 40 of it are kept, and one that needs more waits.
+    expect(targets(free, into, leading, later)).toEqual({ into: 99, leading: 1, later: 60 });
+    expect(targets(free, into, leading, { ...later, usefulBytesPerSec: 80 * MIB })).toMatchObject({ later: 0 });
+    expect(targets(free, leading, later)).toMatchObject({ leading: 100, later: 0 });
+  });
+
+  test('nothing is kept for it that its path cannot carry any more', () => {
+    const leading = { ...running('leading', 1, { order: 2, destination: 'c' }), headStart: true };
+    const later = waiting('later', { order: 3, destination: 'd', useful: 80 });
+    expect(targets(network(100, { c: { ingress: 20 } }), leading, later)).toEqual({ leading: 20, later: 80 });
+  });
+
   test('what they give up is its own, also before one of higher rank that has come meanwhile', () => {
     const leading = { ...running('leading', 1, { order: 5 }), headStart: true };
     const late = waiting('late', { order: 0 });

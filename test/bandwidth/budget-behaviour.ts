@@ -74,6 +74,28 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
       expect((await one.request(holds)).othersWait).toBe(false);
     });
 
+    test('the next in turn connects with what one that ends has stepped back from, and has its bandwidth after it', async () => {
+      const holds = demand('1', { usesBytesPerSec: 100 * MIB });
+      const ready = demand('2', { headStart: true });
+      await one.request(demand('1'));
+      await one.inForce('1', 100 * MIB);
+      expect(await other.request(ready)).toMatchObject({ bytesPerSec: 0, isNext: true, isHeadStart: false });
+      expect(await one.request(holds)).toMatchObject({ bytesPerSec: 100 * MIB, isAwaited: true });
+      const steppedBack = { ...holds, endsSoon: true, maxBytesPerSec: 99 * MIB };
+      expect(await one.request(steppedBack)).toMatchObject({ bytesPerSec: 99 * MIB });
+      // Its hypervisor may still use all of it.
+      expect(await other.request(ready)).toMatchObject({ bytesPerSec: 0 });
+      await one.inForce('1', 99 * MIB);
+      expect(await other.request(ready)).toMatchObject({ bytesPerSec: MIB, isHeadStart: true });
+      await other.inForce('2', MIB);
+      expect(await one.request({ ...steppedBack, usesBytesPerSec: 99 * MIB })).toMatchObject({ othersWait: true });
+      await one.release('1');
+      // A successor that does not know of it is told as well.
+      const sent = demand('2', { usesBytesPerSec: MIB });
+      expect(await other.request(sent)).toMatchObject({ bytesPerSec: 100 * MIB, isHeadStart: false });
+      expect((await other.entries()).map(({ headStart }) => headStart)).toEqual([false]);
+    });
+
     test('what one releases the other has, and it is woken', async () => {
       await one.request(demand('1'));
       expect((await other.request(demand('2'))).bytesPerSec).toBe(0);

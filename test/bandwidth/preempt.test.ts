@@ -33,6 +33,13 @@ describe('a waiting evacuation', () => {
     expect(gives(network(100), ...entries.slice(0, 2), waiting('e', { useful: 80 }))).toEqual({ 1: 'e', 2: 'e' });
   });
 
+  test('of one more where what it began ahead of does not end', () => {
+    const early = { ...running('e', 1, { order: 1 }), headStart: true };
+    const entries = [rebalance('1', 49, { order: 1 }), rebalance('2', 50, { order: 2 }), early];
+    expect(gives(network(100), ...entries)).toEqual({ 2: 'e' });
+    expect(gives(network(100), ...entries.slice(0, 2), { ...early, headStart: false })).toEqual({});
+  });
+
   test('of none where all of them would not be enough', () => {
     const other = running('f', 70);
     expect(gives(network(100), other, rebalance('r', 30), waiting('e'))).toEqual({});

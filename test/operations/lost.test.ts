@@ -20,3 +20,22 @@ test('claims of an operation that the store has lost stand in the way of nobody'
     cordons: ['a', 'b'],
   });
 });
+
+test('what has left a host in a move that the store has lost is tidied once the store is doubted', async () => {
+  const world = new World({ hosts: [host('a', [vm('v1')]), host('b')] });
+  const crew = await world.crew();
+  const id = await world.request(evacuate('a'));
+  await world.reaches(id, 'v1', 'precopy');
+  crew.kill();
+  // All of it: the operation, its move, its claims.
+  world.cells.forget(world.clock.monotonic());
+  await world.crew();
+  await world.clock.runUntil(async () => (await world.copies('v1')).includes('b:running'), 60_000);
+  await world.clock.advance(15_000);
+  expect(await world.copies('v1')).toEqual(['a:postMigrate', 'b:running']);
+  world.cells.forget(0);
+  await world.clock.runUntil(async () => (await world.copies('v1')).length === 1, 120_000);
+  expect(await world.copies('v1')).toEqual(['b:running']);
+  await world.clock.advance(10_000);
+  expect((await world.abandoned.read()).moves).toEqual({});
+});

@@ -53,6 +53,24 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       expect((await one.read('a')).text).toBe('second');
     });
 
+    test('what is read again is what it has become since, whoever wrote it', async () => {
+      const [one, other] = at().cells;
+      const none = await one.readGuarded('a');
+      expect(none).toMatchObject({ version: 0, text: null });
+      await other.compareAndSet('a', 0, 'first');
+      const first = await one.readGuarded('a');
+      expect(first.text).toBe('first');
+      expect(await one.readGuarded('a')).toEqual(first);
+      await other.compareAndSet('a', first.version, 'second');
+      const second = await one.readGuarded('a');
+      expect(second.text).toBe('second');
+      await other.compareAndSet('a', second.version, null);
+      expect(await one.readGuarded('a')).toEqual(none);
+      await other.compareAndSet('a', 0, 'second');
+      const again = await one.readGuarded('a');
+      expect([again.text, again.version > second.version]).toEqual(['second', true]);
+    });
+
     test('what was read of one generation of the store is not written on another', async () => {
       const [one, other] = at().cells;
       await one.compareAndSet('a', 0, 'first');
