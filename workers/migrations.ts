@@ -53,6 +53,7 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
   const tending = tendAbandoned(deps, hosts, stop.signal, (error) => {
     log.error({ err: error }, 'what was abandoned was not looked at; it is tried again');
   });
+  warm(site, hosts);
   log.info({ hosts }, 'serving hosts');
   return {
     close: async (graceMs) => {
@@ -61,6 +62,18 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
       await Promise.all([publisher.close(), measuring.close(), tending]);
     },
   };
+}
+
+/** What guests are throttled with is started before it is needed, and what is wrong with it said. Nothing waits for it. */
+function warm({ throttleOf, log }: Site, hosts: readonly string[]): void {
+  for (const host of hosts) {
+    throttleOf(host)
+      .unavailable(host)
+      .then((reason) => {
+        if (reason !== null) log.warn({ host, code: reason.code }, reason.message);
+      })
+      .catch((error: unknown) => log.debug({ err: error, host }, 'whether guests can be throttled is not known yet'));
+  }
 }
 
 function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {

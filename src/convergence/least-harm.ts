@@ -8,6 +8,7 @@ import type { Policy } from '../domain/policy.ts';
 import type { DirtyWindow, Prediction } from '../domain/prediction.ts';
 import { formatDuration } from '../domain/units.ts';
 import { adviceFor } from './advice.ts';
+import { CALM_PART, type Calm, predictedSince, staysCalm } from './calm.ts';
 import { Outlook, SURE, sharesDownTo } from './candidates.ts';
 import { chosen } from './choosing.ts';
 import type { Controller, ConvergenceAction, ConvergenceSample, Decision, Relaxation } from './controller.ts';
@@ -36,8 +37,6 @@ const TICK_MS = 1_000;
 const REFIT_MS = 2_000;
 /** Of one that runs free and surely ends in time, as long as nothing surprises. */
 const REFIT_CALM_MS = 10_000;
-/** Of the time that is left: with little of it, more often. */
-const CALM_PART = 0.02;
 const REFIT_NEWS_MS = 500;
 /** After so many looks that saw no way (1.5 s) the next ones are not urgent: most of what can be known is known by then. */
 const URGENT_LOOKS = 15;
@@ -76,8 +75,8 @@ export interface LeastHarmState {
   /** The guest was to be slowed just before its pass ends; and whether such moments are still believed in. */
   readonly leads: boolean;
   readonly mayLead: boolean;
-  /** It runs free and surely ends in time: more of the same news changes nothing that would have to be done at once. */
-  readonly calm: boolean;
+  /** Not null: it runs free and surely ends in time, so more of the same news changes nothing that would have to be done at once. */
+  readonly calm: Calm | null;
   /** Since when it is held until all is sent: nothing ends that but the end. */
   readonly forcing: string | null;
 }
@@ -101,7 +100,7 @@ export function leastHarm(behaviours: ReadonlyMap<string, PolicyBehaviour>): Con
       blamed: false,
       leads: false,
       mayLead: true,
-      calm: false,
+      calm: null,
       forcing: null,
     }),
     decide: (state, sample, policy) => decide(state, sample, policy, behaviourOf(policy.name, behaviours)),
@@ -167,6 +166,12 @@ function decide(
   }
   // The clock went on, nothing else is known to have.
   if (!tracking.sane) return held(state, sample, policy, notes);
+  const { calm, action, conflict } = before;
+  if (calm !== null && action !== null && conflict.looks === 0 && fitted === before.fitted) {
+    const moment = { nowMs, timeLeftMs, from, othersWait: sample.othersWait === true };
+    const prediction = predictedSince(calm, nowMs, sample.transferredBytes);
+    if (staysCalm(calm, moment)) return decided(state, action, before.reason, prediction, notes);
+  }
   return choose(seen, elapsedMs, behaviour);
 }
 
@@ -177,7 +182,7 @@ function isFresh(
   { nowMs, timeLeftMs }: { readonly nowMs: number; readonly timeLeftMs: number },
 ): boolean {
   const surprised = isSurprised(evidence, nowMs);
-  if (calm && !surprised) {
+  if (calm !== null && !surprised) {
     const soon = Math.max(REFIT_MS, CALM_PART * timeLeftMs);
     return nowMs - atMs < Math.min(REFIT_CALM_MS, soon);
   }
@@ -257,7 +262,7 @@ function force(seen: Seen, why: string): Decision<LeastHarmState> {
   const conflict = { ...state.conflict, relaxed: withThese(state.conflict.relaxed, relaxed) };
   const action = run(policy, candidate.share, maxStallMs, SHORTEST_LOOK_MS, conflict);
   const reason = explainChoice(candidate, `held until all is sent: ${why}`, model, from);
-  return decided({ ...state, conflict, forcing: why, calm: false }, action, reason, candidate.prediction, notes);
+  return decided({ ...state, conflict, forcing: why, calm: null }, action, reason, candidate.prediction, notes);
 }
 
 /** What gave way once keeps its first reason. */
@@ -319,10 +324,16 @@ function choose(seen: Seen, elapsedMs: number, behaviour: PolicyBehaviour): Deci
   const lookAgainMs = lookMs === null || lastLookMs === null ? (lookMs ?? lastLookMs) : Math.min(lookMs, lastLookMs);
   const action = run(policy, slows, policy.maxStallMs, lookAgainMs, state.conflict);
   const leads = !slowsNow && (candidate.leadMs ?? 0) > 0;
-  const calm = candidate.share >= 1 && candidate.endsInTime >= SURE;
+  const calm = candidate.share >= 1 && candidate.endsInTime >= SURE ? calmAt(sample, from, candidate.prediction) : null;
   const next = { ...state, reference, least: known, blamed: state.blamed || fault !== null, leads, calm };
   const done: Candidate = slowsNow ? { ...candidate, begins: 'now' } : candidate;
   return decided(next, action, explainChoice(done, why, model, from), candidate.prediction, notes);
+}
+
+function calmAt(sample: ConvergenceSample, from: Standing, prediction: Prediction): Calm {
+  const { atMs, transferredBytes, othersWait = false } = sample;
+  const { bandwidthBytesPerSec, guest } = from;
+  return { atMs, transferredBytes, othersWait, bandwidthBytesPerSec, demandCores: guest.demandCores, prediction };
 }
 
 /** Also what is to be in force when the next pass begins, shortly before it does. */

@@ -167,7 +167,7 @@ async function converge<State>(
     if (stepBack(ctx, progress.etaMs, { bytesPerSec: applied.grant, isAwaited: applied.isAwaited }))
       await applyGrant(ctx, applied);
     looks.begin(nextLookWhileRunning(decision.evidence, decision.action.share, ctx.now()));
-    const beforeEndMs = applied.isAwaited ? lookBeforeEndMs(ctx, progress.etaMs) : null;
+    const beforeEndMs = applied.othersWait ? lookBeforeEndMs(ctx, progress.etaMs) : null;
     await ctx.paceOrChange(Math.min(tickMs(ctx, decision.action.lookAgainMs), tickMs(ctx, beforeEndMs)));
   }
 }

@@ -155,7 +155,9 @@ async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<Dirt
   const began = ctx.now();
   const path = await mostOnPath(ctx);
   const throttle = ctx.deps.throttleOf(source);
-  await throttle.guestCpu({ host: source, vm });
+  // Counts from here on, beside the looks; it answers when there is a little to tell.
+  const counting = throttle.guestCpu({ host: source, vm });
+  counting.catch(() => undefined);
   const taken: DirtyingMeasured[] = [];
   const windows: DirtyWindow[] = [];
   let nothing = 0;
@@ -173,6 +175,7 @@ async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<Dirt
     taken.push(measured);
     windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
   }
+  await counting;
   if (!signal.aborted) await throttle.guestCpu({ host: source, vm });
   return windows;
 }

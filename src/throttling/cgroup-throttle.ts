@@ -46,15 +46,24 @@ export class CgroupThrottle implements Throttle {
   readonly #files = new GroupFiles();
   readonly #measured = new Map<string, Measured>();
   readonly #availableUntil = new Map<string, number>();
+  readonly #asked = new Map<string, Promise<Reason | null>>();
   #told = '';
 
   constructor(given: CgroupThrottleOptions) {
     this.#given = given;
   }
 
-  async unavailable(host: string): Promise<Reason | null> {
+  /** Those that ask at once have one answer: all migrations of a host begin together. */
+  unavailable(host: string): Promise<Reason | null> {
+    const { clock } = this.#given;
+    if ((this.#availableUntil.get(host) ?? 0) > clock.monotonic()) return Promise.resolve(null);
+    const asked = this.#asked.get(host) ?? this.#try(host).finally(() => this.#asked.delete(host));
+    this.#asked.set(host, asked);
+    return asked;
+  }
+
+  async #try(host: string): Promise<Reason | null> {
     const { guard, clock, vmsOn, vcpuThreadsOf } = this.#given;
-    if ((this.#availableUntil.get(host) ?? 0) > clock.monotonic()) return null;
     const vms = (await vmsOn?.(host)) ?? [];
     const threads = await Promise.all(vms.map((vm) => vcpuThreadsOf(host, vm)));
     try {
