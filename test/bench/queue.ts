@@ -156,7 +156,8 @@ async function main(): Promise<number> {
     );
     const shown = (all: readonly number[] = []): string =>
       `${median(all).toFixed(2)} (${Math.min(...all).toFixed(2)}..${Math.max(...all).toFixed(2)})`;
-    return [name, shown(ours), shown(bare), (median(ours ?? []) / median(bare ?? [])).toFixed(2)];
+    const peer = median(bare ?? []);
+    return [name, shown(ours), shown(bare), peer > 0 ? (median(ours ?? []) / peer).toFixed(2) : ''];
   });
   process.stdout.write(markdownTable([`${MIGRATIONS} at once`, 'ours', 'bare BullMQ', 'ratio'], rows));
   return 0;
