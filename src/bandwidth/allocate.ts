@@ -132,7 +132,7 @@ export function allocate(input: AllocationInput): Allocation {
   if (input.frozen === true) return outcomeOf(flows);
   for (const flow of flows) for (const lane of flow.lanes) lane.ending += endingOf(flow);
   const early = flows.filter(hasBegunEarly);
-  for (const flow of early) grow(flow);
+  for (const flow of early) grow(flow, flow.needed);
   const waiting = early.filter((flow) => hasBegunEarly(flow) && fits(flow));
   for (const flow of waiting) hold(flow);
   for (const flow of flows) {
@@ -251,9 +251,9 @@ function raise(flow: Flow, target: number): void {
   }
 }
 
-function grow(flow: Flow): void {
+function grow(flow: Flow, most = flow.most): void {
   // What it uses itself is its own, also where its target has fallen and the hypervisor has not followed yet.
-  const target = Math.min(flow.most, countedOf(flow) + freeFor(flow));
+  const target = Math.min(most, countedOf(flow) + freeFor(flow));
   if (target > flow.target) raise(flow, target);
 }
 

@@ -58,8 +58,10 @@ export interface Grant {
   readonly givesWayTo: string | null;
   /** It is an evacuation, and others wait for something on its path and could start if it were free. A rebalance has time. */
   readonly othersWait: boolean;
-  /** One that waits for something on its path could begin at once if there were a little to begin with. */
+  /** One that waits for something on its path and has not begun could begin at once if there were a little to begin with. */
   readonly isAwaited: boolean;
+  /** The store may have forgotten grants: nothing starts or grows for now. */
+  readonly inDoubt: boolean;
   /** It has begun ahead of its turn: what it may use is no useful rate yet, and becomes one when those before it end. */
   readonly isHeadStart: boolean;
 }
@@ -87,6 +89,8 @@ export interface Budget {
   request(demand: Demand, fence?: Fence): Promise<Grant>;
   /** The hypervisor now uses at most this; only then may what was freed go to others. */
   inForce(migrationId: string, bytesPerSec: number, fence?: Fence): Promise<void>;
+  /** What it was to get after its head start is not kept for it any longer. Harmless where it has none. */
+  endHeadStart(migrationId: string, fence?: Fence): Promise<void>;
   /** The migration is known to have ended (or never to have begun). Harmless twice. */
   release(migrationId: string, fence?: Fence): Promise<void>;
   use(): Promise<readonly HostUse[]>;

@@ -139,7 +139,8 @@ export class CellBudget implements Budget {
       isNext,
       givesWayTo: this.#givesWayTo(value, mine),
       othersWait: mine.tier === 'evacuation' && beside.some((other) => other.tier === 'evacuation'),
-      isAwaited: beside.some((other) => other.headStart),
+      isAwaited: beside.some((other) => other.headStart && !hasStarted(other)),
+      inDoubt: state.heard !== null,
       isHeadStart: bytesPerSec > 0 && hasHeadStart(mine),
     };
     return changeTo(state, value, grant);
@@ -156,6 +157,16 @@ export class CellBudget implements Budget {
       if (entry === undefined) return { unchanged: true, result: undefined };
       const inForce = Math.min(Math.max(0, Math.ceil(bytesPerSec)), MOST_BYTES_PER_SEC);
       const entries = { ...state.entries, [migrationId]: { ...entry, inForce, started: entry.started || inForce > 0 } };
+      return changeTo(state, this.#settled({ ...state, entries }), undefined);
+    });
+  }
+
+  async endHeadStart(migrationId: string, fence?: Fence): Promise<void> {
+    await this.#update((state) => {
+      fence?.assertHeld();
+      const entry = state.entries[migrationId];
+      if (entry === undefined || !entry.headStart) return { unchanged: true, result: undefined };
+      const entries = { ...state.entries, [migrationId]: { ...entry, headStart: false } };
       return changeTo(state, this.#settled({ ...state, entries }), undefined);
     });
   }
@@ -309,17 +320,22 @@ function renewed(found: Entry | undefined, demand: Demand, carried: number, inDo
   const known = uses === null && (inDoubt || found?.moveId !== demand.moveId) ? undefined : found;
   const inForce = inDoubt && uses !== null ? uses : Math.max(known?.inForce ?? 0, uses ?? 0);
   // What it may use may have been given to others since: as long as there is doubt it keeps to what it uses.
-  const target = inDoubt && uses !== null ? Math.min(known?.target ?? uses, uses) : (known?.target ?? 0);
+  const useful = Math.min(Math.max(0, demand.usefulBytesPerSec), carried);
+  const most = Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC);
+  // Whoever uses a useful rate has had its turn: that its head start has ended is then what was forgotten.
+  const isEarly = uses === null || uses < Math.min(useful, most);
+  const before = isEarly || known?.headStart !== true ? (known?.target ?? uses) : uses;
+  const target = inDoubt && uses !== null ? Math.min(before ?? uses, uses) : (known?.target ?? 0);
   return {
     ...namesOf(demand),
-    usefulBytesPerSec: Math.min(Math.max(0, demand.usefulBytesPerSec), carried),
+    usefulBytesPerSec: useful,
     // Also because JSON has no infinity.
-    maxBytesPerSec: Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC),
+    maxBytesPerSec: most,
     target,
     inForce: Math.min(Math.ceil(inForce), MOST_BYTES_PER_SEC),
     started: known?.started ?? false,
     overtaken: known?.overtaken ?? 0,
-    headStart: demand.headStart || (known !== undefined && hasStarted(known) && known.headStart),
+    headStart: isEarly && (demand.headStart || (known !== undefined && hasStarted(known) && known.headStart)),
     endsSoon: demand.endsSoon,
   };
 }

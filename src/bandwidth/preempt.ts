@@ -33,9 +33,10 @@ export function preempted(input: AllocationInput): ReadonlyMap<string, Entry> {
   const ranked = [...input.entries].sort(byRank);
   const rebalances = ranked.filter((entry) => entry.tier === 'rebalance' && hasStarted(entry)).reverse();
   for (const waiting of ranked.filter((entry) => entry.tier === 'evacuation' && stillWaits(entry))) {
-    const needed = neededBytesPerSec(waiting) - (hasStarted(waiting) ? countedBytesPerSec(waiting) : 0);
+    const whole = neededBytesPerSec(waiting);
+    const needed = whole - (hasStarted(waiting) ? countedBytesPerSec(waiting) : 0);
     const path = of(waiting);
-    if (path.some(({ capacity }) => capacity < needed)) continue;
+    if (needed <= 0 || path.some(({ capacity }) => capacity < whole)) continue;
     const chosen = fewest(
       path,
       needed,

@@ -6,7 +6,9 @@ import {
   byRank,
   countedBytesPerSec,
   type Entry,
+  hasHeadStart,
   neededBytesPerSec,
+  waitingBeside,
 } from './allocate.ts';
 import { capacityOf, describeResource, keyOf, pathKeysOf, pathOf, type Resource } from './resources.ts';
 
@@ -48,7 +50,10 @@ export function describeWait(input: AllocationInput, entry: Entry): string {
 /** Its path is free, but somebody before it is saving up for it. */
 function describeQueue(input: AllocationInput, entry: Entry): string {
   const [first] = aheadOf(input, entry);
-  if (first === undefined) return 'its turn';
+  if (first === undefined) {
+    const early = waitingBeside(input, entry).filter(hasHeadStart);
+    return early.length === 0 ? 'its turn' : `behind ${names(early)}, for which the rest of what it needs is kept`;
+  }
   const short = lanesOf(input, first).filter(({ free }) => free < neededBytesPerSec(first));
   const what = short.map(({ resource }) => describeResource(resource)).join(' and ');
   return `behind ${names([first])}${what === '' ? '' : `, which waits for ${what}`}`;

@@ -30,10 +30,15 @@ export interface Moment {
   readonly timeLeftMs: number;
   readonly from: Standing;
   readonly othersWait: boolean;
+  readonly transferredBytes: number;
 }
 
-export function staysCalm(calm: Calm, { nowMs, timeLeftMs, from, othersWait }: Moment): boolean {
+/** Not when a clock or the counters went back, either: they are not those that it was decided by. */
+export function staysCalm(calm: Calm, moment: Moment): boolean {
+  const { nowMs, timeLeftMs, from, othersWait, transferredBytes } = moment;
   return (
+    nowMs >= calm.atMs &&
+    transferredBytes >= calm.transferredBytes &&
     nowMs - calm.atMs < Math.min(HOLDS_MS, CALM_PART * timeLeftMs) &&
     othersWait === calm.othersWait &&
     isNear(from.bandwidthBytesPerSec, calm.bandwidthBytesPerSec, SAME_RATE) &&

@@ -168,9 +168,10 @@ function decide(
   if (!tracking.sane) return held(state, sample, policy, notes);
   const { calm, action, conflict } = before;
   if (calm !== null && action !== null && conflict.looks === 0 && fitted === before.fitted) {
-    const moment = { nowMs, timeLeftMs, from, othersWait: sample.othersWait === true };
-    const prediction = predictedSince(calm, nowMs, sample.transferredBytes);
-    if (staysCalm(calm, moment)) return decided(state, action, before.reason, prediction, notes);
+    const { othersWait = false, transferredBytes } = sample;
+    if (staysCalm(calm, { nowMs, timeLeftMs, from, othersWait, transferredBytes })) {
+      return decided(state, action, before.reason, predictedSince(calm, nowMs, transferredBytes), notes);
+    }
   }
   return choose(seen, elapsedMs, behaviour);
 }

@@ -8,7 +8,7 @@ import { HostevacError } from '../domain/errors.ts';
 import type { OutgoingStatus } from '../hypervisors/hypervisor.ts';
 import { ABANDONED_TOPIC, type AbandonedMove } from '../store/abandoned.ts';
 import type { WakeupListener } from '../store/cell.ts';
-import { isLease, type Lease } from '../store/lease.ts';
+import { type Fence, isLease, type Lease } from '../store/lease.ts';
 import { assess, isSending, type Seen } from './assess.ts';
 import { keeping, type MigrationDeps } from './context.ts';
 import { Doubts } from './doubt.ts';
@@ -23,6 +23,9 @@ const IDLE_REAL_MS = 30_000;
 const ROUNDS = 3;
 const ROUND_MS = 1_000;
 
+/** Listing takes no lease: it changes nothing of the VM. */
+const NOBODYS: Fence = { token: 0, assertHeld: () => undefined };
+
 /** `acted`: look again. `waits`: a host does not answer, or something is under way that must end by itself. */
 type Settled = 'settled' | 'acted' | 'waits';
 
@@ -33,7 +36,8 @@ export async function tendAbandoned(
   signal: AbortSignal,
   onError: (error: unknown) => void,
 ): Promise<void> {
-  const doubts = new Doubts(deps, hosts, (move) => underLease(deps, move, (lease) => deps.abandoned.list(move, lease)));
+  // Whoever drives or claims its VM now: that is seen to before anything is done about it.
+  const doubts = new Doubts(deps, hosts, (move) => deps.abandoned.list(move, NOBODYS));
   const verdicts: Verdicts = new Map();
   let listener: WakeupListener | null = null;
   while (!signal.aborted) {

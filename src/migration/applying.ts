@@ -37,7 +37,7 @@ const FASTER_TIMES = 2;
 export async function applyGrant(
   ctx: MigrationContext,
   applied: Applied,
-): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart'> & { readonly isFaster: boolean }> {
+): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart' | 'inDoubt'> & { readonly isFaster: boolean }> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
   const granted = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);

@@ -75,7 +75,10 @@ async function converge<State>(
     if (sample.status === 'preSwitchover') return lastWord(ctx);
     if (sample.status === 'switchover') return { cause: 'switchingOver' };
     const over = ended(ctx, sample);
-    if (over !== undefined) return over;
+    if (over !== undefined) {
+      await headStart.end();
+      return over;
+    }
     const stop = await stopAsked(ctx);
     if (stop !== undefined) {
       await bookLast(ctx);
@@ -108,7 +111,7 @@ async function converge<State>(
       share: null,
       throttledAt: 0,
     };
-    const { givesWayTo, isHeadStart, isFaster } = await applyGrant(ctx, applied);
+    const { givesWayTo, isHeadStart, isFaster, inDoubt } = await applyGrant(ctx, applied);
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
       const reason = because(
@@ -117,9 +120,13 @@ async function converge<State>(
       );
       return { cause: 'requeue', reason };
     }
+    if ((isHeadStart || isFaster) && ctx.record.account === null) {
+      // What it costs its guest counts from here, whatever is decided when.
+      await ctx.save({ account: openAccount(await throttle.guestCpu({ host: source, vm })) });
+    }
     if (isHeadStart) {
-      const over = await headStart.wait();
-      if (over !== undefined) return over;
+      const givenUp = await headStart.wait(inDoubt);
+      if (givenUp !== undefined) return givenUp;
       continue;
     }
     await headStart.end();

@@ -75,11 +75,14 @@ export class HeadStart {
     this.#ctx = ctx;
   }
 
-  /** Waits for the rest. Not undefined: those before it do not end after all, so it waits for its turn again. */
-  async wait(): Promise<StepOutcome | undefined> {
+  /**
+   * Waits for the rest. Not undefined: those before it do not end after all, so it waits for its turn again. `inDoubt`: nobody
+   * is given anything now, whatever ends.
+   */
+  async wait(inDoubt: boolean): Promise<StepOutcome | undefined> {
     const ctx = this.#ctx;
     const now = ctx.deps.clock.monotonic();
-    this.#sinceMs ??= now;
+    if (this.#sinceMs === null || inDoubt) this.#sinceMs = now;
     ctx.handover = { ...ctx.handover, hasHeadStart: true };
     if (now - this.#sinceMs >= PATIENCE_REAL_MS) {
       ctx.handover = { ...ctx.handover, mayHaveOne: false };
@@ -90,11 +93,11 @@ export class HeadStart {
     return undefined;
   }
 
-  /** It has what it needs: its max time begins here. */
+  /** It has what it needs, or has ended: its max time begins here. Also where another look of this attempt began the wait. */
   async end(): Promise<void> {
-    if (this.#sinceMs === null) return;
-    this.#sinceMs = null;
     const ctx = this.#ctx;
+    if (!ctx.handover.hasHeadStart) return;
+    this.#sinceMs = null;
     ctx.handover = { ...ctx.handover, hasHeadStart: false };
     await ctx.save({ headStartMs: Math.max(0, ctx.now() - (ctx.record.startedAtMs ?? ctx.now())) });
   }

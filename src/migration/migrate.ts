@@ -201,6 +201,7 @@ async function enter(
     await listAbandoned(ctx.deps, ctx.lease, ctx.record);
   if (to === 'halted' || (to === 'failed' && cause === 'unreachable')) await freeIfNothingMoves(ctx);
   if (to === 'cleaning' && cause !== 'leftovers') ctx.ending = ENDING[cause] ?? 'failure';
+  await endPromise(ctx, to, cause);
   // Nothing was started from here, so what was asked for (or granted a moment ago) is free.
   if (WAITS.has(from) && !GOES_ON.has(to)) await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const shown = SHOWN_AS[to];
@@ -214,6 +215,15 @@ async function enter(
   });
   await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
   if (over) await learn(ctx);
+}
+
+/** What is kept for one with a head start is kept as long as somebody drives it. */
+async function endPromise(ctx: MigrationContext, to: MigrationStep, cause: Cause): Promise<void> {
+  const isLeft = to === 'halted' || cause === 'unreachable';
+  if (!ctx.handover.hasHeadStart && !isLeft) return;
+  if (to === 'preparing' || to === 'precopy') return;
+  ctx.handover = { ...ctx.handover, hasHeadStart: false };
+  await ctx.deps.budget.endHeadStart(ctx.budgetId, ctx.lease);
 }
 
 /** What ends there may have left something where nobody could look. One that is halted is a person's. */

@@ -23,6 +23,8 @@ import type { Fence } from './lease.ts';
 
 /** Ended records are kept this long (real time) and the index lists at most this many of them. */
 const KEEP_ENDED_MS = 7 * 86_400_000;
+/** What was left as it is for a person must not look like something forgotten before that person has come. */
+const KEEP_HALTED_MS = 365 * 86_400_000;
 const KEEP_ENDED_COUNT = 500;
 const KEEP_KEYS_COUNT = 1_000;
 
@@ -211,7 +213,10 @@ export class Records {
   #moveCell(id: string, operationId: string): Cell<MoveRecord | null> {
     return new Cell(this.#store, `move:${id}`, storedMove, null, {
       topic: operationTopic(operationId),
-      expireMs: (record) => (record !== null && ENDED_MOVE_STATES.has(record.state) ? KEEP_ENDED_MS : undefined),
+      expireMs: (record) => {
+        if (record === null || !ENDED_MOVE_STATES.has(record.state)) return undefined;
+        return record.step === 'halted' ? KEEP_HALTED_MS : KEEP_ENDED_MS;
+      },
     });
   }
 

@@ -265,6 +265,17 @@ describe('the next in turn begins while those before it end', () => {
     expect(targets(free, leading, later)).toMatchObject({ leading: 100, later: 0 });
   });
 
+  test('of two, each has what it needs before either has more', () => {
+    const one = { ...running('one', 1, { order: 1, source: 'd', destination: 'c' }), headStart: true };
+    const two = { ...running('two', 1, { order: 2, source: 'e', destination: 'c' }), headStart: true };
+    const after = running('after', 20, { order: 0, source: 'e', max: 20 });
+    expect(targets(free, one, two)).toEqual({ one: 60, two: 40 });
+    // Of its own source not enough is free yet.
+    const busy = running('busy', 90, { order: 0, source: 'e', max: 90, endsSoon: true });
+    expect(targets(free, busy, one, two)).toEqual({ busy: 90, one: 60, two: 10 });
+    expect(targets(free, after, one, two)).toEqual({ after: 20, one: 60, two: 40 });
+  });
+
   test('nothing is kept for it that its path cannot carry any more', () => {
     const leading = { ...running('leading', 1, { order: 2, destination: 'c' }), headStart: true };
     const later = waiting('later', { order: 3, destination: 'd', useful: 80 });
@@ -275,6 +286,6 @@ describe('the next in turn begins while those before it end', () => {
     const leading = { ...running('leading', 1, { order: 5 }), headStart: true };
     const late = waiting('late', { order: 0 });
     const other = running('other', 30, { order: 0, source: 'd', max: 100 });
-    expect(targets(free, leading, late, other)).toEqual({ leading: 70, late: 0, other: 30 });
+    expect(targets(free, leading, late, other)).toEqual({ leading: 40, late: 0, other: 30 });
   });
 });

@@ -42,6 +42,7 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
         othersWait: false,
         isAwaited: false,
         isHeadStart: false,
+        inDoubt: false,
       });
       expect(await counted('a')).toEqual([100, 0]);
       expect(await counted('b')).toEqual([0, 100]);
@@ -89,6 +90,12 @@ export function budgetBehaviour(name: string, open: () => Promise<BudgetHarness>
       expect(await other.request(ready)).toMatchObject({ bytesPerSec: MIB, isHeadStart: true });
       await other.inForce('2', MIB);
       expect(await one.request({ ...steppedBack, usesBytesPerSec: 99 * MIB })).toMatchObject({ othersWait: true });
+      // Whoever gives it up keeps what it sends, and no more.
+      await other.endHeadStart('2');
+      expect(await other.request(demand('2', { usesBytesPerSec: MIB }))).toMatchObject({ isHeadStart: false });
+      expect(await other.request(demand('2', { usesBytesPerSec: MIB, headStart: true }))).toMatchObject({
+        isHeadStart: true,
+      });
       await one.release('1');
       // A successor that does not know of it is told as well.
       const sent = demand('2', { usesBytesPerSec: MIB });

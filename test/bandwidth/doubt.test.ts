@@ -46,6 +46,7 @@ describe('the budget on a store that lost its last writes', () => {
       othersWait: false,
       isAwaited: false,
       isHeadStart: false,
+      inDoubt: true,
     });
     await budget.hear('a', [sent('1', 90)], HOSTS, await generation());
     await budget.hear('b', [], HOSTS, await generation());

@@ -20,7 +20,7 @@ describe('the next in turn', () => {
   it('has begun with next to nothing, and nothing is decided about its guest', async () => {
     const { world, id } = await handedOver(QUIET);
     const [, second] = (await world.moves(id)).sort((a, b) => (a.startedAtMs ?? 0) - (b.startedAtMs ?? 0));
-    expect(second).toMatchObject({ progress: null, account: null, figures: { minShare: 1 } });
+    expect(second).toMatchObject({ progress: null, figures: { minShare: 1 } });
     const [egress] = (await world.budget.use()).map(({ egress: lane }) => lane);
     expect(egress?.counted).toBeLessThanOrEqual(2 ** 30);
     expect(await world.ended(id)).toMatchObject({ state: 'done' });

@@ -66,6 +66,7 @@ const noTwoPhaseShrink: Variant = {
       doubt: () => real.doubt(),
       hear: (...args) => real.hear(...args),
       release: (id, fence) => real.release(id, fence),
+      endHeadStart: (id, fence) => real.endHeadStart(id, fence),
       inForce: (id, bytesPerSec, fence) => real.inForce(id, bytesPerSec, fence),
       request: async (demand, fence) => {
         const grant = await real.request(demand, fence);
