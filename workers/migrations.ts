@@ -77,6 +77,7 @@ function warm({ throttleOf, log }: Site, hosts: readonly string[]): void {
 }
 
 function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {
+  const names = fleet.hosts.map(({ name }) => name);
   return {
     clock,
     hypervisorOf,
@@ -84,6 +85,7 @@ function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, t
     budget,
     abandoned: stores.abandoned,
     servedHosts: async () => (await stores.presence.alive()).flatMap(({ hosts }) => hosts),
+    runningAt: (vm, uuid) => stores.presence.runningAt(names, vm, uuid),
     claimedBy: async (vm) => holderOf(await stores.claims.read(), vm),
     behaviours: policies.behaviours,
     capacityOf: (host) => {

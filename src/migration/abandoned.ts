@@ -168,6 +168,10 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verd
     case 'contradiction':
       // Not at its source any more: it has gone elsewhere since, or has died; what waits for it waits for nothing.
       if (reason.code === 'sourceDied') return refused(deps, lease, { move, here, there, foreign: false });
+      if (await isOutlived(deps, move, here, there)) {
+        await deps.hypervisorOf(source).retire(lease, source, vm);
+        return released(deps, lease, move, 'settled');
+      }
       // Left as it is, and was told; what is counted for it is not in use once nothing is sent.
       return isSending(here) ? 'waits' : released(deps, lease, move, 'settled');
     case 'unknown':
@@ -177,6 +181,21 @@ async function step(deps: MigrationDeps, lease: Lease, move: AbandonedMove, verd
     case 'inPostCopy':
       return 'waits';
   }
+}
+
+/**
+ * What is left at the source of a forgotten move, all of it sent, while its VM has gone on from its destination to a third
+ * host and runs there. Of a move that is known this is a person's to look at.
+ */
+async function isOutlived(deps: MigrationDeps, move: AbandonedMove, here: Seen, there: Seen): Promise<boolean> {
+  if (!here?.present || here.state !== 'postMigrate' || there?.present !== false) return false;
+  if ((await deps.records.move(move.moveId)) !== null) return false;
+  const { vm, source, destination } = move;
+  const others = (await deps.runningAt(vm, here.uuid)).filter((host) => host !== source && host !== destination);
+  const seen = await Promise.all(others.map((host) => seenAt(deps, host, vm)));
+  return seen.some(
+    (one) => one?.present === true && one.uuid === here.uuid && one.state === 'running' && !one.arriving,
+  );
 }
 
 /** The VM is not where this move would take it from, or its destination does not answer: nothing of ours is sent. */

@@ -29,6 +29,8 @@ export interface MigrationDeps {
   readonly abandoned: Abandoned;
   /** Hosts that a living process serves. */
   readonly servedHosts: () => Promise<readonly string[]>;
+  /** Hosts that were last seen to run a VM. */
+  readonly runningAt: (vm: string, uuid: string) => Promise<readonly string[]>;
   /** The operation that has the VM, or null. */
   readonly claimedBy: (vm: string) => Promise<string | null>;
   /** The most a host's NIC may carry, bytes/s. */

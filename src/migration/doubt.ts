@@ -73,12 +73,22 @@ export class Doubts {
     }
   }
 
+  /** A copy that waits here, perhaps for a move that is not known any more. If somebody has its VM nothing is done about it. */
+  async #listWaiting(destination: string, vm: string, uuid: string): Promise<void> {
+    const source = (await this.#deps.runningAt(vm, uuid)).find((host) => host !== destination);
+    if (source === undefined) return;
+    const moveId = `waits:${destination}:${vm}`;
+    await this.#list({ moveId, operationId: '', vm, uuid, source, destination, migrateSent: true });
+  }
+
   /** A migration that nobody of ours started is not the budget's. */
   async #sentOf(source: string, vm: string): Promise<Sent | null> {
     const hypervisor = this.#deps.hypervisorOf(source);
     const seen = await this.#look(source, vm);
-    if (seen === null || !seen.present || seen.outgoing === null) return null;
+    if (seen === null || !seen.present) return null;
     const { uuid, outgoing } = seen;
+    if (seen.state === 'incoming') await this.#listWaiting(source, vm, uuid);
+    if (outgoing === null) return null;
     const moveId = outgoing.migrationId;
     if (moveId === null) return null;
     const move = await this.#deps.records.move(moveId);

@@ -38,6 +38,8 @@ export const publishedInventorySchema = z.object({
 });
 export type PublishedInventory = z.infer<typeof publishedInventorySchema>;
 
+const LIVE: ReadonlySet<string> = new Set(['running', 'paused']);
+
 const storedWorker = workerSchema.nullable();
 const storedInventory = publishedInventorySchema.nullable();
 
@@ -95,6 +97,14 @@ export class Presence {
     if (hosts.length === 0) return [];
     const texts = await this.#store.readMany(hosts.map((host) => `inventory:${host}`));
     return texts.map(({ text }) => (text === null ? null : storedInventory.parse(JSON.parse(text))));
+  }
+
+  /** Of these, the hosts that were last seen to run a VM (or to hold it paused). To be looked at before anything is believed. */
+  async runningAt(hosts: readonly string[], vm: string, uuid: string): Promise<string[]> {
+    const live = (await this.inventories(hosts)).filter((inventory) =>
+      inventory?.vms.some((one) => one.name === vm && one.uuid === uuid && LIVE.has(one.state)),
+    );
+    return live.flatMap((inventory) => inventory?.host ?? []);
   }
 
   #cell(id: string): Cell<WorkerPresence | null> {

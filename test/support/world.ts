@@ -214,6 +214,12 @@ export class World {
       budget: options.budget?.(budget) ?? budget,
       abandoned: new Abandoned(cells),
       servedHosts: async () => (await presence.alive()).flatMap((one) => one.hosts),
+      runningAt: (name, uuid) =>
+        presence.runningAt(
+          this.fleet.hosts.map((one) => one.name),
+          name,
+          uuid,
+        ),
       claimedBy: async (name) => holderOf(await claims.read(), name),
       capacityOf: (name) => hostOf(this.fleet, name) ?? { egress: 0, ingress: 0 },
       behaviours: options.behaviours ?? new Map(),

@@ -162,6 +162,7 @@ function openSite(stage: Stage): Site {
     budget: inTurn(new CellBudget(cells, fleet), stage, wakeups),
     abandoned: new Abandoned(cells),
     servedHosts: async () => [],
+    runningAt: async () => [],
     claimedBy: async () => null,
     capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
     behaviours: new Map(),
