@@ -110,7 +110,7 @@ it('a guest that changes its ways while it waits for its turn is seen to, and it
   const { predicted } = await world.reaches(id, name, 'precopy');
   // As it is now it ends in 81 s or little more; as it was it would not end by itself.
   expect(predicted?.totalMs.value).toBeLessThan(90_000);
-  expect(predicted?.totalMs.high).toBeGreaterThan(120_000);
+  expect(predicted?.totalMs.high).toBeGreaterThan(300_000);
   expect((await world.ended(id)).state).toBe('done');
 });
 
