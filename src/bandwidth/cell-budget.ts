@@ -319,13 +319,13 @@ function renewed(found: Entry | undefined, demand: Demand, carried: number, inDo
   // So it is in doubt: what it was granted before may have been given up, and to others, in what was forgotten.
   const known = uses === null && (inDoubt || found?.moveId !== demand.moveId) ? undefined : found;
   const inForce = inDoubt && uses !== null ? uses : Math.max(known?.inForce ?? 0, uses ?? 0);
-  // What it may use may have been given to others since: as long as there is doubt it keeps to what it uses.
   const useful = Math.min(Math.max(0, demand.usefulBytesPerSec), carried);
   const most = Math.min(Math.max(0, demand.maxBytesPerSec), MOST_BYTES_PER_SEC);
   // Whoever uses a useful rate has had its turn: that its head start has ended is then what was forgotten.
   const isEarly = uses === null || uses < Math.min(useful, most);
-  const before = isEarly || known?.headStart !== true ? (known?.target ?? uses) : uses;
-  const target = inDoubt && uses !== null ? Math.min(before ?? uses, uses) : (known?.target ?? 0);
+  const granted = known?.headStart === true && !isEarly ? uses : known?.target;
+  // What it may use may have been given to others since: as long as there is doubt it keeps to what it uses.
+  const target = inDoubt && uses !== null ? Math.min(granted ?? uses, uses) : (known?.target ?? 0);
   return {
     ...namesOf(demand),
     usefulBytesPerSec: useful,

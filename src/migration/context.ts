@@ -190,15 +190,8 @@ export class MigrationContext {
 
   /** Like `pace`, but over as soon as the source says that the migration's status has changed. */
   async paceOrChange(fleetMs: number): Promise<void> {
-    const over = new AbortController();
-    const signal = AbortSignal.any([this.signal, over.signal]);
     const waitMs = Math.min(fleetMs, this.deps.clock.fleetMs(LONGEST_WAIT_REAL_MS));
-    await Promise.race([
-      this.deps.clock.sleep(waitMs, signal),
-      this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal),
-    ]);
-    over.abort();
-    await this.check();
+    await this.#orChange((signal) => this.deps.clock.sleep(waitMs, signal));
   }
 
   /** Waits for a wake-up, at most about a second of real time, then `check`s. */
@@ -209,12 +202,13 @@ export class MigrationContext {
 
   /** Waits for a wake-up or a change of the migration's status at its source, at most about a second of real time, then `check`s. */
   async idleOrChange(): Promise<void> {
+    await this.#orChange((signal) => this.listener.next(LONGEST_WAIT_REAL_MS, signal));
+  }
+
+  async #orChange(wait: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const over = new AbortController();
     const signal = AbortSignal.any([this.signal, over.signal]);
-    await Promise.race([
-      this.listener.next(LONGEST_WAIT_REAL_MS, signal),
-      this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal),
-    ]);
+    await Promise.race([wait(signal), this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal)]);
     over.abort();
     await this.check();
   }

@@ -19,13 +19,13 @@ const WORTH_TIMES = 32;
 /** What a migration knows of it, of itself. */
 export interface Handover {
   /** Expected to end within moments. */
-  endsSoon: boolean;
+  readonly endsSoon: boolean;
   /** What it keeps to while the next one begins beside it, bytes/s; null: no limit of that kind. */
-  stepsBackTo: number | null;
+  readonly stepsBackTo: number | null;
   /** It has begun with less than it needs. */
-  hasHeadStart: boolean;
+  readonly hasHeadStart: boolean;
   /** False: it had one that came to nothing. */
-  mayHaveOne: boolean;
+  readonly mayHaveOne: boolean;
 }
 
 export const NO_HANDOVER: Handover = { endsSoon: false, stepsBackTo: null, hasHeadStart: false, mayHaveOne: true };

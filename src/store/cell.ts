@@ -115,7 +115,7 @@ export class Cell<T> {
    * from it changes nothing.
    */
   update<R>(change: (value: T, version: number) => CellChange<T, R>): Promise<R> {
-    return this.#inTurn(change, async () => ({ ...(await this.readVersioned()), guard: {} }));
+    return this.#inTurn(change, () => this.#found());
   }
 
   /** An update that also sees whether the store may have lost what was written, and lands only where it was seen. */
@@ -134,17 +134,25 @@ export class Cell<T> {
   #inTurn<R>(change: (value: T, version: number) => CellChange<T, R>, read: () => Promise<Found<T>>): Promise<R> {
     const run = this.#queue.then(() => this.#update(change, read));
     this.#queue = run.catch(() => undefined);
-    return run;
+    return run.then(({ result }) => result);
   }
 
-  async #update<R>(change: (value: T, version: number) => CellChange<T, R>, read: () => Promise<Found<T>>): Promise<R> {
+  async #found(): Promise<Found<T>> {
+    return { ...(await this.readVersioned()), guard: {} };
+  }
+
+  async #update<R>(
+    change: (value: T, version: number) => CellChange<T, R>,
+    read: () => Promise<Found<T>>,
+  ): Promise<Written & { readonly result: R }> {
     for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts += 1) {
       const { version, value, guard } = await read();
       const outcome = change(value, version);
-      if ('unchanged' in outcome) return outcome.result;
-      if ((await this.#write(version, outcome.value, guard)) !== null) return outcome.result;
+      if ('unchanged' in outcome) return { version, result: outcome.result };
+      const written = await this.#write(version, outcome.value, guard);
+      if (written !== null) return { ...written, result: outcome.result };
     }
-    throw this.#contended();
+    throw new HostevacError('internal', `${this.key}: ${MAX_CONFLICTS} conflicting writes in a row`);
   }
 
   /**
@@ -154,13 +162,11 @@ export class Cell<T> {
   async replace(next: T, known: number | null, allow: (current: T) => void): Promise<number | null> {
     const over = known === null ? null : await this.#write(known, next);
     if (over !== null) return over.version;
-    for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts += 1) {
-      const { version, value } = await this.readVersioned();
-      allow(value);
-      const written = await this.#write(version, next);
-      if (written !== null) return written.version;
-    }
-    throw this.#contended();
+    const change = (current: T): CellChange<T, undefined> => {
+      allow(current);
+      return { value: next, result: undefined };
+    };
+    return (await this.#update(change, () => this.#found())).version;
   }
 
   #write(version: number, value: T, guard: Found<T>['guard'] = {}): Promise<Written | null> {
@@ -170,9 +176,5 @@ export class Cell<T> {
       ...(expireMs === undefined ? {} : { expireMs }),
       ...guard,
     });
-  }
-
-  #contended(): HostevacError {
-    return new HostevacError('internal', `${this.key}: ${MAX_CONFLICTS} conflicting writes in a row`);
   }
 }

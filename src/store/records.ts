@@ -23,10 +23,11 @@ import type { Fence } from './lease.ts';
 
 /** Ended records are kept this long (real time) and the index lists at most this many of them. */
 const KEEP_ENDED_MS = 7 * 86_400_000;
-/** What was left as it is for a person must not look like something forgotten before that person has come. */
-const KEEP_HALTED_MS = 365 * 86_400_000;
 const KEEP_ENDED_COUNT = 500;
 const KEEP_KEYS_COUNT = 1_000;
+
+/** What was left as it is for a person must not look like something forgotten before that person has come. */
+const KEEP_HALTED_MS = 365 * 86_400_000;
 
 /** What is known of a VM from its migrations is kept this long after the last one (real time). */
 const KEEP_HISTORY_MS = 30 * 86_400_000;
