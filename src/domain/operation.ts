@@ -50,6 +50,7 @@ export const reasonSchema = z.object({ code: errorCode, message: z.string() });
 
 /** What one migration cost and took; zeros until it has begun. Durations in fleet time. */
 export const migrationFiguresSchema = z.object({
+  /** From its start to its end, without the time of a head start: that is others' time, and nobody predicted it. */
   totalMs: z.number(),
   downtimeMs: z.number(),
   transferredBytes: z.number(),

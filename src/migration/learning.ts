@@ -6,13 +6,11 @@ import type { MigrationContext } from './context.ts';
 /** After its end, however it ended. Without evidence there is nothing to learn. */
 export async function learn(ctx: MigrationContext): Promise<void> {
   const { record, guest } = ctx;
-  const { uuid, evidence, predicted, figures, headStartMs } = record;
+  const { uuid, evidence, predicted, figures } = record;
   if (uuid === null || guest === null || evidence.length === 0) return;
   const endedAtMs = ctx.now();
   const model = fitDirtyModel(evidence, guest, endedAtMs);
-  // A head start was not predicted, nor was anything sent in it.
-  const totalMs = figures.totalMs - headStartMs;
-  const actual = record.state === 'done' ? { totalMs, harmCpuMs: figures.harmCpuMs } : null;
+  const actual = record.state === 'done' ? { totalMs: figures.totalMs, harmCpuMs: figures.harmCpuMs } : null;
   await ctx.deps.records.learn(ctx.lease, uuid, (kept) =>
     toHistory(kept, { endedAtMs, evidence, model, predicted, actual }),
   );

@@ -141,7 +141,7 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
 }
 
 export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
-  const { vm, source, destination, startedAtMs, figures } = ctx.record;
+  const { vm, source, destination, startedAtMs, headStartMs, figures } = ctx.record;
   const looked = await lookUntilSure(ctx, DOUBTS_AFTER_THE_END);
   if (looked.verdict === 'unknown') return { cause: 'unreachable', reason: looked.reason };
   if (looked.verdict === 'contradiction' || looked.verdict === 'refused') {
@@ -161,7 +161,7 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
     figures: closeAccount(ctx.record.account, figures, {
       atMs: endedAtMs,
       cpu,
-      totalMs: startedAtMs === null ? 0 : endedAtMs - startedAtMs,
+      totalMs: startedAtMs === null ? 0 : Math.max(0, endedAtMs - startedAtMs - headStartMs),
       downtimeMs: sample?.downtimeMs ?? figures.downtimeMs,
       transferredBytes: sample?.transferredBytes ?? ctx.record.progress?.transferredBytes ?? 0,
     }),

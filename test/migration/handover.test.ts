@@ -28,6 +28,10 @@ describe('the next in turn', () => {
     const latest = Math.max(...moves.map(({ headStartMs }) => headStartMs));
     expect(latest).toBeGreaterThan(0);
     expect(latest).toBeLessThan(1_500);
+    // What is told of it is what was predicted, and what was learned from it.
+    for (const { figures, predicted } of moves) {
+      expect(figures.totalMs).toBeLessThan((predicted?.totalMs.high ?? 0) + 100);
+    }
   });
 
   it('waits for its turn again when what it was to follow does not end', async () => {
