@@ -72,6 +72,16 @@ const absolutePath = z
   // A socket's path ends at 107 bytes, and a VM's directory and the socket's own name come after this one.
   .max(60, { error: 'expected at most 60 characters: paths of sockets in it must stay below 108 bytes' });
 
+/** RFC 3986's characters; no option of virsh begins like it. A URI carries no password: libvirt's own files have those. */
+const libvirtUri = z
+  .string()
+  .max(1_000)
+  .regex(/^qemu(?:\+[a-z]+)?:\/\/[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]*$/, {
+    error: 'expected a libvirt URI of its qemu driver, such as qemu:///system or qemu+tls://a/system',
+  });
+/** Of this machine only: no host in it, or a socket's transport. */
+export const LOCAL_URI = /^qemu(?:\+unix)?:\/\/\/|^qemu\+unix:/;
+
 export const hostSchema = z
   .discriminatedUnion('driver', [
     z.strictObject({
@@ -90,6 +100,34 @@ export const hostSchema = z
             .describe('Network namespace (`ip netns`) in which its QEMU processes run. Default: that of the worker.'),
         })
         .describe('Where its VMs are.'),
+    }),
+    z.strictObject({
+      driver: z.literal('libvirt').describe('What runs the VMs: libvirtd with QEMU.'),
+      ...hostCommon,
+      libvirt: z
+        .strictObject({
+          uri: libvirtUri.describe('How hostevac reaches its libvirtd: qemu:///system, qemu+tls://a/system.'),
+          peerUri: libvirtUri
+            .refine((uri) => !LOCAL_URI.test(uri), {
+              error: 'expected an address that other hosts can reach, such as qemu+tls://a/system',
+            })
+            .optional()
+            .describe(
+              "How the other hosts' libvirtd reach it, for migrations. Default: uri, or qemu+tls://<migrationAddress>/system where that is a socket.",
+            ),
+          tls: z
+            .boolean()
+            .default(false)
+            .describe("Encrypt guests' memory on its way; needs libvirt's migration certificates on both hosts."),
+          networkNamespace: z
+            .string()
+            .regex(/^[A-Za-z0-9_.-]{1,64}$/, { error: 'expected the name of a network namespace' })
+            .optional()
+            .describe(
+              'Network namespace (`ip netns`) of its libvirtd, where several run on one machine. Default: that of the worker.',
+            ),
+        })
+        .describe('Where its libvirtd is.'),
     }),
     z.strictObject({
       driver: z.literal('simulated').describe('What runs the VMs: a simulation.'),
