@@ -25,6 +25,8 @@ export interface VmOnHost {
   readonly cpus: number;
   /** Cores it would use unthrottled now (0..cpus). */
   readonly demandCores: number;
+  /** What its owner has written on it. */
+  readonly labels?: Readonly<Record<string, string>>;
   /** null: may be migrated; else the hypervisor's reason why not. */
   readonly notMigratable: string | null;
 }
@@ -124,6 +126,8 @@ export type Fencing = 'token' | 'process';
 export interface Hypervisor {
   readonly driver: DriverName;
   readonly fencing: Fencing;
+  /** Limits are whole multiples of it: what is asked is rounded down, and less than one is refused. */
+  readonly bandwidthStepBytesPerSec: number;
   inventory(host: string): Promise<HostInventory>;
   look(host: string, vm: string): Promise<Sighting>;
   /** The outgoing migration's counters; null when the source knows of none. */

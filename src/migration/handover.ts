@@ -33,7 +33,7 @@ export const NO_HANDOVER: Handover = { endsSoon: false, stepsBackTo: null, hasHe
 /** Rebalances have time, and are to stand in nobody's way. */
 export function headStartOf(ctx: MigrationContext, pathBytesPerSec: number, isSent: boolean): boolean {
   if (isSent) return ctx.handover.hasHeadStart;
-  const may = ctx.isPrepared && ctx.handover.mayHaveOne && ctx.tier === 'evacuation';
+  const may = ctx.isPrepared && ctx.handover.mayHaveOne && ctx.tier === 'evacuation' && canBeSlow(ctx);
   return may && ctx.foreseen?.headStartPays === true && isWorth(pathBytesPerSec);
 }
 
@@ -53,6 +53,11 @@ export function stepBack(
   const stepsBackTo = steps ? (before.stepsBackTo ?? grant.bytesPerSec - HEAD_START_BYTES_PER_SEC) : null;
   ctx.handover = { ...before, endsSoon, stepsBackTo };
   return stepsBackTo !== before.stepsBackTo;
+}
+
+/** libvirt's smallest limit is more than a head start. */
+function canBeSlow(ctx: MigrationContext): boolean {
+  return ctx.sourceHypervisor.bandwidthStepBytesPerSec <= HEAD_START_BYTES_PER_SEC;
 }
 
 function isWorth(bytesPerSec: number): boolean {

@@ -150,7 +150,8 @@ export async function verifying(ctx: MigrationContext): Promise<StepOutcome> {
   if (looked.verdict !== 'finished') return { cause: 'notFinished', reason: looked.reason };
   // Its last byte has arrived: the next one need not wait until all is tidied here.
   await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
-  const sample = looked.source?.present ? await ctx.sourceHypervisor.sample(source, vm) : null;
+  // A hypervisor may know what it came to although nothing is left of it there.
+  const sample = looked.source === null ? null : await ctx.sourceHypervisor.sample(source, vm);
   const endedAtMs = sample?.status === 'completed' ? Math.min(sample.atMs, ctx.now()) : ctx.now();
   const asked = looked.source?.present && ctx.record.account?.arriving !== true;
   const cpu = asked ? await lastCpu(ctx) : null;

@@ -3,8 +3,9 @@ import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
-import { type DriverName, type Fleet, type FleetHost, hostOf } from '../domain/fleet.ts';
+import { type DriverName, type Fleet, type FleetHost, hostOf, LOCAL_URI } from '../domain/fleet.ts';
 import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
+import { LibvirtHypervisor } from '../hypervisors/libvirt/hypervisor.ts';
 import { QemuHypervisor } from '../hypervisors/qemu/hypervisor.ts';
 import { SimulatedHypervisor } from '../hypervisors/simulated/hypervisor.ts';
 import { RedisSimulationLog } from '../hypervisors/simulated/redis-log.ts';
@@ -14,6 +15,7 @@ import { CgroupThrottle } from '../throttling/cgroup-throttle.ts';
 import { GuardClient } from '../throttling/guard/client.ts';
 import { GuardGatekeeper } from '../throttling/guard-gatekeeper.ts';
 import type { Throttle } from '../throttling/throttle.ts';
+import type { VcpuThreadsOf } from '../throttling/vcpu-threads.ts';
 
 export interface Drivers {
   /** Throws `unknownHost`. */
@@ -43,12 +45,18 @@ export async function openDrivers(options: DriverOptions): Promise<Drivers> {
   const { fleet } = options;
   const used = new Set(fleet.hosts.map(({ driver }) => driver));
   const open = new Map<DriverName, Driver>();
+  const closing: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
+    // They tell the guard what they no longer drive.
     await Promise.all([...open.values()].map((driver) => driver.close()));
+    for (const last of closing) await last();
   };
   try {
     if (used.has('simulated')) open.set('simulated', await simulated(options));
-    if (used.has('qemu')) open.set('qemu', await qemu(options));
+    const guard = used.has('qemu') || used.has('libvirt') ? await guardOf(options) : null;
+    if (guard !== null) closing.push(() => guard.close());
+    if (used.has('qemu') && guard !== null) open.set('qemu', qemu(options, guard));
+    if (used.has('libvirt') && guard !== null) open.set('libvirt', libvirt(options, guard));
   } catch (error) {
     await close();
     throw error;
@@ -75,25 +83,76 @@ async function simulated({ fleet, clock, redis, prefix }: DriverOptions): Promis
   };
 }
 
-type QemuFleetHost = Extract<FleetHost, { driver: 'qemu' }>;
-
-async function qemu({ fleet, clock, stateDir, log }: DriverOptions): Promise<Driver> {
+/** One for this machine, whatever runs the guests. What an earlier one left is restored first. */
+async function guardOf({ stateDir, log }: DriverOptions): Promise<GuardClient> {
   const guard = new GuardClient({ stateDir, log: (line) => log.warn(line) });
-  const hypervisor = new QemuHypervisor({
-    hosts: fleet.hosts.filter((host): host is QemuFleetHost => host.driver === 'qemu').map(hostFrom),
-    clock,
-    log,
-    gatekeeper: new GuardGatekeeper(guard),
-  });
   try {
     await guard.recover();
   } catch (error) {
     // Without a guard nothing is throttled by us; policies that need it say so before anything starts.
     log.error({ err: error }, 'what an earlier guard left cannot be restored');
   }
-  const throttle = new CgroupThrottle({
+  return guard;
+}
+
+type HostOf<Name extends DriverName> = Extract<FleetHost, { driver: Name }>;
+
+function hostsOf<Name extends DriverName>({ hosts }: Fleet, name: Name): HostOf<Name>[] {
+  return hosts.filter((host): host is HostOf<Name> => host.driver === name);
+}
+
+function qemu({ fleet, clock, log }: DriverOptions, guard: GuardClient): Driver {
+  const hypervisor = new QemuHypervisor({
+    hosts: hostsOf(fleet, 'qemu').map(
+      ({ name, migrationAddress, memory, cpus, qemu: { runDir, ports, networkNamespace = null } }) => ({
+        name,
+        migrationAddress,
+        memoryBytes: memory,
+        cpus,
+        runDir,
+        ports,
+        networkNamespace,
+      }),
+    ),
+    clock,
+    log,
+    gatekeeper: new GuardGatekeeper(guard),
+  });
+  const throttle = throttleOf(hypervisor, hypervisor.vcpuThreads, { guard, clock, log });
+  return { hypervisor, throttle, close: () => hypervisor.close() };
+}
+
+function libvirt({ fleet, clock, log }: DriverOptions, guard: GuardClient): Driver {
+  const hypervisor = new LibvirtHypervisor({
+    hosts: hostsOf(fleet, 'libvirt').map(
+      ({ name, migrationAddress, libvirt: { uri, peerUri, tls, networkNamespace = null } }) => ({
+        name,
+        uri,
+        peerUri: peerUri ?? (LOCAL_URI.test(uri) ? `qemu+tls://${bracketed(migrationAddress)}/system` : uri),
+        migrationAddress,
+        tls,
+        networkNamespace,
+      }),
+    ),
+    clock,
+    log,
+  });
+  const throttle = throttleOf(hypervisor, hypervisor.vcpuThreads, { guard, clock, log });
+  return { hypervisor, throttle, close: async () => hypervisor.close() };
+}
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
+}
+
+function throttleOf(
+  hypervisor: Hypervisor,
+  vcpuThreadsOf: VcpuThreadsOf,
+  { guard, clock, log }: Pick<DriverOptions, 'clock' | 'log'> & { readonly guard: GuardClient },
+): Throttle {
+  return new CgroupThrottle({
     guard,
-    vcpuThreadsOf: hypervisor.vcpuThreads,
+    vcpuThreadsOf,
     clock,
     log: (line) => log.warn(line),
     vmsOn: async (host) => {
@@ -101,18 +160,4 @@ async function qemu({ fleet, clock, stateDir, log }: DriverOptions): Promise<Dri
       return vms.filter((vm) => vm.state === 'running').map((vm) => vm.name);
     },
   });
-  return {
-    hypervisor,
-    throttle,
-    close: async () => {
-      // It tells the guard what it no longer drives.
-      await hypervisor.close();
-      await guard.close();
-    },
-  };
-}
-
-function hostFrom({ name, migrationAddress, memory, cpus, qemu }: QemuFleetHost) {
-  const { runDir, ports, networkNamespace = null } = qemu;
-  return { name, migrationAddress, memoryBytes: memory, cpus, runDir, ports, networkNamespace };
 }

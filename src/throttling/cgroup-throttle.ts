@@ -65,11 +65,11 @@ export class CgroupThrottle implements Throttle {
   async #try(host: string): Promise<Reason | null> {
     const { guard, clock, vmsOn, vcpuThreadsOf } = this.#given;
     const vms = (await vmsOn?.(host)) ?? [];
-    const threads = await Promise.all(vms.map((vm) => vcpuThreadsOf(host, vm)));
     try {
+      const threads = await Promise.all(vms.map((vm) => vcpuThreadsOf(host, vm)));
       await guard.probe(threads.flatMap((each) => each?.tids ?? []));
     } catch (error) {
-      if (!(error instanceof HostevacError)) throw error;
+      if (!(error instanceof HostevacError) || error.code === 'hostUnreachable') throw error;
       return { code: 'throttleUnavailable', message: `guests of ${host} cannot be throttled: ${error.message}` };
     }
     this.#availableUntil.set(host, clock.monotonic() + AVAILABLE_MS);

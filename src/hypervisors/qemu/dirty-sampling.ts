@@ -19,7 +19,7 @@ const WINDOWS_MS = { least: 50, most: 60_000 } as const;
 /** MIN_ and MAX_SAMPLE_PAGE_COUNT, per GiB. */
 const PAGES_PER_GIB = { least: 128, most: 16_384 } as const;
 /** DIRTYRATE_DEFAULT_SAMPLE_PAGES of the releases that take no number. */
-const PAGES_PER_GIB_UNASKED = 512;
+export const PAGES_PER_GIB_UNASKED = 512;
 /**
  * Both times together a page takes 1.8 µs (see dirty-rate.ts): a look at so many takes 30 ms of one core. From 128 GiB of
  * memory on it takes more, because QEMU samples no fewer than 128 pages of each GiB.

@@ -51,6 +51,7 @@ export interface QemuHypervisorOptions {
 export class QemuHypervisor implements Hypervisor {
   readonly driver = 'qemu';
   readonly fencing = 'process';
+  readonly bandwidthStepBytesPerSec = 1;
   readonly #hosts: ReadonlyMap<string, QemuHost>;
   readonly #clock: Clock;
   readonly #monitors = new Monitors();

@@ -36,6 +36,7 @@ type WithoutToken<C> = C extends unknown ? Omit<C, 'token'> : never;
 export class SimulatedHypervisor implements Hypervisor {
   readonly driver = 'simulated';
   readonly fencing = 'token';
+  readonly bandwidthStepBytesPerSec = 1;
   readonly #fleet: SimulatedFleet;
   readonly #clock: Pick<Clock, 'sleep'>;
   /** Of the last sample of each migration. */

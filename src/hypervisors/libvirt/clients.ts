@@ -1,0 +1,77 @@
+/**
+ * The `virsh migrate` processes of this worker. libvirtd carries a migration on without its client, so they are told
+ * nothing and ended by nobody; what they say at their end is why it failed.
+ */
+import { spawn } from 'node:child_process';
+import type { LibvirtHost } from './host.ts';
+import { baseArguments, VIRSH, virshEnv, wordsOf } from './virsh.ts';
+
+export interface Client {
+  readonly uuid: string;
+  readonly migrationId: string;
+  readonly destination: string;
+  /** null: it waits for the end of its migration. */
+  outcome: { readonly ok: boolean; readonly words: string } | null;
+  /** Resolves with its outcome. */
+  readonly ended: Promise<void>;
+  /** We have asked for its end. */
+  isCancelled: boolean;
+}
+
+const WORDS_CHARS = 4_000;
+
+export class Clients {
+  /** The last one of each VM, by host and uuid. */
+  readonly #clients = new Map<string, Client>();
+
+  /** In a session of its own: virsh ends the migration when Ctrl-C reaches it. */
+  start(
+    host: LibvirtHost,
+    client: Pick<Client, 'uuid' | 'migrationId' | 'destination'>,
+    args: readonly string[],
+  ): Client {
+    const child = spawn(VIRSH, [...baseArguments(host.uri), ...args], {
+      env: virshEnv(),
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      err = (err + text).slice(-WORDS_CHARS);
+    });
+    let end: () => void = () => undefined;
+    const started: Client = {
+      ...client,
+      outcome: null,
+      ended: new Promise<void>((resolve) => {
+        end = resolve;
+      }),
+      isCancelled: false,
+    };
+    const over = (ok: boolean, words: string): void => {
+      started.outcome ??= { ok, words };
+      end();
+    };
+    child.once('error', (error) => over(false, error.message));
+    child.once('close', (code, signal) =>
+      over(code === 0, wordsOf(err) || (signal === null ? '' : `virsh was ended by ${signal}`)),
+    );
+    // A worker that ends leaves it to libvirtd.
+    child.unref();
+    if ('unref' in child.stderr && typeof child.stderr.unref === 'function') child.stderr.unref();
+    this.#clients.set(keyOf(host, client.uuid), started);
+    return started;
+  }
+
+  of(host: LibvirtHost, uuid: string): Client | undefined {
+    return this.#clients.get(keyOf(host, uuid));
+  }
+
+  forget(host: LibvirtHost, uuid: string): void {
+    this.#clients.delete(keyOf(host, uuid));
+  }
+}
+
+function keyOf(host: LibvirtHost, uuid: string): string {
+  return JSON.stringify([host.name, uuid]);
+}

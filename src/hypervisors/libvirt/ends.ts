@@ -1,0 +1,64 @@
+/**
+ * What is done at the two ends beside the migration itself: what can be known before it begins, and what stays after it.
+ * libvirtd makes and removes the copies and their definitions; here that is made sure of.
+ */
+import type { Fence } from '../../store/lease.ts';
+import type { LibvirtHost } from './host.ts';
+import { RECORD_KEY, RECORD_URI } from './record.ts';
+import { runStateOf, type Seen, see } from './sights.ts';
+import { ask, refused, told } from './virsh.ts';
+
+/** Refuses what a migration would fail at after it has begun: a destination that has the VM already, or lacks a network. */
+export async function prepare(
+  fence: Fence,
+  { vm, source, destination }: { readonly vm: string; readonly source: LibvirtHost; readonly destination: LibvirtHost },
+): Promise<void> {
+  const [from, there] = await Promise.all([see(source, vm), see(destination, vm)]);
+  fence.assertHeld();
+  if (from === null) throw refused(source, `it has no ${vm}`);
+  if (there !== null) {
+    const why = there.uuid === from.uuid ? 'a copy' : 'another VM of that name';
+    throw refused(destination, `${why} is there already: ${vm}`);
+  }
+}
+
+/** A copy whose CPUs never ran. libvirtd takes it away by itself when its source gives up. */
+export async function discardIncoming(fence: Fence, destination: LibvirtHost, vm: string): Promise<void> {
+  const seen = await see(destination, vm);
+  if (seen === null || seen.stats.state === 'inShutdown') return;
+  if (runStateOf(seen.stats, seen.job) !== 'incoming') {
+    throw refused(destination, `${vm} there is no copy that waits for a migration (${seen.stats.state})`);
+  }
+  fence.assertHeld();
+  await told(destination, ['destroy', seen.uuid]);
+}
+
+export async function keepDefinition(fence: Fence, destination: LibvirtHost, vm: string): Promise<void> {
+  const seen = await see(destination, vm);
+  if (seen === null) throw refused(destination, `it has no ${vm}`);
+  if (runStateOf(seen.stats, seen.job) === 'incoming') throw refused(destination, `${vm} has not arrived yet`);
+  const { record } = seen;
+  if (record === null) return;
+  fence.assertHeld();
+  // What was so at the source; libvirt does not carry it. Only what has a definition can start by itself.
+  if (record.autostart && (await isPersistent(destination, seen))) await told(destination, ['autostart', seen.uuid]);
+  fence.assertHeld();
+  const where = ['--uri', RECORD_URI, '--key', RECORD_KEY];
+  const { code, words } = await ask(destination, ['metadata', seen.uuid, ...where, '--remove', '--live']);
+  if (code !== 0 && !/not found|no domain/i.test(words)) throw refused(destination, words);
+}
+
+/** libvirtd has undefined it by then; where it could not, a reboot would double the VM. */
+export async function retire(fence: Fence, source: LibvirtHost, vm: string): Promise<void> {
+  const seen = await see(source, vm);
+  if (seen === null) return;
+  if (seen.stats.state !== 'shutOff') {
+    throw refused(source, `${vm} there is no copy that has been left (${seen.stats.state})`);
+  }
+  fence.assertHeld();
+  await told(source, ['undefine', seen.uuid, '--keep-nvram', '--keep-tpm']);
+}
+
+async function isPersistent(host: LibvirtHost, { uuid }: Seen): Promise<boolean> {
+  return /^Persistent:\s+yes$/m.test(await told(host, ['dominfo', uuid]));
+}

@@ -1,0 +1,322 @@
+/**
+ * The migration out of a source: started, watched, steered, ended. One that nobody of ours started is neither steered nor
+ * ended. libvirtd carries it on whatever becomes of us, takes both ends back when it fails, and forgets it when it is over:
+ * how it ended is known from the client that waited for it, or from both ends.
+ */
+import { abortableSleep } from '../../clock/abortable-sleep.ts';
+import type { Clock } from '../../clock/clock.ts';
+import { HostevacError, type Reason } from '../../domain/errors.ts';
+import type { Fence } from '../../store/lease.ts';
+import type { MigrationSample, MigrationTarget, MigrationTerms, OutgoingStatus } from '../hypervisor.ts';
+import { type JobStats, jobStats } from './answers.ts';
+import type { Client, Clients } from './clients.ts';
+import type { Events } from './events.ts';
+import type { HostNamed, LibvirtHost } from './host.ts';
+import { RECORD_KEY, RECORD_URI, recordText } from './record.ts';
+import { recordOf, type Seen, see, seeUuid, statusOf } from './sights.ts';
+import { ask, isNoDomain, refused, told, uuidWord } from './virsh.ts';
+
+const MIB = 2 ** 20;
+/** libvirt's limits are whole MiB/s. */
+export const STEP_BYTES_PER_SEC = MIB;
+/** What a limit of 0 is told as. */
+const NO_LIMIT_MIB = 2 ** 40;
+
+const LOOK_MS = 50;
+/** After `domjobabort` QEMU ends its threads and libvirtd takes the copy at the destination away. */
+const CANCEL_MS = 8_000;
+
+/** What libvirt says when the connection between the two ends broke, or never was. */
+const LINK_WORDS =
+  /unable to (?:connect|write|read)|connection (?:reset|refused|timed out|closed)|broken pipe|no route to host|network is unreachable|keepalive|end of file|cannot recv data|channel error|input\/output error|lost connection/i;
+const CANCELLED_WORDS = /cancell?ed by client|migration was cancell?ed|operation aborted/i;
+
+export interface OutgoingParts {
+  readonly hostNamed: HostNamed;
+  readonly clients: Clients;
+  readonly events: Events;
+  readonly clock: Clock;
+}
+
+/** A migration that this process has seen or started: for when its source knows nothing of it any more. */
+interface Followed {
+  readonly uuid: string;
+  readonly destination: string;
+  last: MigrationSample | null;
+}
+
+export class Outgoing {
+  readonly #parts: OutgoingParts;
+  /** By source and VM name. */
+  readonly #followed = new Map<string, Followed>();
+
+  constructor(parts: OutgoingParts) {
+    this.#parts = parts;
+  }
+
+  async start(fence: Fence, target: MigrationTarget & MigrationTerms): Promise<void> {
+    const { hostNamed, clients, events } = this.#parts;
+    const { vm, migrationId } = target;
+    const [source, destination] = [hostNamed(target.source), hostNamed(target.destination)];
+    const bandwidth = wholeMib(source, vm, target.bandwidthBytesPerSec);
+    const seen = await see(source, vm);
+    if (seen === null) throw refused(source, `it has no ${vm}`);
+    if (seen.job?.kind === 'outgoing') throw refused(source, `${vm} is being migrated already`);
+    if (seen.job?.kind === 'other') throw refused(source, `${vm} is busy with another job (a backup, a snapshot)`);
+    const uuid = uuidWord(seen.uuid);
+    const { persistent, autostart } = lifeOf(await told(source, ['dominfo', uuid]));
+    const record = { migrationId, destination: destination.name, writtenAtMs: Date.now(), autostart };
+    await this.#write(fence, source, ['metadata', uuid, ...RECORD, '--set', recordText(record), '--live']);
+    await this.#write(fence, source, ['migrate-setmaxdowntime', uuid, wholeMs(target.downtimeLimitMs)]);
+    events.begin(source, uuid);
+    fence.assertHeld();
+    const client = clients.start(source, { uuid, migrationId, destination: destination.name }, [
+      ...migrateArguments(uuid, destination, { persistent, postCopy: target.postCopy, tls: source.tls, bandwidth }),
+    ]);
+    this.#followed.set(keyOf(target.source, vm), { uuid, destination: destination.name, last: null });
+    await this.#begun(source, client);
+  }
+
+  /** Until libvirtd has taken it, or has said why not. */
+  async #begun(source: LibvirtHost, client: Client): Promise<void> {
+    while (client.outcome === null) {
+      const job = jobStats((await ask(source, ['domjobinfo', client.uuid, '--rawstats'])).out);
+      if (job?.kind === 'outgoing') return;
+      await Promise.race([client.ended, abortableSleep(LOOK_MS)]);
+    }
+    if (client.outcome.ok) return;
+    await this.#forgetRecord(source, client.uuid);
+    const { code, message } = failureOf(source, client.outcome.words);
+    throw new HostevacError(code, message);
+  }
+
+  async sample(sourceName: string, vm: string): Promise<MigrationSample | null> {
+    const { hostNamed, clients, events, clock } = this.#parts;
+    const source = hostNamed(sourceName);
+    const key = keyOf(sourceName, vm);
+    const followed = this.#followed.get(key);
+    if (followed !== undefined) events.sampled(source, followed.uuid);
+    const seen = await see(source, vm);
+    const status = seen === null ? null : statusOf(seen);
+    if (seen !== null && seen.job !== null && status !== null) {
+      const sample = sampleOf(clock, status, seen.job);
+      const record = recordOf(seen, Date.now());
+      if (record !== null) {
+        this.#followed.set(key, { uuid: seen.uuid, destination: record.destination, last: sample });
+        events.listen(source, seen.uuid);
+      }
+      return sample;
+    }
+    if (followed === undefined || (seen !== null && seen.uuid !== followed.uuid)) return null;
+    const client = clients.of(source, followed.uuid);
+    if (client !== undefined && client.outcome === null) {
+      // It is about to say how it ended, or has not begun.
+      return followed.last ?? { ...NOTHING_SENT, atMs: clock.now(), status: 'setup' };
+    }
+    if (client?.outcome?.ok === false) return this.#failed(source, followed, client);
+    // There is nothing there, or it is off: both ends have to say what that means; what is known is what it came to.
+    if (seen !== null && seen.stats.state !== 'shutOff') return null;
+    return this.#completed(source, followed);
+  }
+
+  async #failed(source: LibvirtHost, followed: Followed, client: Client): Promise<MigrationSample> {
+    const words = client.outcome?.words ?? '';
+    const status = client.isCancelled || CANCELLED_WORDS.test(words) ? 'cancelled' : 'failed';
+    const failure = status === 'failed' ? failureOf(source, words) : null;
+    return { ...(followed.last ?? NOTHING_SENT), atMs: this.#parts.clock.now(), status, failure };
+  }
+
+  /** libvirtd tells it once, to who listens, and of a pre-copy its destination remembers it. */
+  async #completed(source: LibvirtHost, { uuid, destination, last }: Followed): Promise<MigrationSample | null> {
+    const { events, hostNamed, clock } = this.#parts;
+    const heard = events.completed(source, uuid);
+    const job = heard ?? (await completedAt(hostNamed(destination), uuid));
+    if (job !== null) return { ...sampleOf(clock, 'completed', job), remainingBytes: 0 };
+    return last === null ? null : { ...last, atMs: clock.now(), status: 'completed', remainingBytes: 0 };
+  }
+
+  /** Of a migration that this process has seen or started. */
+  uuidOf(source: string, vm: string): string | null {
+    return this.#followed.get(keyOf(source, vm))?.uuid ?? null;
+  }
+
+  async limit(sourceName: string, vm: string): Promise<number | null> {
+    const source = this.#parts.hostNamed(sourceName);
+    const seen = await see(source, vm);
+    if (seen === null || statusOf(seen) === null) return null;
+    const mib = Number.parseInt(await told(source, ['migrate-getspeed', uuidWord(seen.uuid)]), 10);
+    if (!Number.isFinite(mib)) throw refused(source, `no bandwidth limit of ${vm}`);
+    return mib === 0 || mib >= NO_LIMIT_MIB ? Number.POSITIVE_INFINITY : mib * MIB;
+  }
+
+  async setBandwidth(fence: Fence, sourceName: string, vm: string, bytesPerSec: number): Promise<void> {
+    const source = this.#parts.hostNamed(sourceName);
+    const seen = await this.#ours(source, vm);
+    if (seen === null) return;
+    const mib = wholeMib(source, vm, bytesPerSec);
+    const inPostCopy = ['postCopy', 'postCopyPaused'].includes(statusOf(seen) ?? '');
+    const phase = inPostCopy ? ['--postcopy'] : [];
+    await this.#write(fence, source, ['migrate-setspeed', seen.uuid, String(mib), ...phase]);
+  }
+
+  async setDowntimeLimit(fence: Fence, sourceName: string, vm: string, ms: number): Promise<void> {
+    const source = this.#parts.hostNamed(sourceName);
+    const seen = await this.#ours(source, vm);
+    if (seen !== null) await this.#write(fence, source, ['migrate-setmaxdowntime', seen.uuid, wholeMs(ms)]);
+  }
+
+  async beginPostCopy(fence: Fence, sourceName: string, vm: string): Promise<void> {
+    const source = this.#parts.hostNamed(sourceName);
+    const seen = await this.#ours(source, vm);
+    if (seen === null || ['postCopy', 'postCopyPaused', 'completed'].includes(statusOf(seen) ?? '')) return;
+    await this.#write(fence, source, ['migrate-postcopy', seen.uuid]);
+  }
+
+  /** A connection that is silent is given up first: QEMU does not notice by itself. */
+  async recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
+    const { hostNamed, clients } = this.#parts;
+    const [source, destination] = [hostNamed(target.source), hostNamed(target.destination)];
+    const seen = await this.#ours(source, target.vm);
+    const status = seen === null ? null : statusOf(seen);
+    if (seen === null || (status !== 'postCopy' && status !== 'postCopyPaused')) return;
+    if (status === 'postCopy') await this.#write(fence, source, ['domjobabort', seen.uuid, '--postcopy']);
+    const { migrationId } = target;
+    fence.assertHeld();
+    clients.start(source, { uuid: seen.uuid, migrationId, destination: destination.name }, [
+      ...['migrate', '--live', '--p2p', '--postcopy', '--postcopy-resume', '--domain', seen.uuid],
+      ...where(destination),
+    ]);
+  }
+
+  async cancel(fence: Fence, sourceName: string, vm: string): Promise<void> {
+    const { clients, clock, hostNamed } = this.#parts;
+    const source = hostNamed(sourceName);
+    const seen = await this.#ours(source, vm);
+    if (seen === null) return;
+    const status = statusOf(seen);
+    if (status === 'completed') return;
+    if (status === 'postCopy' || status === 'postCopyPaused') {
+      throw refused(source, `${vm} is in post-copy: ending that would lose it`);
+    }
+    const client = clients.of(source, seen.uuid);
+    if (client !== undefined) client.isCancelled = true;
+    await this.#write(fence, source, ['domjobabort', seen.uuid]);
+    const until = clock.monotonic() + CANCEL_MS;
+    for (let now: Seen | null = seen; now !== null && statusOf(now) !== null; now = await seeUuid(source, seen.uuid)) {
+      if (clock.monotonic() > until) throw refused(source, `the migration of ${vm} does not end`);
+      await abortableSleep(LOOK_MS);
+    }
+    await this.#forgetRecord(source, seen.uuid);
+  }
+
+  /** null: nothing leaves there. Throws for one that somebody else started. */
+  async #ours(source: LibvirtHost, vm: string): Promise<Seen | null> {
+    const seen = await see(source, vm);
+    if (seen === null || statusOf(seen) === null) return null;
+    if (recordOf(seen, Date.now()) !== null) return seen;
+    throw refused(source, `the migration of ${vm} was not started by hostevac: it is left alone`);
+  }
+
+  /** Harmless where it has gone with its domain. */
+  async #forgetRecord(source: LibvirtHost, uuid: string): Promise<void> {
+    const { code, words } = await ask(source, ['metadata', uuidWord(uuid), ...RECORD, '--remove', '--live']);
+    // What stays is told from a later migration's by its time.
+    if (code !== 0 && !isNoDomain(words) && !/state change lock|not found|no domain/i.test(words)) {
+      throw refused(source, words);
+    }
+  }
+
+  async #write(fence: Fence, source: LibvirtHost, args: readonly string[]): Promise<void> {
+    fence.assertHeld();
+    await told(source, args);
+  }
+}
+
+const RECORD = ['--uri', RECORD_URI, '--key', RECORD_KEY];
+
+const NOTHING_SENT: Omit<MigrationSample, 'atMs' | 'status'> = {
+  pass: 1,
+  remainingBytes: 0,
+  transferredBytes: 0,
+  totalBytes: 0,
+  rateBytesPerSec: 0,
+  dirtyRateBytesPerSec: 0,
+  downtimeMs: null,
+  failure: null,
+};
+
+interface MigrateOptions {
+  readonly persistent: boolean;
+  readonly postCopy: boolean;
+  readonly tls: boolean;
+  readonly bandwidth: number;
+}
+
+/**
+ * A persistent domain is defined there before it is undefined here, by the two daemons themselves, so that no reboot of its
+ * source doubles it. Auto-converge is never asked for: guests are slowed from outside.
+ */
+function* migrateArguments(uuid: string, destination: LibvirtHost, options: MigrateOptions): Generator<string> {
+  const { persistent, postCopy, tls, bandwidth } = options;
+  yield* ['migrate', '--live', '--p2p', '--domain', uuid, ...where(destination), '--bandwidth', String(bandwidth)];
+  if (persistent) yield* ['--persistent', '--undefinesource'];
+  if (postCopy) yield* ['--postcopy', '--postcopy-bandwidth', String(bandwidth)];
+  if (tls) yield '--tls';
+}
+
+function where({ peerUri, migrationAddress }: LibvirtHost): string[] {
+  const address = migrationAddress.includes(':') ? `[${migrationAddress}]` : migrationAddress;
+  return ['--desturi', peerUri, '--migrateuri', `tcp://${address}`];
+}
+
+/** Rounded down: never more than was granted. libvirt takes 0 for no limit. */
+function wholeMib(host: LibvirtHost, vm: string, bytesPerSec: number): number {
+  const mib = Math.floor(bytesPerSec / MIB);
+  if (mib >= 1) return mib;
+  throw refused(host, `${vm}: limits are whole MiB/s, and ${bytesPerSec} B/s is less than one`);
+}
+
+function wholeMs(ms: number): string {
+  return String(Math.max(1, Math.floor(ms)));
+}
+
+function lifeOf(dominfo: string): { readonly persistent: boolean; readonly autostart: boolean } {
+  return {
+    persistent: /^Persistent:\s+yes$/m.test(dominfo),
+    autostart: /^Autostart:\s+enable$/m.test(dominfo),
+  };
+}
+
+function sampleOf(clock: Clock, status: OutgoingStatus, job: JobStats): MigrationSample {
+  const isOver = status === 'completed' || status === 'postCopy' || status === 'postCopyPaused';
+  return {
+    atMs: clock.now(),
+    status,
+    pass: job.pass,
+    remainingBytes: job.remainingBytes,
+    transferredBytes: job.processedBytes,
+    totalBytes: job.totalBytes,
+    rateBytesPerSec: job.bytesPerSec,
+    dirtyRateBytesPerSec: job.dirtiedBytesPerSec,
+    downtimeMs: isOver ? job.downtimeMs : null,
+    failure: null,
+  };
+}
+
+async function completedAt(destination: LibvirtHost, uuid: string): Promise<JobStats | null> {
+  const asked = ['domjobinfo', uuidWord(uuid), '--completed', '--keep-completed', '--rawstats'];
+  const answer = await ask(destination, asked);
+  const job = answer.code === 0 ? jobStats(answer.out) : null;
+  return job?.kind === 'completed' ? job : null;
+}
+
+function failureOf(source: LibvirtHost, words: string): Reason {
+  return {
+    code: LINK_WORDS.test(words) ? 'linkFailed' : 'hypervisorRefused',
+    message: `${source.name}: libvirt says that the migration failed: ${words || 'nothing'}`,
+  };
+}
+
+function keyOf(host: string, vm: string): string {
+  return JSON.stringify([host, vm]);
+}

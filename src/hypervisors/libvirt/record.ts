@@ -1,0 +1,66 @@
+/**
+ * Which migration is ours: libvirt carries no id of anybody's, so it stands in the metadata of the live domain, written
+ * right before the migration begins and taken out at its end. It goes with the domain and outlives every daemon. A
+ * migration that began at another time than the record says was started by somebody else. Pure.
+ */
+import { XMLParser } from 'fast-xml-parser';
+import { z } from 'zod';
+
+/** One element for each address is what libvirt keeps. */
+export const RECORD_URI = 'urn:hostevac:migration';
+export const RECORD_KEY = 'hostevac';
+
+export interface MigrationRecord {
+  readonly migrationId: string;
+  readonly destination: string;
+  /** Wall clock, ms. */
+  readonly writtenAtMs: number;
+  /** libvirt does not carry it to the destination. */
+  readonly autostart: boolean;
+}
+
+const schema = z.object({
+  migration: z.object({
+    id: z.string().min(1),
+    to: z.string().min(1),
+    at: z.string().regex(/^\d+$/).transform(Number),
+    autostart: z.enum(['yes', 'no']).transform((text) => text === 'yes'),
+  }),
+});
+
+export function recordText({ migrationId, destination, writtenAtMs, autostart }: MigrationRecord): string {
+  const at = `at="${Math.round(writtenAtMs)}" autostart="${autostart ? 'yes' : 'no'}"`;
+  return `<migration id="${escaped(migrationId)}" to="${escaped(destination)}" ${at}/>`;
+}
+
+/** null: there is none, or what stands there is no record. */
+export function recordIn(text: string): MigrationRecord | null {
+  if (text.trim() === '') return null;
+  const parser = new XMLParser({ ignoreAttributes: false, attributeNamePrefix: '', parseAttributeValue: false });
+  let read: unknown;
+  try {
+    read = parser.parse(text);
+  } catch {
+    return null;
+  }
+  const { success, data } = schema.safeParse(read);
+  if (!success) return null;
+  const { id, to, at, autostart } = data.migration;
+  return { migrationId: id, destination: to, writtenAtMs: at, autostart };
+}
+
+/** What two clocks, two questions and a daemon's start of a job take; a destination that is far away is connected to later. */
+const BEFORE_MS = 2_000;
+const AFTER_MS = 15_000;
+
+/** Whether a migration that has run for `elapsedMs` is the one that the record was written for. */
+export function isOf(record: MigrationRecord, nowMs: number, elapsedMs: number): boolean {
+  const sinceMs = nowMs - elapsedMs - record.writtenAtMs;
+  return sinceMs >= -BEFORE_MS && sinceMs <= AFTER_MS;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"]/g, (char) => ENTITIES[char] ?? char);
+}
