@@ -102,7 +102,7 @@ class Turn {
   }
 
   async #begin(): Promise<void> {
-    if (this.#host !== null) await this.#deps.claims.cordon(this.#host, this.#record.id);
+    if (this.#host !== null) await this.#deps.claims.cordon(this.#host, this.#record.id, this.#lease);
     const now = this.#deps.clock.now();
     // 0: the producer did not know the fleet's clock yet.
     await this.#save({ state: 'planning', startedAtMs: now, createdAtMs: this.#record.createdAtMs || now });
@@ -206,7 +206,7 @@ class Turn {
     const round = this.#record.round + 1;
     const input = { fleet: this.#deps.fleet, view, operationId: this.#record.id, tasks: this.#record.tasks, round };
     this.#lease.assertHeld();
-    const planned = await this.#deps.claims.transact(planRound(input));
+    const planned = await this.#deps.claims.transact(planRound(input), this.#lease);
     if (planned.outdated.length > 0) {
       await this.#deps.wakeups.wake(INVENTORY_TOPIC);
       return planned;
@@ -334,7 +334,7 @@ class Turn {
     const { state, reason } = outcome(this.#record, { cancelled: control.cancel, ...why });
     // A drained host stays cordoned, or it would fill again before its maintenance; an evacuation that moved nothing gives it back.
     if (this.#host !== null && (state === 'done' || state === 'partial')) {
-      await this.#deps.claims.cordon(this.#host, 'operator');
+      await this.#deps.claims.cordon(this.#host, 'operator', this.#lease);
     }
     await this.#deps.claims.releaseOperation(this.#record.id, this.#deps.clock.now());
     // Told before it is saved: who sees the end in the record will find the last event there too.

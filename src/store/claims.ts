@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { Cell, type CellChange, type CellStore } from './cell.ts';
+import type { Fence } from './lease.ts';
 
 const reservationSchema = z.object({
   operationId: z.string(),
@@ -137,10 +138,12 @@ export class Claims {
 
   /**
    * Reads, decides and writes as one. `change` must be pure: it runs again when another process was faster. Nothing is
-   * written (and nobody woken) when it hands back what it was given.
+   * written (and nobody woken) when it hands back what it was given. With a `fence` only while that is held: each try may come
+   * long after the one before, where answers are late, and what an operation wanted then must not land when it is over.
    */
-  transact<R>(change: (state: ClaimsState) => CellChange<ClaimsState, R>): Promise<R> {
+  transact<R>(change: (state: ClaimsState) => CellChange<ClaimsState, R>, fence?: Fence): Promise<R> {
     return this.#cell.update((before) => {
+      fence?.assertHeld();
       const outcome = change(before);
       if ('unchanged' in outcome) return outcome;
       const { value, result } = outcome;
@@ -177,15 +180,15 @@ export class Claims {
     return this.transact((state) => ({ value: withoutOperation(state, operationId, atMs), result: undefined }));
   }
 
-  /** True when it was not cordoned by this owner before. */
-  cordon(host: string, by: CordonOwner): Promise<boolean> {
+  /** True when it was not cordoned by this owner before. With a `fence` as `transact`. */
+  cordon(host: string, by: CordonOwner, fence?: Fence): Promise<boolean> {
     return this.transact((state) => {
       const known = own(state.cordons, host) ?? { operator: false, operations: [] };
       if (by === 'operator' ? known.operator : known.operations.includes(by)) return { unchanged: true, result: false };
       const next =
         by === 'operator' ? { ...known, operator: true } : { ...known, operations: [...known.operations, by].sort() };
       return { value: { ...state, cordons: { ...state.cordons, [host]: next } }, result: true };
-    });
+    }, fence);
   }
 
   /** True when this owner had cordoned it; others' cordons stay. */

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../src/clock/virtual-clock.ts';
+import { HostevacError } from '../../src/domain/errors.ts';
 import type { CellStore } from '../../src/store/cell.ts';
 import {
   Claims,
@@ -24,6 +25,34 @@ function memory(): { cells: MemoryCellStore; wakeups: MemoryWakeups } {
 claimsBehaviour('memory', async () => {
   const { cells, wakeups } = memory();
   return { cells: [cells, cells], wakeups, close: async () => undefined };
+});
+
+test('a cordon whose writer fell behind does not land when its operation is over (seed 14739)', async () => {
+  const { cells } = memory();
+  const rival = new Claims(cells);
+  let held = true;
+  const fence = {
+    token: 1,
+    assertHeld: () => {
+      if (!held) throw new HostevacError('leaseLost', 'another process has it');
+    },
+  };
+  const slow: CellStore = {
+    read: (key) => cells.read(key),
+    readMany: (keys) => cells.readMany(keys),
+    readGuarded: (key) => cells.readGuarded(key),
+    compareAndSet: async (key, version, text, options) => {
+      if (held) {
+        // While this write is on its way another process carries the operation to its end.
+        held = false;
+        await rival.cordon('a', 'op-1');
+        await rival.releaseOperation('op-1', 1);
+      }
+      return cells.compareAndSet(key, version, text, options);
+    },
+  };
+  await expect(new Claims(slow).cordon('a', 'op-1', fence)).rejects.toMatchObject({ code: 'leaseLost' });
+  expect(await rival.isCordoned('a')).toBe(false);
 });
 
 test('a planner that was overtaken between reading and writing plans again on what the other claimed', async () => {
