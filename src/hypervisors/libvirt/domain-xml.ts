@@ -32,6 +32,8 @@ export function definitionOf(text: string): DomainDefinition {
     parseAttributeValue: false,
     parseTagValue: false,
     removeNSPrefix: false,
+    // libvirt writes letters beyond ASCII as numbers.
+    htmlEntities: true,
     isArray: (name) => LISTS.has(name.replace(/^.*:/, '')),
   });
   const { domain } = schema.parse(parser.parse(text));

@@ -36,7 +36,12 @@ export function recordText({ migrationId, destination, writtenAtMs, autostart }:
 /** null: there is none, or what stands there is no record. */
 export function recordIn(text: string): MigrationRecord | null {
   if (text.trim() === '') return null;
-  const parser = new XMLParser({ ignoreAttributes: false, attributeNamePrefix: '', parseAttributeValue: false });
+  const parser = new XMLParser({
+    ignoreAttributes: false,
+    attributeNamePrefix: '',
+    parseAttributeValue: false,
+    htmlEntities: true,
+  });
   let read: unknown;
   try {
     read = parser.parse(text);
