@@ -10,8 +10,8 @@ export interface Client {
   readonly uuid: string;
   readonly migrationId: string;
   readonly destination: string;
-  /** null: it waits for the end of its migration. */
-  outcome: { readonly ok: boolean; readonly words: string } | null;
+  /** null: it waits for the end of its migration. `lost`: it was ended, or could not be run, and knows nothing of that end. */
+  outcome: { readonly how: 'completed' | 'failed' | 'lost'; readonly words: string } | null;
   /** Resolves with its outcome. */
   readonly ended: Promise<void>;
   /** We have asked for its end. */
@@ -48,14 +48,16 @@ export class Clients {
       }),
       isCancelled: false,
     };
-    const over = (ok: boolean, words: string): void => {
-      started.outcome ??= { ok, words };
+    const over = (how: 'completed' | 'failed' | 'lost', words: string): void => {
+      started.outcome ??= { how, words };
       end();
     };
-    child.once('error', (error) => over(false, error.message));
-    child.once('close', (code, signal) =>
-      over(code === 0, wordsOf(err) || (signal === null ? '' : `virsh was ended by ${signal}`)),
-    );
+    child.once('error', (error) => over('lost', error.message));
+    child.once('close', (code) => {
+      if (code === 0) over('completed', '');
+      else if (code === null) over('lost', 'virsh was ended by a signal');
+      else over('failed', wordsOf(err));
+    });
     // A worker that ends leaves it to libvirtd.
     child.unref();
     if ('unref' in child.stderr && typeof child.stderr.unref === 'function') child.stderr.unref();

@@ -14,7 +14,7 @@ import type { Events } from './events.ts';
 import type { HostNamed, LibvirtHost } from './host.ts';
 import { RECORD_KEY, RECORD_URI, recordText } from './record.ts';
 import { recordOf, type Seen, see, seeUuid, statusOf } from './sights.ts';
-import { ask, isNoDomain, refused, told, uuidWord } from './virsh.ts';
+import { ask, isNoDomain, refused, told, unreachable, uuidWord } from './virsh.ts';
 
 const MIB = 2 ** 20;
 /** libvirt's limits are whole MiB/s. */
@@ -84,9 +84,12 @@ export class Outgoing {
       if (job?.kind === 'outgoing') return;
       await Promise.race([client.ended, abortableSleep(LOOK_MS)]);
     }
-    if (client.outcome.ok) return;
+    const { how, words } = client.outcome;
+    if (how === 'completed') return;
+    // What libvirtd makes of what it had been asked is to be seen.
+    if (how === 'lost') throw unreachable(source, words);
     await this.#forgetRecord(source, client.uuid);
-    const { code, message } = failureOf(source, client.outcome.words);
+    const { code, message } = failureOf(source, words);
     throw new HostevacError(code, message);
   }
 
@@ -113,7 +116,7 @@ export class Outgoing {
       // It is about to say how it ended, or has not begun.
       return followed.last ?? { ...NOTHING_SENT, atMs: clock.now(), status: 'setup' };
     }
-    if (client?.outcome?.ok === false) return this.#failed(source, followed, client);
+    if (client?.outcome?.how === 'failed') return this.#failed(source, followed, client);
     // There is nothing there, or it is off: both ends have to say what that means; what is known is what it came to.
     if (seen !== null && seen.stats.state !== 'shutOff') return null;
     return this.#completed(source, followed);
