@@ -1,12 +1,10 @@
 /** The worker that carries operations out: takes their turns from the queue. Any number may run; one suffices. */
 
 import type { OperationDeps } from '../src/operations/deps.ts';
+import { sweepOperations } from '../src/operations/sweep.ts';
 import { operationTurn } from '../src/operations/turn.ts';
 import { MOVES_TOPIC } from '../src/queue/host-queues.ts';
 import type { Site } from '../src/runtime/site.ts';
-
-/** How often active operations are looked for that have no job (a producer died between record and queue). Real ms. */
-const SWEEP_MS = 5_000;
 
 export interface RunningWorker {
   close(graceMs: number): Promise<void>;
@@ -26,6 +24,7 @@ export async function startOperationsWorker(site: Site): Promise<RunningWorker> 
     wakeups: stores.wakeups,
     delivery: {
       addOperation: (id) => stores.delivery.addOperation(id),
+      hasOperation: (id) => stores.delivery.hasOperation(id),
       wakeOperation: (id) => stores.delivery.wakeOperation(id),
       removeMove: (job) => stores.delivery.removeMove(job),
       hasMove: (job) => stores.delivery.hasMove(job),
@@ -37,7 +36,9 @@ export async function startOperationsWorker(site: Site): Promise<RunningWorker> 
   };
   const consumer = await site.consumers.consumeOperations((id) => operationTurn(deps, id));
   const stop = new AbortController();
-  const sweeping = sweep(site, stop.signal);
+  const sweeping = sweepOperations(deps, stop.signal, (error) =>
+    log.warn({ err: error }, 'could not look for operations without a job'),
+  );
   log.info('carrying out operations');
   return {
     close: async (graceMs) => {
@@ -46,17 +47,4 @@ export async function startOperationsWorker(site: Site): Promise<RunningWorker> 
       await consumer.close(graceMs);
     },
   };
-}
-
-async function sweep({ stores, clock, log }: Site, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      for (const id of await stores.records.activeOperations()) {
-        if (!(await stores.delivery.hasOperation(id))) await stores.delivery.addOperation(id);
-      }
-    } catch (error) {
-      log.warn({ err: error }, 'could not look for operations without a job');
-    }
-    await clock.sleepReal(SWEEP_MS, signal);
-  }
 }

@@ -102,7 +102,6 @@ export class BullMqDelivery implements Delivery {
     return PENDING_STATES.has(state);
   }
 
-  /** True while the operation's job will still be delivered. */
   async hasOperation(operationId: string): Promise<boolean> {
     return PENDING_STATES.has(await this.#queue(OPERATIONS).getJobState(operationId));
   }

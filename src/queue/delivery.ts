@@ -11,6 +11,8 @@ export type MoveJob = z.infer<typeof moveJobSchema>;
 export interface Delivery {
   /** Puts an operation in the queue; the same id again is harmless. */
   addOperation(operationId: string): Promise<void>;
+  /** True while the queue will still deliver it (waiting, delayed or active). */
+  hasOperation(operationId: string): Promise<boolean>;
   /** Runs the operation's next round soon, wherever it is parked. Harmless when it is active, ended or unknown. */
   wakeOperation(operationId: string): Promise<void>;
   /** Puts a migration in its source host's queue as a child of its operation; the same id again is harmless. */

@@ -51,6 +51,11 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     this.#add('operations', operationId, null);
   }
 
+  async hasOperation(operationId: string): Promise<boolean> {
+    const state = this.#items.get('operations')?.get(operationId)?.state;
+    return state !== undefined && state !== 'ended';
+  }
+
   async wakeOperation(operationId: string): Promise<void> {
     this.#items.get('operations')?.get(operationId)?.unpark.abort();
   }

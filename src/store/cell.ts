@@ -118,14 +118,21 @@ export class Cell<T> {
     return this.#inTurn(change, () => this.#found());
   }
 
-  /** An update that also sees whether the store may have lost what was written, and lands only where it was seen. */
-  updateGuarded<R>(change: (value: T, generation: string) => CellChange<T, R>): Promise<R> {
+  /**
+   * An update that also sees whether the store may have lost what was written, and lands only where it was seen. `first` looks
+   * at something else, anew for each try: the update lands only where the store has lost nothing since.
+   */
+  updateGuarded<R>(
+    change: (value: T, generation: string) => CellChange<T, R>,
+    first: () => Promise<void> = async () => undefined,
+  ): Promise<R> {
     let generation = '';
     return this.#inTurn(
       (value) => change(value, generation),
       async () => {
         const read = await this.#store.readGuarded(this.key);
         generation = read.generation;
+        await first();
         return { version: read.version, value: this.#valueOf(read.text), guard: { generation } };
       },
     );

@@ -194,14 +194,22 @@ export class Records {
     });
   }
 
-  /** Takes an ended operation out of the active ones and lets its flags expire. Harmless twice. */
+  /**
+   * Takes an ended operation out of the active ones and lets its flags expire. Harmless twice, and where it has not ended: a
+   * store that failed over between its record's end and this may have lost that end, and nobody would look at it again.
+   */
   async retire(id: string): Promise<void> {
-    await this.#index.update((index) => {
-      if (index.active[id] === undefined) return { unchanged: true, result: undefined };
+    let hasEnded = false;
+    const look = async (): Promise<void> => {
+      const record = await this.#operationCell(id).read();
+      hasEnded = record !== null && ENDED_OPERATION_STATES.has(record.state);
+    };
+    await this.#index.updateGuarded((index) => {
+      if (!hasEnded || index.active[id] === undefined) return { unchanged: true, result: undefined };
       const { [id]: _ended, ...active } = index.active;
       return { value: { ...index, active, ended: [...index.ended, id].slice(-KEEP_ENDED_COUNT) }, result: undefined };
-    });
-    await this.#controlCell(id, true).update((value) => ({ value, result: undefined }));
+    }, look);
+    if (hasEnded) await this.#controlCell(id, true).update((value) => ({ value, result: undefined }));
   }
 
   #operationCell(id: string): Cell<OperationRecord | null> {

@@ -15,13 +15,43 @@ function setup(): { records: Records; cells: MemoryCellStore; clock: VirtualCloc
 }
 const ask = (id: string) => ({ id, request: evacuate('a'), createdAtMs: 1, idempotencyKey: null });
 
+async function end(cells: CellStore, id: string): Promise<void> {
+  const ended = { ...initialRecord(id, evacuate('a'), 1), state: 'done' as const, token: 1 };
+  const { version } = await cells.read(`operation:${id}`);
+  await cells.compareAndSet(`operation:${id}`, version, JSON.stringify(ended));
+}
+
+it('an operation whose end the store has lost stays among the active ones, so that it is taken up again (seed 18622)', async () => {
+  const { cells, clock } = setup();
+  let failsOver = true;
+  const between: CellStore = {
+    read: (key) => cells.read(key),
+    readMany: (keys) => cells.readMany(keys),
+    readGuarded: (key) => cells.readGuarded(key),
+    compareAndSet: async (key, version, text, options) => {
+      if (key === 'index' && failsOver && version > 1) {
+        failsOver = false;
+        cells.forget(100);
+      }
+      return cells.compareAndSet(key, version, text, options);
+    },
+  };
+  const records = new Records(between);
+  await records.create(ask('op-1'));
+  await records.create({ ...ask('op-2'), request: evacuate('b') });
+  failsOver = true;
+  await clock.advance(1_000);
+  const record = { ...initialRecord('op-1', evacuate('a'), 1), state: 'done' as const };
+  await records.saveOperation({ token: 1, assertHeld: () => undefined }, record);
+  expect(await records.activeOperations()).toEqual(['op-1', 'op-2']);
+  expect((await records.operation('op-1'))?.state).toBe('queued');
+});
+
 it('an operation that ended in a crash is retired, and does not swallow the next evacuation of its host', async () => {
   const { records, cells } = setup();
   await records.create(ask('op-1'));
   // The record was written as ended, the index was not.
-  const ended = { ...initialRecord('op-1', evacuate('a'), 1), state: 'done' as const, token: 1 };
-  const { version } = await cells.read('operation:op-1');
-  await cells.compareAndSet('operation:op-1', version, JSON.stringify(ended));
+  await end(cells, 'op-1');
   expect(await records.create(ask('op-2'))).toEqual({ id: 'op-1', acceptance: 'joined' });
   await records.retire('op-1');
   await records.retire('op-1');
@@ -30,11 +60,13 @@ it('an operation that ended in a crash is retired, and does not swallow the next
 });
 
 it('flags of an active operation never expire, those of an ended one do', async () => {
-  const { records, clock } = setup();
+  const { records, cells, clock } = setup();
   await records.create(ask('op-1'));
   await records.setControl('op-1', { pause: true });
   await clock.advance(60 * 86_400_000);
+  await records.retire('op-1');
   expect((await records.control('op-1')).pause).toBe(true);
+  await end(cells, 'op-1');
   await records.retire('op-1');
   await clock.advance(8 * 86_400_000);
   expect((await records.control('op-1')).pause).toBe(false);

@@ -29,6 +29,7 @@ import { tendAbandoned } from '../../src/migration/abandoned.ts';
 import type { MigrationDeps, Transition } from '../../src/migration/context.ts';
 import { afterFault, migrate } from '../../src/migration/migrate.ts';
 import type { OperationDeps } from '../../src/operations/deps.ts';
+import { sweepOperations } from '../../src/operations/sweep.ts';
 import { operationTurn } from '../../src/operations/turn.ts';
 import type { Consumer, Delivery } from '../../src/queue/delivery.ts';
 import { MemoryDelivery } from '../../src/queue/memory-delivery.ts';
@@ -256,6 +257,9 @@ export class World {
         delivery,
       };
       consumers.push(await queues.consumeOperations((id) => operationTurn(deps, id)));
+      sweepOperations(deps, stopping.signal, (error) => this.delivery.errors.push(error)).catch((error: unknown) =>
+        this.delivery.errors.push(error),
+      );
     }
     tendAbandoned(migration, hosts, stopping.signal, (error) => this.delivery.errors.push(error)).catch(
       (error: unknown) => this.delivery.errors.push(error),

@@ -2,6 +2,7 @@
  * What is done at the two ends beside the migration itself: what can be known before it begins, and what stays after it.
  * libvirtd makes and removes the copies and their definitions; here that is made sure of.
  */
+import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import type { Fence } from '../../store/lease.ts';
 import type { LibvirtHost } from './host.ts';
 import { RECORD_KEY, RECORD_URI } from './record.ts';
@@ -48,13 +49,25 @@ export async function keepDefinition(fence: Fence, destination: LibvirtHost, vm:
   if (code !== 0 && !/not found|no domain/i.test(words)) throw refused(destination, words);
 }
 
-/** libvirtd has undefined it by then; where it could not, a reboot would double the VM. */
+/** Ending the source's process takes libvirtd a second or two, on a busy machine longer. */
+const LEAVES_MS = 30_000;
+const LOOK_MS = 100;
+
+/**
+ * libvirtd takes what is left away by itself, and its definition with it; that is waited for. Where it could not undefine
+ * it, that is done here: a reboot would double the VM.
+ */
 export async function retire(fence: Fence, source: LibvirtHost, vm: string): Promise<void> {
-  const seen = await see(source, vm);
-  if (seen === null) return;
-  if (seen.stats.state !== 'shutOff') {
-    throw refused(source, `${vm} there is no copy that has been left (${seen.stats.state})`);
+  const until = performance.now() + LEAVES_MS;
+  let seen = await see(source, vm);
+  for (; seen !== null && seen.stats.state !== 'shutOff'; seen = await see(source, vm)) {
+    const { state, pausedByMigration, postCopy } = seen.stats;
+    const leaves = state === 'inShutdown' || pausedByMigration || (state === 'paused' && postCopy !== 'no');
+    if (!leaves) throw refused(source, `${vm} there is no copy that has been left (${state})`);
+    if (performance.now() > until) throw refused(source, `${vm}: what is left of it there does not go away (${state})`);
+    await abortableSleep(LOOK_MS);
   }
+  if (seen === null) return;
   fence.assertHeld();
   await told(source, ['undefine', seen.uuid, '--keep-nvram', '--keep-tpm']);
 }

@@ -107,6 +107,8 @@ export class Outgoing {
       if (record !== null) {
         this.#followed.set(key, { uuid: seen.uuid, destination: record.destination, last: sample });
         events.listen(source, seen.uuid);
+        const arrived = status === 'switchover' ? await this.#arrived(source, seen.uuid, record.destination, vm) : null;
+        if (arrived !== null) return arrived;
       }
       return sample;
     }
@@ -120,6 +122,17 @@ export class Outgoing {
     // There is nothing there, or it is off: both ends have to say what that means; what is known is what it came to.
     if (seen !== null && seen.stats.state !== 'shutOff') return null;
     return this.#completed(source, followed);
+  }
+
+  /** It runs there already; that its source's process is ended takes libvirtd another second or two. */
+  async #arrived(source: LibvirtHost, uuid: string, destination: string, vm: string): Promise<MigrationSample | null> {
+    const there = await see(this.#parts.hostNamed(destination), vm);
+    if (there?.uuid !== uuid || there.stats.state !== 'running' || there.stats.postCopy !== 'no') return null;
+    return this.#completed(source, {
+      uuid,
+      destination,
+      last: this.#followed.get(keyOf(source.name, vm))?.last ?? null,
+    });
   }
 
   async #failed(source: LibvirtHost, followed: Followed, client: Client): Promise<MigrationSample> {
