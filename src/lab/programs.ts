@@ -5,8 +5,12 @@ import { delimiter, join } from 'node:path';
 const FOR_ADMINISTRATORS = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
 
 /** Absolute; null: it is not there. */
-export function findProgram(name: string, path: string | undefined): string | null {
-  const folders = [...(path ?? '').split(delimiter).filter((folder) => folder !== ''), ...FOR_ADMINISTRATORS];
+export function findProgram(
+  name: string,
+  path: string | undefined,
+  others: readonly string[] = FOR_ADMINISTRATORS,
+): string | null {
+  const folders = [...(path ?? '').split(delimiter).filter((folder) => folder !== ''), ...others];
   return folders.map((folder) => join(folder, name)).find(isExecutable) ?? null;
 }
 

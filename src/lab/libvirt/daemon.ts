@@ -20,13 +20,14 @@ const INSTALL =
   'apt-get install --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients (a system service is not needed)';
 
 /** What is missing on this machine; null: nothing. Says what to do. */
-export function libvirtFault(path: string | undefined): string | null {
+export function libvirtFault(path: string | undefined, others?: readonly string[]): string | null {
+  const missing = (program: string): boolean => findProgram(program, path, others) === null;
   if (process.geteuid?.() !== 0) return 'namespaces and control groups need root';
   for (const program of [DAEMON, 'virsh']) {
-    if (findProgram(program, path) === null) return `${program} is not in PATH; install libvirt: ${INSTALL}`;
+    if (missing(program)) return `${program} is not in PATH; install libvirt: ${INSTALL}`;
   }
   for (const program of ['unshare', 'nsenter', 'mount', 'umount', 'hostname']) {
-    if (findProgram(program, path) === null) return `${program} is not in PATH; install util-linux, mount and hostname`;
+    if (missing(program)) return `${program} is not in PATH; install util-linux, mount and hostname`;
   }
   return controlGroupFault();
 }
@@ -142,6 +143,10 @@ async function isReached(host: LabHost, signal: AbortSignal): Promise<boolean> {
     await virsh(libvirtUri(host), ['hostname'], { timeoutMs: READY_MS, signal });
     return true;
   } catch (error) {
+    // A part of libvirt of its own, without which the daemon runs and can nothing.
+    if (error instanceof HostevacError && /no connection driver/i.test(error.message)) {
+      throw new HostevacError('labUnfit', `libvirt has no QEMU driver here; install it: ${INSTALL}`, { cause: error });
+    }
     // The socket is there a moment before anybody listens.
     if (error instanceof HostevacError && error.code === 'hostUnreachable') return false;
     throw error;
