@@ -24,6 +24,7 @@ import {
 import { libvirtFault, startDaemons } from './libvirt/daemon.ts';
 import { FLOPPY_BYTES } from './libvirt/domain-xml.ts';
 import { type DomainOptions, domainBooted, startDomain } from './libvirt/domains.ts';
+import { orUnfit } from './libvirt/virsh.ts';
 import { createManifest, type LabManifest, makePlace, readManifest, sha256, writeManifest } from './manifest.ts';
 import { makeNetwork, networkFault } from './network.ts';
 import { fleetText, type LabGuest, type LabHost, type LabOptions, planLab } from './plan.ts';
@@ -191,11 +192,11 @@ async function prepareGuests(options: StartOptions, manifest: LabManifest, machi
   writeImages(guests, images, machine, FLOPPY_BYTES);
   const path = env['PATH'];
   const emulator = findProgram(QEMU, path) ?? QEMU;
-  await startDaemons({ hosts, path, emulator, accel, signal, progress });
+  await orUnfit(startDaemons({ hosts, path, emulator, accel, signal, progress }));
   return async (guest, host) => {
     const image = imageOf(images, guest.profile);
-    await startDomain(guest, { host, image, accel, emulator, options: domains }, signal);
-    await domainBooted(guest, host, signal);
+    await orUnfit(startDomain(guest, { host, image, accel, emulator, options: domains }, signal));
+    await orUnfit(domainBooted(guest, host, signal));
   };
 }
 

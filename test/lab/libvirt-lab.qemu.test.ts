@@ -1,19 +1,20 @@
 /** The lab with real libvirt daemons: up, looked at, a guest migrated over a link that is cut and healed, down without a trace. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { groupOf, libvirtPeerUri, libvirtUri } from '../../src/lab/libvirt/config.ts';
 import { groupsOf } from '../../src/lab/libvirt/control-groups.ts';
 import { daemonsOf } from '../../src/lab/libvirt/daemon.ts';
+import type { DomainOptions } from '../../src/lab/libvirt/domains.ts';
 import { virsh } from '../../src/lab/libvirt/virsh.ts';
 import { labStatus } from '../../src/lab/look.ts';
 import { type LabManifest, readManifest } from '../../src/lab/manifest.ts';
 import { cutLink, healLink, networkNamespacesOf } from '../../src/lab/network.ts';
 import type { LabHost } from '../../src/lab/plan.ts';
 import { endProcesses, qemusOf } from '../../src/lab/processes.ts';
-import { startLab } from '../../src/lab/start.ts';
+import { type StartOptions, startLab } from '../../src/lab/start.ts';
 import { stopLab } from '../../src/lab/stop.ts';
 import { parseProcessStat } from '../../src/runtime/process-identity.ts';
 import { Command, type Ended, userEnv } from '../cli/spawn.ts';
@@ -178,26 +179,28 @@ describeWith(['qemu', 'netns', 'libvirt'], 'a lab of libvirt hosts', () => {
     expectNothingLeft(id);
   });
 
+  const options = (domains: DomainOptions): StartOptions => ({
+    driver: 'libvirt',
+    hosts: 2,
+    guests: 2,
+    profiles: ['idle'],
+    egressBytesPerSec: EGRESS,
+    network: false,
+    spread: true,
+    stateDir: home,
+    fleetFile: join(home, 'fleet.yaml'),
+    accel: 'tcg',
+    // Guests that need not keep a rate: how fast they run here is not asked.
+    machine: { accel: 'tcg', loopsPerCpuSec: 1e8 },
+    domains,
+    serveWith: null,
+    env: process.env,
+    signal: new AbortController().signal,
+    progress: () => undefined,
+  });
+
   test('has guests with more devices that libvirt forgets when they end, if so asked; a host without its daemon is told', async () => {
-    const { manifest: made } = await startLab({
-      driver: 'libvirt',
-      hosts: 2,
-      guests: 2,
-      profiles: ['idle'],
-      egressBytesPerSec: EGRESS,
-      network: false,
-      spread: true,
-      stateDir: home,
-      fleetFile: join(home, 'fleet.yaml'),
-      accel: 'tcg',
-      // Guests of a lab that need not keep a rate: how fast they run here is not asked.
-      machine: { accel: 'tcg', loopsPerCpuSec: 1e8 },
-      domains: { transient: true, moreDevices: () => RANDOM },
-      serveWith: null,
-      env: process.env,
-      signal: new AbortController().signal,
-      progress: () => undefined,
-    });
+    const { manifest: made } = await startLab(options({ transient: true, moreDevices: () => RANDOM }));
     const [a, b] = [host('lab-a'), host('lab-b')];
     expect(await virsh(libvirtUri(a), ['dumpxml', '--domain=idle-1'])).toContain("<rng model='virtio'>");
     expect(await virsh(libvirtUri(a), ['dominfo', '--domain=idle-1'])).toMatch(/^Persistent: +no$/m);
@@ -212,6 +215,16 @@ describeWith(['qemu', 'netns', 'libvirt'], 'a lab of libvirt hosts', () => {
     // Its guest runs on without it.
     expect(await stopLab(home)).toMatchObject({ guests: 2 });
     expectNothingLeft(made.id);
+  });
+
+  test('whose guest libvirt refuses is undone, and says why in its words', async () => {
+    const starting = startLab(options({ moreDevices: () => "<rng model='none'/>" }));
+    await expect(starting).rejects.toMatchObject({
+      code: 'labUnfit',
+      message: expect.stringMatching(/virsh define .*idle-[12]\.xml: error: .*Invalid value for attribute 'model'/),
+    });
+    expect(existsSync(join(home, 'lab'))).toBe(false);
+    expect(mountsNow()).toBe(mounts);
   });
 });
 

@@ -77,6 +77,17 @@ function fault(args: readonly string[], words: string, late: boolean): HostevacE
   return new HostevacError(away ? 'hostUnreachable' : 'hypervisorRefused', `virsh ${args.join(' ')}: ${told}`);
 }
 
+/** For a lab that starts: what a daemon refuses, or does not answer, is a fault of the lab. */
+export async function orUnfit<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (!(error instanceof HostevacError) || !['hypervisorRefused', 'hostUnreachable'].includes(error.code))
+      throw error;
+    throw new HostevacError('labUnfit', error.message, { cause: error });
+  }
+}
+
 const errorSchema = z.looseObject({ error: z.looseObject({ class: z.string(), desc: z.string() }) });
 const returnSchema = z.looseObject({ return: z.unknown() });
 
