@@ -5,11 +5,12 @@ import { badInput, printValue, problemsOf } from '../domain/problems.ts';
 import { nearest } from '../domain/suggest.ts';
 import { rateText } from '../domain/units.ts';
 import { fleetFileFault } from '../lab/fleet-file.ts';
-import { type LabOptions, MOST_GUESTS, MOST_HOSTS } from '../lab/plan.ts';
+import { LAB_DRIVERS, type LabDriver, type LabOptions, MOST_GUESTS, MOST_HOSTS } from '../lab/plan.ts';
 import { PROFILE_NAMES, type ProfileName } from '../lab/profiles.ts';
 
 /** What commander hands over. */
 export interface LabUpFlags {
+  readonly driver: string;
   readonly hosts: string;
   readonly guests?: string;
   readonly profile: string;
@@ -22,6 +23,7 @@ export interface LabUpFlags {
 }
 
 export interface LabUpOptions extends LabOptions {
+  readonly driver: LabDriver;
   readonly accel: 'auto' | 'tcg' | 'kvm';
   /** Absolute. */
   readonly fleetFile: string;
@@ -55,6 +57,7 @@ function isProfile(name: string): name is ProfileName {
 }
 
 const schema = z.strictObject({
+  driver: z.enum(LAB_DRIVERS, { error: 'expected qemu or libvirt' }),
   hosts: count(2, MOST_HOSTS),
   guests: count(1, MOST_GUESTS).optional(),
   profile: profiles,

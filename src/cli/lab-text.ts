@@ -15,7 +15,7 @@ const COLUMNS: readonly TableColumn[] = [
 ];
 
 export function labStatusLines(status: LabStatus, columns: number, paint: Paint): string[] {
-  const { manifest, copies, missing, doubled, serving } = status;
+  const { manifest, copies, silent, missing, doubled, serving } = status;
   const rows = [...copies]
     .sort((a, b) => (a.guest < b.guest ? -1 : a.guest > b.guest ? 1 : a.host < b.host ? -1 : 1))
     .map((copy) => [
@@ -33,7 +33,10 @@ export function labStatusLines(status: LabStatus, columns: number, paint: Paint)
     `hosts ${hosts}; ${counted(manifest.guests.length, 'guest')}; ${served}`,
     '',
     ...tableLines(COLUMNS, rows, columns, paint),
-    ...(missing.length === 0 ? [] : ['', paint('red', `not running anywhere: ${missing.join(', ')}`)]),
+    ...silent.flatMap(({ host, fault }) => ['', paint('red', `${host} does not answer: ${printable(fault)}`)]),
+    ...(missing.length === 0
+      ? []
+      : ['', paint('red', `not running anywhere${silent.length === 0 ? '' : ' that answers'}: ${missing.join(', ')}`)]),
     ...(doubled.length === 0 ? [] : ['', paint('red', `running more than once: ${doubled.join(', ')}`)]),
   ];
 }

@@ -3,8 +3,8 @@
  * guest, and how fast it runs the guest's empty loops.
  */
 import { execFile } from 'node:child_process';
-import { accessSync, constants, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { abortableSleep } from '../clock/abortable-sleep.ts';
 import { HostevacError } from '../domain/errors.ts';
@@ -19,6 +19,7 @@ import { type GuestParameters, guestImage, PAGE_BYTES } from './guest/layout.ts'
 import type { LabGuest, LabHost } from './plan.ts';
 import { endProcesses } from './processes.ts';
 import { type ProfileName, parametersOf, profileNamed } from './profiles.ts';
+import { findProgram } from './programs.ts';
 
 export const QEMU = 'qemu-system-x86_64';
 const INSTALL =
@@ -28,21 +29,14 @@ const MIB = 2 ** 20;
 export type Accel = 'tcg' | 'kvm';
 
 /** Filling a GiB takes two seconds where nothing else runs. */
-const BOOT_LIMIT_MS = 60_000;
+export const BOOT_LIMIT_MS = 60_000;
 /** A machine whose KVM works boots a sector in a fraction of this. */
 const KVM_LIMIT_MS = 5_000;
 const LOOK_MS = 20;
 
 /** Throws `labUnfit` where there is none. */
 export async function qemuVersion(path: string | undefined): Promise<{ major: number; text: string }> {
-  const found = (path ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, QEMU), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  const found = findProgram(QEMU, path) !== null;
   if (!found) throw new HostevacError('labUnfit', `${QEMU} is not in PATH; install QEMU 9.0 or later: ${INSTALL}`);
   const { stdout } = await promisify(execFile)(QEMU, ['--version'], { env: { PATH: path } });
   const text = /version (\d+\.\d+\S*)/.exec(stdout)?.[1];
@@ -154,15 +148,25 @@ export interface RunningGuest {
   exit(): string | null;
 }
 
-/** One for all guests of a profile, before any of them is started: QEMU must not open one that is being written. */
-export function writeImages(guests: readonly LabGuest[], images: string, { loopsPerCpuSec }: Machine): void {
+/**
+ * One for all guests of a profile, before any of them is started: QEMU must not open one that is being written. Filled up
+ * with zeros to `leastBytes`.
+ */
+export function writeImages(
+  guests: readonly LabGuest[],
+  images: string,
+  { loopsPerCpuSec }: Machine,
+  leastBytes = 0,
+): void {
   mkdirSync(images, { recursive: true, mode: 0o700 });
   for (const name of new Set(guests.map(({ profile }) => profile))) {
-    writeFileSync(imageOf(images, name), guestImage(parametersOf(profileNamed(name), loopsPerCpuSec)));
+    const image = guestImage(parametersOf(profileNamed(name), loopsPerCpuSec));
+    const rest = Buffer.alloc(Math.max(0, leastBytes - image.length));
+    writeFileSync(imageOf(images, name), Buffer.concat([image, rest]));
   }
 }
 
-function imageOf(images: string, profile: ProfileName): string {
+export function imageOf(images: string, profile: ProfileName): string {
   return join(images, `${profile}.img`);
 }
 

@@ -8,11 +8,14 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { HostevacError, reasonOf } from '../domain/errors.ts';
 import { createDurably, errorCode, readSmallFile, writeDurably } from '../hypervisors/qemu/durable-file.ts';
+import { LAB_DRIVERS } from './plan.ts';
 import { PROFILE_NAMES } from './profiles.ts';
 
 const processSchema = z.strictObject({ machine: z.string(), pid: z.int().min(1), startTicks: z.number() });
 
 const manifestSchema = z.strictObject({
+  /** Labs of before there was a choice have none. */
+  driver: z.enum(LAB_DRIVERS).default('qemu'),
   id: z.string().regex(/^[0-9a-f]{4}$/),
   /** Holds the hosts' run directories, the images and the log; all of it is the lab's (see `placeFault`). */
   place: z.string().startsWith('/'),

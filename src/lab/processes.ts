@@ -14,13 +14,21 @@ const KILL_MS = 5_000;
 
 /** Every QEMU that was started with a file under `place`. */
 export function qemusOf(place: string): ProcessId[] {
+  return processesWith(place, (program) => basename(program).startsWith('qemu-system'));
+}
+
+/** Those with a file under `place` in their arguments that are also what is asked for. */
+export function processesWith(
+  place: string,
+  isOne: (program: string, args: readonly string[]) => boolean,
+): ProcessId[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name): ProcessId[] => {
       const pid = Number(name);
       const startTicks = startTicksOf(pid);
       const [program = '', ...args] = argumentsOf(pid);
-      const ours = basename(program).startsWith('qemu-system') && args.some((text) => text.includes(`${place}/`));
+      const ours = args.some((text) => text.includes(`${place}/`)) && isOne(program, args);
       return ours && startTicks !== undefined ? [{ pid, startTicks }] : [];
     });
 }

@@ -13,16 +13,23 @@ import { fleetFileFault, marked, writeFleetFile } from './fleet-file.ts';
 import {
   type Accel,
   bootedInTime,
+  imageOf,
   type Machine,
   probeMachine,
+  QEMU,
   qemuVersion,
   startGuest,
   writeImages,
 } from './guests.ts';
+import { libvirtFault, startDaemons } from './libvirt/daemon.ts';
+import { FLOPPY_BYTES } from './libvirt/domain-xml.ts';
+import { type DomainOptions, domainBooted, startDomain } from './libvirt/domains.ts';
+import { orUnfit } from './libvirt/virsh.ts';
 import { createManifest, type LabManifest, makePlace, readManifest, sha256, writeManifest } from './manifest.ts';
 import { makeNetwork, networkFault } from './network.ts';
-import { fleetText, type LabGuest, type LabOptions, planLab } from './plan.ts';
+import { fleetText, type LabGuest, type LabHost, type LabOptions, planLab } from './plan.ts';
 import { profileNamed } from './profiles.ts';
+import { findProgram } from './programs.ts';
 import { startUp, upIsReady } from './serve.ts';
 import { tearDown } from './stop.ts';
 
@@ -33,8 +40,10 @@ export interface StartOptions extends LabOptions {
   readonly accel: Accel | 'auto';
   /** As an earlier lab here has found it: guests of several labs are then the same. Without it, it is measured now. */
   readonly machine?: Machine;
-  /** Further arguments for the QEMU of every guest, wherever it goes. */
+  /** Further arguments for the QEMU of every guest, wherever it goes; not under libvirt. */
   readonly moreArguments?: readonly string[];
+  /** How guests under libvirt are made. */
+  readonly domains?: DomainOptions;
   /** Null: no `hostevac up` is started. */
   readonly serveWith: { readonly env: NodeJS.ProcessEnv; readonly program: string } | null;
   readonly env: NodeJS.ProcessEnv;
@@ -55,8 +64,9 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
   refuseFleetFile(options.fleetFile);
   const id = randomBytes(2).toString('hex');
   const place = makePlace(stateDir);
-  const { hosts, guests } = planLab(options, place, id);
+  const { driver, hosts, guests } = planLab(options, place, id);
   let manifest: LabManifest = {
+    driver,
     id,
     place,
     state: 'starting',
@@ -79,9 +89,9 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
     if (options.machine === undefined) progress(`${place}: looking how fast guests run here`);
     const machine = options.machine ?? (await probeMachine(options.accel, version, join(place, 'probe'), signal));
     for (const host of hosts) mkdirSync(host.runDir, { recursive: true, mode: 0o700 });
-    if (options.network) await makeNetwork({ id, hosts }, options.egressBytesPerSec);
-    await startGuests(options, manifest, machine);
-    const text = marked(fleetText({ id, hosts, guests }, options.egressBytesPerSec));
+    if (options.network || driver === 'libvirt') await makeNetwork({ id, hosts }, options.egressBytesPerSec);
+    await startGuests(await prepareGuests(options, manifest, machine), options, manifest);
+    const text = marked(fleetText({ driver, id, hosts, guests }, options.egressBytesPerSec));
     // Again: somebody may have made or changed it while the guests booted.
     refuseFleetFile(options.fleetFile);
     note({ fleetFile: { path: options.fleetFile, sha256: sha256(text) } });
@@ -106,14 +116,18 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
 
 /** Everything that can be known before anything is made. */
 async function fitMachine(options: StartOptions): Promise<{ major: number; text: string }> {
-  const { stateDir, env, network } = options;
+  const { stateDir, env, network, driver } = options;
   refuseSecondLab(stateDir);
   const available = availableBytes(readFileSync('/proc/meminfo', 'utf8'));
   if (available === null) options.progress('/proc/meminfo does not say what memory is available: not checked');
   else refuseTooMuch(planLab(options, stateDir, '0000').guests, available);
   const version = await qemuVersion(env['PATH']);
-  const fault = network ? await networkFault() : null;
-  if (fault !== null) throw new HostevacError('labUnfit', `--network is not possible: ${fault}`);
+  const libvirt = driver === 'libvirt';
+  const fault = (libvirt ? libvirtFault(env['PATH']) : null) ?? (network || libvirt ? await networkFault() : null);
+  if (fault !== null) {
+    const what = libvirt ? '--driver libvirt' : '--network';
+    throw new HostevacError('labUnfit', `${what} is not possible: ${fault}`);
+  }
   return version;
 }
 
@@ -160,19 +174,45 @@ function refuseFleetFile(path: string): void {
   if (fault !== null) throw badInput([{ path: '--fleet-file', value: printValue(path), ...fault }], { what: 'lab up' });
 }
 
-async function startGuests(options: StartOptions, manifest: LabManifest, machine: Machine): Promise<void> {
-  const { signal, progress } = options;
-  const { hosts, guests, place } = manifest;
+/** Until it has booted. */
+type StartGuest = (guest: LabGuest, host: LabHost) => Promise<void>;
+
+/** All that must be there before the first of them. */
+async function prepareGuests(options: StartOptions, manifest: LabManifest, machine: Machine): Promise<StartGuest> {
+  const { signal, progress, env, moreArguments = [], domains = {} } = options;
+  const { driver, hosts, guests, place } = manifest;
+  const { accel } = machine;
   const images = join(place, 'images');
-  writeImages(guests, images, machine);
+  if (driver === 'qemu') {
+    writeImages(guests, images, machine);
+    return async (guest, host) => {
+      await bootedInTime(await startGuest(guest, { host, images, accel, moreArguments }), signal);
+    };
+  }
+  writeImages(guests, images, machine, FLOPPY_BYTES);
+  const path = env['PATH'];
+  const emulator = findProgram(QEMU, path) ?? QEMU;
+  await orUnfit(startDaemons({ hosts, path, emulator, accel, signal, progress }));
+  return async (guest, host) => {
+    const image = imageOf(images, guest.profile);
+    await orUnfit(startDomain(guest, { host, image, accel, emulator, options: domains }, signal));
+    await orUnfit(domainBooted(guest, host, signal));
+  };
+}
+
+async function startGuests(
+  start: StartGuest,
+  { signal, progress }: StartOptions,
+  manifest: LabManifest,
+): Promise<void> {
+  const { hosts, guests } = manifest;
   let ready = 0;
   const outcomes = await Promise.allSettled(
     guests.map(async (guest) => {
       const host = hosts.find(({ name }) => name === guest.host);
       if (host === undefined) throw new HostevacError('internal', `${guest.name} has no host ${guest.host}`);
       signal.throwIfAborted();
-      const place = { host, images, accel: machine.accel, moreArguments: options.moreArguments ?? [] };
-      await bootedInTime(await startGuest(guest, place), signal);
+      await start(guest, host);
       ready += 1;
       progress(`${guest.name} runs on ${host.name} (${ready} of ${guests.length})`);
     }),

@@ -3,6 +3,8 @@ import { readFileSync, rmSync } from 'node:fs';
 import { HostevacError } from '../domain/errors.ts';
 import { errorCode } from '../hypervisors/qemu/durable-file.ts';
 import { isDeadHere } from '../runtime/process-identity.ts';
+import { removeGroups } from './libvirt/control-groups.ts';
+import { daemonsOf } from './libvirt/daemon.ts';
 import { type LabManifest, labDirOf, readManifest, sha256 } from './manifest.ts';
 import { removeNetwork } from './network.ts';
 import { endProcesses, qemusOf } from './processes.ts';
@@ -28,17 +30,22 @@ export async function stopLab(stateDir: string): Promise<StoppedLab | null> {
 /** In reverse order: who starts processes goes first, the record of it all last. */
 export async function tearDown(stateDir: string, manifest: LabManifest): Promise<StoppedLab> {
   if (manifest.up !== null && !isDeadHere(manifest.up.process)) await endUp(manifest.up.process);
-  let guests = 0;
-  // Again until none is found: one may have been started a moment before its `up` ended.
-  for (let left = qemusOf(manifest.place); left.length > 0; left = qemusOf(manifest.place)) {
+  const { place, id, driver } = manifest;
+  const ended = new Set<number>();
+  // Again until none is found: one may have been started a moment before what started it ended.
+  for (;;) {
+    const guests = qemusOf(place);
+    const left = driver === 'libvirt' ? [...guests, ...daemonsOf(place, id)] : guests;
+    if (left.length === 0) break;
+    for (const { pid } of guests) ended.add(pid);
     await endProcesses(left);
-    guests += left.length;
   }
-  await removeNetwork(manifest.id);
+  if (driver === 'libvirt') await removeGroups(id);
+  await removeNetwork(id);
   const kept = removeFleetFile(manifest);
-  rmSync(manifest.place, { recursive: true, force: true });
+  rmSync(place, { recursive: true, force: true });
   rmSync(labDirOf(stateDir), { recursive: true, force: true });
-  return { guests, kept };
+  return { guests: ended.size, kept };
 }
 
 function removeFleetFile({ fleetFile }: LabManifest): string[] {

@@ -65,6 +65,7 @@ describe('a lab', () => {
 
 describe('the options of lab up', () => {
   const FLAGS = {
+    driver: 'qemu',
     hosts: '3',
     profile: 'idle,mild,hot,big',
     egress: '40MiB/s',

@@ -12,6 +12,11 @@ const NEEDS = {
   /** A `cpu` controller in which we may make a group. */
   cgroup: () => cgroupFault(),
   netns: () => netnsFault(),
+  /** The programs; what else a libvirt daemon of the lab needs is root's and `netns`'s. */
+  libvirt: () =>
+    found('libvirtd') && found('virsh')
+      ? null
+      : 'no libvirtd and virsh in PATH (packages libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients)',
   redis: () => (found('redis-server') || found('valkey-server') ? null : 'no redis-server in PATH'),
   /** Debian's cloud kernel, unpacked; see .ci/run. */
   kernel: () =>
@@ -22,7 +27,7 @@ const NEEDS = {
 export type Need = keyof typeof NEEDS;
 
 function found(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(':').some((folder) => {
+  return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':').some((folder) => {
     try {
       accessSync(`${folder}/${program}`, constants.X_OK);
       return true;

@@ -1,9 +1,10 @@
-/** `hostevac lab up|status|down`: real QEMU guests on this machine, as hosts of a fleet, to try everything on. */
+/** `hostevac lab up|status|down`: real guests on this machine, under QEMU alone or libvirt, as a fleet to try everything on. */
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import { formatRate, formatSize } from '../../domain/units.ts';
+import { libvirtUri } from '../../lab/libvirt/config.ts';
 import { type LabStatus, labStatus } from '../../lab/look.ts';
 import { PROFILES } from '../../lab/profiles.ts';
 import { logOf } from '../../lab/serve.ts';
@@ -54,6 +55,7 @@ function addLabUp(lab: Command, run: Run): void {
   lab
     .command('up')
     .description('start guests on host lab-a, write a fleet file, and run hostevac up for it in the background')
+    .option('--driver <which>', 'qemu, or libvirt: a real libvirtd for each host (needs root), with --network', 'qemu')
     .option('--hosts <n>', 'lab-a, lab-b, ...', '3')
     .option('--guests <n>', 'how many (default: one of each profile named)')
     .option('--profile <a,b>', 'what they do, taken in turn', 'idle,mild,hot,big')
@@ -67,7 +69,8 @@ function addLabUp(lab: Command, run: Run): void {
       'after',
       helpAfter({
         notes: [
-          'Needs qemu-system-x86_64, 9.0 or later where KVM does not work. Ctrl-C while it starts leaves nothing behind.',
+          'Needs qemu-system-x86_64, 9.0 or later where KVM does not work; --driver libvirt also libvirtd and virsh.',
+          'Ctrl-C while it starts leaves nothing behind.',
           '',
           'Profiles:',
           ...profiles,
@@ -76,6 +79,7 @@ function addLabUp(lab: Command, run: Run): void {
           ['hostevac lab up', 'then, in the same directory: hostevac evacuate lab-a --wait'],
           ['hostevac lab up --guests 2 --profile hot,random', 'two that must be throttled'],
           ['hostevac lab up --network --egress 20MiB/s', 'as root: a real link between the hosts'],
+          ['hostevac lab up --driver libvirt --hosts 2', 'as root: two libvirtd, guests are their domains'],
         ],
         codes: INTERRUPTIBLE_CODES,
       }),
@@ -108,8 +112,9 @@ async function up(cli: Cli, flags: LabUpFlags): Promise<number> {
 }
 
 function upResult({ manifest, machine }: StartedLab): unknown {
-  const { place, hosts, guests, fleetFile, up: serving } = manifest;
+  const { driver, place, hosts, guests, fleetFile, up: serving } = manifest;
   return {
+    driver,
     place,
     accel: machine.accel,
     fleetFile: fleetFile?.path ?? null,
@@ -121,7 +126,7 @@ function upResult({ manifest, machine }: StartedLab): unknown {
 
 /** What is there, and what to try: lines to be pasted into the shell that this was typed in. */
 function upLines(cli: Cli, { manifest, machine }: StartedLab, egressBytesPerSec: number): string[] {
-  const { hosts, guests, fleetFile, up: serving, place } = manifest;
+  const { driver, hosts, guests, fleetFile, up: serving, place } = manifest;
   const file = fleetFile === null ? '' : relative('', fleetFile.path);
   const isDefault = file === 'fleet.yaml' && (cli.env['HOSTEVAC_FLEET'] ?? '') === '';
   const names = hosts.map(({ name }) => name).join(', ');
@@ -135,6 +140,7 @@ function upLines(cli: Cli, { manifest, machine }: StartedLab, egressBytesPerSec:
     ...(isDefault ? [] : [`  export HOSTEVAC_FLEET=${shellWord(fleetFile?.path ?? '')}`]),
     ...(serving === null ? [`  ${cli.command} up    # in another terminal`] : []),
     `  ${cli.command} evacuate lab-a --wait`,
+    ...(driver === 'libvirt' ? hosts.slice(0, 1).map((host) => `  virsh -c ${shellWord(libvirtUri(host))} list`) : []),
     `  ${cli.command} lab status --check    # is every page of every guest still there?`,
     `  ${cli.command} lab down`,
   ];
@@ -148,11 +154,11 @@ async function status(cli: Cli, check: boolean): Promise<number> {
     cli.output.result({ state: 'none', hosts: [], guests: [] });
     return EXIT.done;
   }
-  const { manifest, copies, missing, doubled, serving } = found;
+  const { manifest, copies, silent, missing, doubled, serving } = found;
   cli.output.lines(labStatusLines(found, cli.output.columns(), cli.output.paint));
   const hosts = manifest.hosts.map(({ name }) => name);
   const fleetFile = manifest.fleetFile?.path ?? null;
-  cli.output.result({ state: manifest.state, serving, fleetFile, hosts, guests: copies, missing, doubled });
+  cli.output.result({ state: manifest.state, serving, fleetFile, hosts, guests: copies, silent, missing, doubled });
   const wrong = copies.some(({ memory }) => memory !== null && memory.faults.length > 0);
   return check && (wrong || missing.length + doubled.length > 0) ? EXIT.failed : EXIT.done;
 }

@@ -45,17 +45,20 @@ export interface MemoryReport {
   readonly faults: readonly string[];
 }
 
+/** What is needed of a monitor, however it is reached. */
+export type Monitor = Pick<Qmp, 'execute' | 'closed'>;
+
 /** What the guest says of itself now, without stopping it. Throws what QMP throws. */
-export async function readState(qmp: Qmp): Promise<GuestState> {
+export async function readState(qmp: Monitor): Promise<GuestState> {
   return parseState(await readWords(qmp, STATE, STATE_BYTES));
 }
 
 /** Undefined when no guest of ours runs in it (yet). */
-export async function readParameters(qmp: Qmp): Promise<GuestParameters | undefined> {
+export async function readParameters(qmp: Monitor): Promise<GuestParameters | undefined> {
   return parseParameters(await readWords(qmp, SECTOR + PARAMETERS, PARAMETER_BYTES));
 }
 
-async function readWords(qmp: Qmp, address: number, bytes: number): Promise<Buffer> {
+async function readWords(qmp: Monitor, address: number, bytes: number): Promise<Buffer> {
   const command = `xp /${bytes / 4}wx 0x${address.toString(16)}`;
   const text = await qmp.execute('human-monitor-command', z.string(), { 'command-line': command });
   // `0000000000009000: 0x00000001 0x00000000 ...`
@@ -75,7 +78,7 @@ async function readWords(qmp: Qmp, address: number, bytes: number): Promise<Buff
  * what it reads to `scratch`, a directory that both may use. Not while it is being migrated: that would be a part of its
  * downtime. Throws `hypervisorRefused` when there is no booted guest of ours, and what QMP throws.
  */
-export async function checkMemory(qmp: Qmp, scratch: string): Promise<MemoryReport> {
+export async function checkMemory(qmp: Monitor, scratch: string): Promise<MemoryReport> {
   const { running, status } = await qmp.execute('query-status', statusSchema);
   if (status === 'inmigrate') {
     throw new HostevacError('hypervisorRefused', 'its memory is still arriving: it can be checked when the guest runs');
@@ -93,7 +96,12 @@ export async function checkMemory(qmp: Qmp, scratch: string): Promise<MemoryRepo
   }
 }
 
-async function checkPages(qmp: Qmp, scratch: string, touchedBytes: number, progress: number): Promise<MemoryReport> {
+async function checkPages(
+  qmp: Monitor,
+  scratch: string,
+  touchedBytes: number,
+  progress: number,
+): Promise<MemoryReport> {
   const file = join(scratch, `memory-${randomUUID()}`);
   const faults: string[] = [];
   let wrongPages = 0;
