@@ -14,7 +14,7 @@ import { checkMemory, type MemoryReport, readState } from '../../src/lab/guest/i
 import { type LabManifest, readManifest } from '../../src/lab/manifest.ts';
 import type { LabOptions } from '../../src/lab/plan.ts';
 import { qemusOf } from '../../src/lab/processes.ts';
-import { startLab } from '../../src/lab/start.ts';
+import { type StartOptions, startLab } from '../../src/lab/start.ts';
 import { stopLab } from '../../src/lab/stop.ts';
 import { parseProcessStat } from '../../src/runtime/process-identity.ts';
 import { Command, type Ended, userEnv } from '../cli/spawn.ts';
@@ -48,7 +48,9 @@ export class LabPlace {
   }
 
   /** Guests on lab-a unless `spread`, without a `hostevac up`; `profiles` one each. */
-  async lab(options: Pick<LabOptions, 'profiles'> & Partial<LabOptions>): Promise<LabManifest> {
+  async lab(
+    options: Pick<LabOptions, 'profiles'> & Partial<LabOptions> & Pick<StartOptions, 'domains'>,
+  ): Promise<LabManifest> {
     const lab = {
       hosts: 3,
       guests: options.profiles.length,

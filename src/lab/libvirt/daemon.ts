@@ -12,7 +12,7 @@ import type { LabHost } from '../plan.ts';
 import { processesWith } from '../processes.ts';
 import { findProgram } from '../programs.ts';
 import { BOUND, daemonConfig, groupOf, libvirtUri, qemuConfig } from './config.ts';
-import { controlGroupFault, type Hierarchy, makeGroups, membersOf } from './control-groups.ts';
+import { controlGroupFault, type Hierarchy, hierarchies, makeGroups, membersOf } from './control-groups.ts';
 import { virsh } from './virsh.ts';
 
 const DAEMON = 'libvirtd';
@@ -94,6 +94,13 @@ export async function startDaemons(options: DaemonOptions): Promise<void> {
   if (failed !== undefined) throw failed.reason;
   progress(`libvirtd runs as ${hosts.map(({ name }) => name).join(', ')}; asking it what QEMU can do`);
   await learnCapabilities(options);
+}
+
+/** One that has ended, in the place that it had: its domains run on, and it takes them up. */
+export async function startDaemonAgain(host: LabHost, path: string | undefined, signal: AbortSignal): Promise<void> {
+  const daemon = findProgram(DAEMON, path);
+  if (daemon === null) throw new HostevacError('labUnfit', `${DAEMON} is not in PATH; install libvirt: ${INSTALL}`);
+  await answers(host, await startDaemon(host, daemon, hierarchies()), signal);
 }
 
 function furnish(host: LabHost): void {
