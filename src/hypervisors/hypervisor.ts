@@ -177,7 +177,10 @@ export interface Hypervisor {
    * post-copy, and to repeat.
    */
   recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void>;
-  /** Ends the outgoing migration; the VM goes on at its source. Refused in post-copy. Harmless when there is none or it has completed. */
+  /**
+   * Ends the outgoing migration; the VM goes on at its source. Refused in post-copy. Harmless when there is none or it has
+   * completed, and to repeat: where an end takes its time (the link is silent) it returns before that, and a look tells.
+   */
   cancelMigration(fence: Fence, source: string, vm: string): Promise<void>;
   /** Ends a copy whose CPUs never ran. Refuses (`hypervisorRefused`) any other; harmless when there is none. */
   discardIncoming(fence: Fence, destination: string, vm: string): Promise<void>;

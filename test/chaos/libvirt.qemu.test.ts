@@ -19,7 +19,7 @@ const LIMIT_MS = 240_000;
 
 interface Fault {
   readonly what: string;
-  readonly strike: (place: LibvirtPlace, ends: { readonly from: string; readonly to: string }) => Promise<void>;
+  readonly strike: (move: { readonly from: string; readonly to: string; readonly id: string }) => Promise<void>;
   /** What an attempt that failed of it says; null: none has to fail. */
   readonly says: RegExp | null;
 }
@@ -54,7 +54,7 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'while lib
     },
     {
       what: "the source's libvirtd is killed and started again",
-      strike: async (_, { from }) => {
+      strike: async ({ from }) => {
         place.killDaemon(from);
         await place.startDaemon(from);
       },
@@ -62,7 +62,7 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'while lib
     },
     {
       what: "the destination's libvirtd is killed and started again",
-      strike: async (_, { to }) => {
+      strike: async ({ to }) => {
         place.killDaemon(to);
         await place.startDaemon(to);
       },
@@ -70,9 +70,12 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'while lib
     },
     {
       what: 'the link is cut, and healed when that has been noticed',
-      strike: async (_, { to }) => {
+      strike: async ({ to, id }) => {
         await cutLink(place.manifest, to);
-        await until(() => isFree(to), 60_000, `${VM} has its CPU back`);
+        const eyes = await place.eyes();
+        const hasFailed = async (): Promise<boolean> => (await eyes.moves(id, VM))[0]?.state === 'failed';
+        await until(hasFailed, 120_000, 'the end of the first attempt');
+        expect(isFree(to)).toBe(true);
         await healLink(place.manifest, to);
       },
       says: /no byte was sent|libvirt says/,
@@ -107,7 +110,7 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'while lib
       const { id } = JSON.parse(accepted.stdout) as { id: string };
       await until(() => !isFree(to), 60_000, `${VM} is throttled at ${from}`);
 
-      await strike(place, { from, to });
+      await strike({ from, to, id });
 
       const ended = await place.run('watch', id, '--timeout', '180s', '-o', 'json');
       expect(ended.code, `${ended.stdout}${place.said()}`).toBe(0);

@@ -72,8 +72,11 @@ function postCopyOf(state: DomainState, reason: number | null): DomainStats['pos
 }
 
 export interface JobStats {
-  /** `outgoing`: a migration out of there. `other`: something else that a migration has to wait for. */
-  readonly kind: 'none' | 'outgoing' | 'completed' | 'failed' | 'other';
+  /**
+   * `outgoing`: a migration out of there. `ending`: one that has failed or was ended, and whose destination libvirtd is still
+   * telling, half a minute where the link is silent. `other`: something else that a migration has to wait for.
+   */
+  readonly kind: 'none' | 'outgoing' | 'completed' | 'ending' | 'other';
   readonly elapsedMs: number;
   /** Real when it has completed, else expected; null: not told. */
   readonly downtimeMs: number | null;
@@ -87,6 +90,7 @@ export interface JobStats {
 
 const JOB_COMPLETED = 3;
 const JOB_FAILED = 4;
+const JOB_CANCELLED = 5;
 const OPERATION_MIGRATION_OUT = 5;
 const PAGE_BYTES = 4_096;
 
@@ -96,16 +100,7 @@ export function jobStats(out: string): JobStats | null {
   const number = (key: string): number => numberOf(fields.get(key)) ?? 0;
   if (!fields.has('Job type') && !fields.has('operation')) return null;
   const type = numberOf(fields.get('Job type'));
-  const kind =
-    type === 0
-      ? 'none'
-      : type === JOB_COMPLETED || type === null
-        ? 'completed'
-        : type === JOB_FAILED
-          ? 'failed'
-          : number('operation') === OPERATION_MIGRATION_OUT
-            ? 'outgoing'
-            : 'other';
+  const kind = kindOf(type, number('operation'));
   return {
     kind,
     elapsedMs: number('time_elapsed'),
@@ -117,6 +112,14 @@ export function jobStats(out: string): JobStats | null {
     dirtiedBytesPerSec: number('memory_dirty_rate') * (numberOf(fields.get('memory_page_size')) ?? PAGE_BYTES),
     pass: Math.max(1, number('memory_iteration')),
   };
+}
+
+/** An event of a job's end carries no type. */
+function kindOf(type: number | null, operation: number): JobStats['kind'] {
+  if (type === 0) return 'none';
+  if (type === null || type === JOB_COMPLETED) return 'completed';
+  if (operation !== OPERATION_MIGRATION_OUT) return 'other';
+  return type === JOB_FAILED || type === JOB_CANCELLED ? 'ending' : 'outgoing';
 }
 
 /** `list --all --uuid --name`: name to uuid. */

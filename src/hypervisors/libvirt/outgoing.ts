@@ -25,6 +25,7 @@ const NO_LIMIT_MIB = 2 ** 40;
 const LOOK_MS = 50;
 /** After `domjobabort` QEMU ends its threads and libvirtd takes the copy at the destination away. */
 const CANCEL_MS = 8_000;
+const ABORT_ANSWER_MS = 3_000;
 
 /** What libvirt says when the connection between the two ends broke, or never was. */
 const LINK_WORDS =
@@ -62,6 +63,7 @@ export class Outgoing {
     const seen = await see(source, vm);
     if (seen === null) throw refused(source, `it has no ${vm}`);
     if (seen.job?.kind === 'outgoing') throw refused(source, `${vm} is being migrated already`);
+    if (seen.job?.kind === 'ending') throw stillEnding(source, vm);
     if (seen.job?.kind === 'other') throw refused(source, `${vm} is busy with another job (a backup, a snapshot)`);
     const uuid = uuidWord(seen.uuid);
     const { persistent, autostart } = lifeOf(await told(source, ['dominfo', uuid]));
@@ -88,7 +90,7 @@ export class Outgoing {
     if (how === 'completed') return;
     // What libvirtd makes of what it had been asked is to be seen.
     if (how === 'lost') throw unreachable(source, words);
-    await this.#forgetRecord(source, client.uuid);
+    if (!isBusy((await seeUuid(source, client.uuid)) ?? { job: null })) await this.#forgetRecord(source, client.uuid);
     const { code, message } = failureOf(source, words);
     throw new HostevacError(code, message);
   }
@@ -114,6 +116,7 @@ export class Outgoing {
     }
     if (followed === undefined || (seen !== null && seen.uuid !== followed.uuid)) return null;
     const client = clients.of(source, followed.uuid);
+    if (seen?.job?.kind === 'ending') return this.#failed(source, followed, client);
     if (client !== undefined && client.outcome === null) {
       // It is about to say how it ended, or has not begun.
       return followed.last ?? { ...NOTHING_SENT, atMs: clock.now(), status: 'setup' };
@@ -135,9 +138,9 @@ export class Outgoing {
     });
   }
 
-  async #failed(source: LibvirtHost, followed: Followed, client: Client): Promise<MigrationSample> {
-    const words = client.outcome?.words ?? '';
-    const status = client.isCancelled || CANCELLED_WORDS.test(words) ? 'cancelled' : 'failed';
+  #failed(source: LibvirtHost, followed: Followed, client: Client | undefined): MigrationSample {
+    const words = client?.outcome?.words ?? '';
+    const status = client?.isCancelled || CANCELLED_WORDS.test(words) ? 'cancelled' : 'failed';
     const failure = status === 'failed' ? failureOf(source, words) : null;
     return { ...(followed.last ?? NOTHING_SENT), atMs: this.#parts.clock.now(), status, failure };
   }
@@ -216,10 +219,12 @@ export class Outgoing {
     }
     const client = clients.of(source, seen.uuid);
     if (client !== undefined) client.isCancelled = true;
-    await this.#write(fence, source, ['domjobabort', seen.uuid]);
+    fence.assertHeld();
+    await abort(source, seen.uuid);
     const until = clock.monotonic() + CANCEL_MS;
-    for (let now: Seen | null = seen; now !== null && statusOf(now) !== null; now = await seeUuid(source, seen.uuid)) {
-      if (clock.monotonic() > until) throw refused(source, `the migration of ${vm} does not end`);
+    for (let now: Seen | null = seen; now !== null && isBusy(now); now = await seeUuid(source, seen.uuid)) {
+      // Where the link is silent libvirtd waits for the other end: whoever asked looks again.
+      if (clock.monotonic() > until) return;
       await abortableSleep(LOOK_MS);
     }
     await this.#forgetRecord(source, seen.uuid);
@@ -246,6 +251,28 @@ export class Outgoing {
     fence.assertHeld();
     await told(source, args);
   }
+}
+
+/** While the link is silent libvirtd does not answer that; it is carried out all the same. */
+async function abort(source: LibvirtHost, uuid: string): Promise<void> {
+  try {
+    const { code, words } = await ask(source, ['domjobabort', uuidWord(uuid)], ABORT_ANSWER_MS);
+    if (code !== 0 && !/no job is active|not running/i.test(words) && !isNoDomain(words)) throw refused(source, words);
+  } catch (error) {
+    if (!(error instanceof HostevacError) || error.code !== 'hostUnreachable') throw error;
+    // Whether anybody is there is for the next look to say.
+  }
+}
+
+/** Changing the domain would wait for that job. */
+function isBusy({ job }: Pick<Seen, 'job'>): boolean {
+  return job !== null && job.kind !== 'none';
+}
+
+function stillEnding(source: LibvirtHost, vm: string): HostevacError {
+  const why =
+    'its libvirtd has not given up yet on its last migration, which was ended: nothing came back over its link';
+  return new HostevacError('stillConnecting', `${vm}: ${source.name}: ${why}`);
 }
 
 const RECORD = ['--uri', RECORD_URI, '--key', RECORD_KEY];

@@ -99,6 +99,9 @@ describe('domjobinfo', () => {
   test('none, another job, one that has completed, and what an event says of it', () => {
     expect(jobStats('Job type: 0\n\n')?.kind).toBe('none');
     expect(jobStats('Job type: 2\n\noperation: 6\n')?.kind).toBe('other');
+    // After `domjobabort` over a silent link.
+    expect(jobStats('Job type: 4\n\noperation: 5\ntime_elapsed: 0\n')?.kind).toBe('ending');
+    expect(jobStats('Job type: 5\n\noperation: 5\n')?.kind).toBe('ending');
     expect(jobStats('Job type: 3\n\noperation: 4\ndowntime: 37\n')).toMatchObject({
       kind: 'completed',
       downtimeMs: 37,
