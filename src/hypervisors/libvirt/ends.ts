@@ -72,6 +72,26 @@ export async function retire(fence: Fence, source: LibvirtHost, vm: string): Pro
   await told(source, ['undefine', seen.uuid, '--keep-nvram', '--keep-tpm']);
 }
 
+/**
+ * The power button, or the guest's agent where it has one. A domain that libvirt forgets when it ends is refused: nothing
+ * would be left of it.
+ */
+export async function shutdown(fence: Fence, host: LibvirtHost, vm: string): Promise<void> {
+  const seen = await see(host, vm);
+  if (seen === null) throw refused(host, `it has no ${vm}`);
+  const { state } = seen.stats;
+  if (state === 'shutOff' || state === 'inShutdown') return;
+  if (state !== 'running') throw refused(host, `${vm} is ${state}: its guest would not hear that it is to shut down`);
+  if (seen.stats.postCopy !== 'no' || (seen.job !== null && seen.job.kind !== 'none')) {
+    throw refused(host, `${vm} is being migrated, or busy with another job`);
+  }
+  if (!(await isPersistent(host, seen))) {
+    throw refused(host, `${vm} is transient: libvirt would forget it with its shutdown; define it first`);
+  }
+  fence.assertHeld();
+  await told(host, ['shutdown', seen.uuid]);
+}
+
 async function isPersistent(host: LibvirtHost, { uuid }: Seen): Promise<boolean> {
   return /^Persistent:\s+yes$/m.test(await told(host, ['dominfo', uuid]));
 }

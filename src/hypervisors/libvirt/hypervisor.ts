@@ -19,7 +19,7 @@ import type {
 } from '../hypervisor.ts';
 import { Clients } from './clients.ts';
 import { measureDirtying } from './dirty-rate.ts';
-import { discardIncoming, keepDefinition, prepare, retire } from './ends.ts';
+import { discardIncoming, keepDefinition, prepare, retire, shutdown } from './ends.ts';
 import { Events } from './events.ts';
 import type { LibvirtHost } from './host.ts';
 import { Inventory } from './inventory.ts';
@@ -149,6 +149,10 @@ export class LibvirtHypervisor implements Hypervisor {
 
   keepDefinition(fence: Fence, destination: string, vm: string): Promise<void> {
     return keepDefinition(fence, this.#host(destination), vm);
+  }
+
+  async shutdown(fence: Fence, host: string, vm: string): Promise<void> {
+    await shutdown(fence, this.#host(host), vm);
   }
 
   async retire(fence: Fence, source: string, vm: string): Promise<void> {
