@@ -4,6 +4,7 @@
  * later what it could not find.
  */
 import { HostevacError, type Problem } from '../domain/errors.ts';
+import { type NonMigratable, SHUTDOWN_TIMEOUT_MS } from '../domain/non-migratable.ts';
 import { POLICY_PRESETS, type PolicyCatalogue } from '../domain/policy.ts';
 import { badInput, parseInput } from '../domain/problems.ts';
 import {
@@ -33,9 +34,14 @@ export interface Intake {
   readonly idempotencyKey: string | null;
 }
 
+const SHUTS_DOWN: ReadonlySet<NonMigratable> = new Set(['shutdown', 'label']);
+const NOTHING_SHUT_DOWN =
+  'the time for shutting down has no effect: nothing is shut down unless nonMigratable is shutdown or label';
+
 /** Throws `badInput` or `unknownHost`. */
 export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake {
   const parsed = parseInput(evacuateNodeInput([...known.policies.keys()]), input, { what: 'evacuation' });
+  const { nonMigratable = 'block' } = parsed;
   const fault = unknownName('host', parsed.host, 'host', known.hosts);
   if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
   return {
@@ -44,8 +50,13 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
       host: parsed.host,
       ...policiesOf(parsed, POLICY_PRESETS.maintenance, known.policies),
       deadlineMs: parsed.deadline ?? null,
+      nonMigratable,
+      shutdownTimeoutMs: parsed.shutdownTimeout ?? SHUTDOWN_TIMEOUT_MS,
     },
-    warnings: Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
+    warnings: [
+      ...Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
+      ...(parsed.shutdownTimeout === undefined || SHUTS_DOWN.has(nonMigratable) ? [] : [NOTHING_SHUT_DOWN]),
+    ],
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
 }

@@ -3,12 +3,7 @@
  * careful word holds: a guest is shut down only where the request asks for that and its label does not forbid it. Pure.
  */
 import type { Reason } from '../domain/errors.ts';
-import {
-  NON_MIGRATABLE_LABEL,
-  type NonMigratable,
-  type Treatment,
-  treatments,
-} from '../domain/non-migratable.ts';
+import { NON_MIGRATABLE_LABEL, type NonMigratable, type Treatment, treatments } from '../domain/non-migratable.ts';
 import { notMigratableReason } from './evacuation.ts';
 import type { PlanningVm } from './snapshot.ts';
 

@@ -32,6 +32,9 @@ const result = (over: Partial<OperationResult> = {}): OperationResult => ({
     moved('web-1'),
     moved('db-1', { downtimeMs: 210, minShare: 0.1, meanShare: 0.42, totalMs: 30_000, harmCpuMs: 4_200 }),
   ],
+  empty: true,
+  shutdowns: [],
+  skipped: [],
   blocked: [],
   ...over,
 });
