@@ -17,7 +17,7 @@ import { seenAt } from './sight.ts';
 const PATIENCE_MS = 60_000;
 const LOOK_AGAIN_MS = 1_000;
 
-/** Its memory goes or has gone elsewhere, or QEMU has given up: the guest runs on here. */
+/** Its guest runs here as long as its migration is no further than this. */
 const ENDABLE: ReadonlySet<OutgoingStatus> = new Set(['setup', 'active']);
 
 export async function reconcilingShutdown(ctx: MigrationContext): Promise<StepOutcome> {
@@ -33,7 +33,7 @@ export async function reconcilingShutdown(ctx: MigrationContext): Promise<StepOu
       if (found === 'migrating' && (await endOurs(ctx, seen))) continue;
       return { cause: 'refused', reason: otherwise(ctx, found) };
     }
-    const reason = because('hostUnreachable', `${vm}: its host ${source} does not answer`);
+    const reason = because('hostUnreachable', `${vm} at ${source} does not answer`);
     if (ctx.now() - began >= PATIENCE_MS) return { cause: 'unreachable', reason };
     if (ctx.record.reason?.message !== reason.message) await ctx.save({ reason });
     await ctx.pace(LOOK_AGAIN_MS);
@@ -133,7 +133,6 @@ function look(ctx: MigrationContext): Promise<Seen> {
 
 type Found = 'running' | 'off' | 'migrating' | 'other';
 
-/** Once the guest was asked, a migration that its hypervisor still knows of is over: it is refused while one runs. */
 function whatIs(ctx: MigrationContext, seen: NonNullable<Seen>): Found {
   const { uuid } = ctx.record;
   if (!seen.present || (uuid !== null && seen.uuid !== uuid)) return 'other';
