@@ -12,6 +12,7 @@ import {
   evacuateNodeInput,
   type LoadBalanceInput,
   loadBalanceInput,
+  nonMigratableOf,
   type OperationRequest,
   policiesOf,
 } from '../domain/request.ts';
@@ -59,6 +60,13 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
     ],
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
+}
+
+/** What is said to whoever joins an evacuation that does something else with VMs that cannot be migrated. */
+export function goesOnOtherwise(asked: OperationRequest, joined: OperationRequest): string[] {
+  const [wanted, given] = [nonMigratableOf(asked), nonMigratableOf(joined)];
+  if (wanted === given) return [];
+  return [`the evacuation that was joined says nonMigratable ${given}, not ${wanted}, and goes on with that`];
 }
 
 /** Throws `badInput`, `unknownHost` or `unknownVm` (the first kind of fault decides the code; all are listed). */
