@@ -2,13 +2,15 @@
  * Lives in which some guests cannot be migrated, for a while or always, and evacuations that say what is then done with them.
  * Drawn from a stream of its own: all other lives stay what they were.
  */
-import { NON_MIGRATABLE_LABEL, nonMigratableChoices, treatments } from '../../src/domain/non-migratable.ts';
+import { NON_MIGRATABLE_LABEL, treatments } from '../../src/domain/non-migratable.ts';
 import type { FleetInput } from '../support/world.ts';
 import { Random } from './random.ts';
 import { type Planned, type Scenario, TROUBLE_MS } from './scenario.ts';
 
 const WHY = 'a host device is attached';
-const LIVES = 0.25;
+const LIVES = 0.4;
+/** Shutting down more often than not: it is what can do harm. */
+const CHOICES = ['block', 'skip', 'shutdown', 'shutdown', 'shutdown', 'label', 'label'] as const;
 
 export function withUnmovable(scenario: Scenario): Scenario {
   const random = new Random(scenario.seed, 'unmovable');
@@ -37,7 +39,7 @@ export function withUnmovable(scenario: Scenario): Scenario {
   const asked = new Set<string>();
   const acts = [...scenario.acts, ...changes].map((planned): Planned => {
     if (planned.act.kind !== 'evacuate') return planned;
-    const nonMigratable = random.one(nonMigratableChoices);
+    const nonMigratable = random.one(CHOICES);
     asked.add(nonMigratable);
     return { ...planned, act: { ...planned.act, terms: { ...planned.act.terms, nonMigratable } } };
   });
