@@ -31,7 +31,9 @@ export function afterPlan(
     // One that was tried and failed keeps its own reason beside the planner's.
     const failed = task.moveIds.length > 0;
     const message = failed && task.reason !== null ? `${task.reason.message}; then: ${why.message}` : why.message;
-    return { ...task, state: failed ? 'failed' : 'blocked', needsMove: false, reason: { code: why.code, message } };
+    // What was meant to be done with it when it could not be migrated is forgotten, or it would be looked at again for ever.
+    const state = failed ? 'failed' : 'blocked';
+    return { ...task, state, treatment: null, needsMove: false, reason: { code: why.code, message } };
   });
 }
 

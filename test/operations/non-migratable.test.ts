@@ -187,6 +187,21 @@ describe('what changes while an evacuation goes on', () => {
     expect(await world.copies('gpu')).toEqual(['a:running']);
   });
 
+  it('a VM that can be migrated by now, and has nowhere to go, is blocked once and for all', async () => {
+    const world = new World({
+      hosts: [host('a', [vm('big', { memory: '16GiB' }), gpu('gpu', { memory: '8GiB' })]), host('b')],
+    });
+    await world.crew();
+    const id = await world.request(asked('shutdown'));
+    await world.reaches(id, 'big', 'precopy');
+    await world.simulated.inject({ kind: 'hostDies', host: 'b' });
+    await world.simulated.inject({ kind: 'vmChanges', vm: 'gpu', notMigratable: null });
+    const record = await world.ended(id);
+    expect(record).toMatchObject({ state: 'failed', empty: false });
+    expect(record.tasks.find((task) => task.vm === 'gpu')).toMatchObject({ state: 'blocked', treatment: null });
+    expect(await world.copies('gpu')).toEqual(['a:running']);
+  });
+
   it('a VM that was shut down and runs again is not shut down twice', async () => {
     const world = await fleet(gpu('one'), gpu('two', { ignoresShutdown: true }));
     const id = await world.request(asked('shutdown'));
@@ -276,6 +291,19 @@ describe('an operation that shuts a VM down', () => {
     await redeliver(world, id);
     expect(await world.ended(id)).toMatchObject({ state: 'blocked', empty: false });
     expect(await askings(world)).toBe(2);
+  });
+
+  it('and is not asked again by a successor when the operation was cancelled meanwhile', async () => {
+    const world = new World({ hosts: [host('a', [gpu('gpu', { ignoresShutdown: true })]), host('b')] });
+    const first = await world.crew();
+    const id = await running(world);
+    first.kill();
+    await world.records.setControl(id, { cancel: true });
+    await world.crew();
+    await redeliver(world, id);
+    const result = await resultOf(world, await world.ended(id));
+    expect(result).toMatchObject({ state: 'cancelled', blocked: [{ vm: 'gpu' }] });
+    expect([await world.copies('gpu'), await askings(world)]).toEqual([['a:running'], 1]);
   });
 
   async function redeliver(world: World, id: string): Promise<void> {
