@@ -9,6 +9,7 @@ export type {
 export { ERROR_CATALOGUE, type ErrorCode, HostevacError, type Problem, type Reason } from './domain/errors.ts';
 export type { Fleet } from './domain/fleet.ts';
 export { parseFleet } from './domain/fleet-file.ts';
+export type { NonMigratable } from './domain/non-migratable.ts';
 export type {
   MoveRecord,
   MoveResult,
@@ -17,6 +18,7 @@ export type {
   OperationRecord,
   OperationResult,
   OperationState,
+  ShutdownResult,
 } from './domain/operation.ts';
 export { POLICY_PRESETS, type Policy, type PolicyInput } from './domain/policy.ts';
 export type { Interval, Prediction } from './domain/prediction.ts';

@@ -1,11 +1,11 @@
 /** From how an operation ended to the command's exit code. Pure; errors bring their own code (domain/errors.ts). */
 import { type ErrorCode, EXIT } from '../domain/errors.ts';
-import type { OperationResult, OperationState } from '../domain/operation.ts';
+import { GONE_MOVE_STATES, type OperationResult, type OperationState } from '../domain/operation.ts';
 import type { PlanPreview } from '../queue/producer.ts';
 
 export interface Ending {
   readonly state: OperationState;
-  /** VMs that moved. */
+  /** VMs that moved, or were shut down where that was asked for. */
   readonly moved: number;
   /** Why it ended so; null when it is done. */
   readonly reason: ErrorCode | null;
@@ -31,11 +31,12 @@ export function exitCodeOf(ending: Ending): number {
 }
 
 export function endingOf(result: OperationResult, reason: ErrorCode | null): Ending {
-  return { state: result.state, moved: result.moves.filter((move) => move.state === 'done').length, reason };
+  const moved = [...result.moves, ...result.shutdowns].filter((one) => GONE_MOVE_STATES.has(one.state)).length;
+  return { state: result.state, moved, reason };
 }
 
 /** A dry run ends with the code that the operation is expected to end with. */
-export function exitCodeOfPlan(plan: Pick<PlanPreview, 'moves' | 'blocked'>): number {
+export function exitCodeOfPlan(plan: Pick<PlanPreview, 'moves' | 'shutdowns' | 'blocked'>): number {
   if (plan.blocked.length === 0) return EXIT.done;
-  return plan.moves.length > 0 ? EXIT.partial : EXIT.none;
+  return plan.moves.length + plan.shutdowns.length > 0 ? EXIT.partial : EXIT.none;
 }

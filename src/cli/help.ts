@@ -1,5 +1,6 @@
 /** The standing texts of `--help`: exit codes, policies, how a command is called here. Pure. */
 import { EXIT } from '../domain/errors.ts';
+import { NON_MIGRATABLE_LABEL } from '../domain/non-migratable.ts';
 import { POLICY_PRESETS } from '../domain/policy.ts';
 import { policyText } from './status-text.ts';
 
@@ -61,6 +62,16 @@ export function policyNotes(fallback: keyof typeof POLICY_PRESETS): string[] {
     'Aggression trades depth against harm in all: 1 costs a guest least CPU time, 0 slows it most gently for up to 1.3 times that.',
   ];
 }
+
+/** What an evacuation may do with VMs that cannot be migrated. */
+export const NON_MIGRATABLE_NOTES: readonly string[] = [
+  'VMs that cannot be migrated (a device of the host is attached, ...):',
+  '  block     it is listed with the reason, and the host is not done (the default)',
+  '  skip      it is left where it is on purpose: done, but not empty',
+  '  shutdown  its guest is asked to shut down when the others have left, never made to; blocked if it does not in time',
+  '  label     shut down those whose own label says shutdown, block the others',
+  `A VM's label ${NON_MIGRATABLE_LABEL}: block or skip comes before all of these, shutdown only with shutdown or label.`,
+];
 
 /** How the user calls this program: under npm and npx it is not on the PATH. */
 export function commandName(env: NodeJS.ProcessEnv): string {

@@ -21,6 +21,9 @@ import { numberOrText, optionValues, type PolicyOptions, vmPolicies } from './po
 export interface RequestOptions extends PolicyOptions {
   /** `name:key=value,...` */
   readonly vm?: readonly string[];
+  /** Of `evacuate` only, as the next one. */
+  readonly nonMigratable?: string;
+  readonly shutdownTimeout?: string;
   readonly deadline?: string;
   readonly idempotencyKey?: string;
   readonly dryRun?: boolean;

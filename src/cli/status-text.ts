@@ -1,6 +1,12 @@
 /** `hostevac status` and the plan of a dry run as text: hosts, operations, one operation in full. Pure. */
-import { ENDED_OPERATION_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import {
+  ENDED_OPERATION_STATES,
+  GONE_MOVE_STATES,
+  type MoveRecord,
+  type OperationRecord,
+} from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
+import type { OperationRequest } from '../domain/request.ts';
 import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
 import type { HostStatus, PlanPreview } from '../queue/producer.ts';
 import { endsIn } from './progress/estimate.ts';
@@ -72,14 +78,15 @@ export function operationLines(
       { title: 'WHY', shrinkTo: 16, dropFirst: 3 },
     ],
     records.map((record): TableCell[] => {
-      const done = record.tasks.filter((task) => task.state === 'done').length;
+      const done = record.tasks.filter((task) => GONE_MOVE_STATES.has(task.state)).length;
+      const skipped = record.tasks.filter((task) => task.state === 'skipped').length;
       const since = record.startedAtMs ?? record.createdAtMs;
       const why = record.reason?.message ?? record.waitingFor[0] ?? '';
       return [
         { text: record.id },
         { text: titleOf(record) },
         { text: record.state, colour: OPERATION_COLOUR[record.state] },
-        { text: `${done}/${record.tasks.length}` },
+        { text: `${done}/${record.tasks.length - skipped}` },
         { text: `${formatDuration(Math.max(0, nowMs - record.createdAtMs))} ago` },
         { text: record.endedAtMs === null ? '-' : formatDuration(record.endedAtMs - since) },
         { text: printable(why) },
@@ -116,6 +123,10 @@ export function detailLines({ nowMs, record, moves, hosts, columns, paint }: Ope
         : ', passed';
     lines.push(`deadline ${formatDuration(deadlineMs)} after the request${when}`);
   }
+  const others = nonMigratableText(record.request);
+  if (others !== null) lines.push(cut(`others   ${others}`, columns));
+  if (record.empty === false && record.state === 'done')
+    lines.push(`empty    no: VMs were left there on purpose, see below`);
   if (record.reason !== null) lines.push(`reason   ${printable(record.reason.message)}`);
   for (const waiting of record.waitingFor) lines.push(`waits    ${printable(waiting)}`);
   if (rows.length > 0) lines.push('', ...rowTable(rows, columns, paint));
@@ -166,7 +177,25 @@ export function policyText(policy: Policy): string {
   ].join(', ');
 }
 
-export function planLines(plan: Pick<PlanPreview, 'moves' | 'blocked'>, columns: number, paint: Paint): string[] {
+/** What is done with VMs that cannot be migrated; null: what is done without being asked. */
+function nonMigratableText(request: OperationRequest): string | null {
+  if (request.kind !== 'evacuateNode' || request.nonMigratable === 'block') return null;
+  const within = `within ${formatDuration(request.shutdownTimeoutMs)}`;
+  switch (request.nonMigratable) {
+    case 'skip':
+      return 'VMs that cannot be migrated are left where they are';
+    case 'shutdown':
+      return `VMs that cannot be migrated are shut down, ${within}`;
+    case 'label':
+      return `VMs that cannot be migrated are shut down where their label says so, ${within}`;
+  }
+}
+
+export function planLines(
+  plan: Pick<PlanPreview, 'moves' | 'shutdowns' | 'skipped' | 'blocked'>,
+  columns: number,
+  paint: Paint,
+): string[] {
   const lines: string[] = [];
   if (plan.moves.length > 0) {
     lines.push(
@@ -189,6 +218,12 @@ export function planLines(plan: Pick<PlanPreview, 'moves' | 'blocked'>, columns:
         paint,
       ),
     );
+  }
+  for (const { vm, host, why } of plan.shutdowns) {
+    lines.push(`${paint('yellow', 'shut down')} ${printable(vm)} on ${printable(host)}, last: ${printable(why)}`);
+  }
+  for (const skipped of plan.skipped) {
+    lines.push(`${paint('yellow', 'skipped')} ${printable(skipped.vm)}: ${printable(skipped.reason)}`);
   }
   for (const blocked of plan.blocked) {
     lines.push(`${paint('yellow', 'blocked')} ${printable(blocked.vm)}: ${printable(blocked.reason)}`);

@@ -3,7 +3,7 @@
  * `OperationResult`, so it says the same whether one waited for it or asks for it a day later.
  */
 import type { ErrorCode } from '../domain/errors.ts';
-import type { MoveResult, OperationResult } from '../domain/operation.ts';
+import type { MoveResult, OperationResult, ShutdownResult } from '../domain/operation.ts';
 import { formatDuration, formatShare } from '../domain/units.ts';
 import { intervalText } from './progress/estimate.ts';
 import { MOVE_COLOUR } from './progress/screen.ts';
@@ -25,11 +25,20 @@ export function summaryLines(result: OperationResult, options: SummaryOptions): 
   const lines: string[] = [];
   if (result.moves.length > 0) lines.push(...moveTable(result.moves, options), '');
   lines.push(sentence(result, options));
+  for (const one of result.shutdowns) if (one.state !== 'blocked') lines.push(`  ${shutdownLine(one)}`);
+  for (const skipped of result.skipped)
+    lines.push(`  ${printable(skipped.vm)} was left where it is: ${printable(skipped.reason)}`);
   for (const blocked of result.blocked) lines.push(`  ${printable(blocked.vm)}: ${printable(blocked.reason)}`);
   const next =
     result.state === 'done' && options.nextSteps !== undefined ? options.nextSteps : nextSteps(result, options);
   if (next.length > 0) lines.push('', 'Next:', ...next.map((line) => `  ${line}`));
   return lines;
+}
+
+function shutdownLine({ vm, state, tookMs, reason }: ShutdownResult): string {
+  const how =
+    tookMs !== null && tookMs > 0 ? `shut down in ${formatDuration(tookMs)}` : state === 'shutOff' ? 'off' : state;
+  return `${printable(vm)}: ${how}${reason === null ? '' : `, ${printable(reason)}`}`;
 }
 
 function moveTable(moves: readonly MoveResult[], { columns, paint }: SummaryOptions): string[] {
@@ -80,8 +89,11 @@ function predictedText({ predicted }: MoveResult): string {
 export function sentence(result: OperationResult, options: Pick<SummaryOptions, 'reason'>): string {
   const done = result.moves.filter((move) => move.state === 'done');
   const blocked = new Set(result.blocked.map((entry) => entry.vm));
-  const failed = result.moves.filter((move) => move.state === 'failed' && !blocked.has(move.vm)).length;
-  const cancelled = result.moves.filter((move) => move.state === 'cancelled').length;
+  const jobs = [...result.moves, ...result.shutdowns];
+  const failed = jobs.filter((job) => job.state === 'failed' && !blocked.has(job.vm)).length;
+  const cancelled = jobs.filter((job) => job.state === 'cancelled').length;
+  const off = result.shutdowns.filter((one) => one.state === 'shutOff').length;
+  const skipped = result.skipped.length;
   const subject = result.host === null ? null : printable(result.host);
   const parts: string[] = [];
   if (done.length > 0) {
@@ -94,13 +106,15 @@ export function sentence(result: OperationResult, options: Pick<SummaryOptions, 
         : 'no VM was throttled',
     );
   }
-  const moved = `${counted(done.length, 'VM')} moved in ${formatDuration(result.makespanMs)}`;
+  const alsoOff = off > 0 ? `, ${off} shut down` : '';
+  const moved = `${counted(done.length, 'VM')} moved${alsoOff} in ${formatDuration(result.makespanMs)}`;
   const because = options.reason === null ? '' : `: ${printable(options.reason.message)}`;
-  const left = leftText({ failed, cancelled, blocked: result.blocked.length });
+  const left = leftText({ failed, cancelled, blocked: result.blocked.length, skipped });
   const all = (head: string): string => [head, ...parts].join('; ');
   switch (result.state) {
     case 'done':
-      if (result.moves.length === 0) {
+      if (skipped > 0) return all(`${subject ?? 'The balance'} is done, but not empty: ${moved}, ${left}`);
+      if (jobs.length === 0) {
         return subject === null ? 'Nothing to move.' : `${subject} was already empty: nothing to move.`;
       }
       return all(subject === null ? moved : `${subject} is empty: ${moved}`);
@@ -112,7 +126,7 @@ export function sentence(result: OperationResult, options: Pick<SummaryOptions, 
       return `${subject === null ? 'Nothing could be moved' : `${subject} could not be emptied`}: ${left || 'no VM could be moved'}${because}`;
     case 'cancelled':
       return all(
-        done.length === 0
+        done.length + off === 0
           ? 'Cancelled: no VM moved; all run where they were'
           : `Cancelled: ${moved}; the others run where they were`,
       );
@@ -125,11 +139,19 @@ export function sentence(result: OperationResult, options: Pick<SummaryOptions, 
   }
 }
 
-function leftText({ failed, cancelled, blocked }: { failed: number; cancelled: number; blocked: number }): string {
+interface Left {
+  readonly failed: number;
+  readonly cancelled: number;
+  readonly blocked: number;
+  readonly skipped: number;
+}
+
+function leftText({ failed, cancelled, blocked, skipped }: Left): string {
   const parts: string[] = [];
   if (blocked > 0) parts.push(`${blocked} could not be`);
   if (failed > 0) parts.push(`${failed} failed`);
   if (cancelled > 0) parts.push(`${cancelled} cancelled`);
+  if (skipped > 0) parts.push(`${skipped} left there on purpose`);
   return parts.join(', ');
 }
 

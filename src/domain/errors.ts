@@ -68,6 +68,14 @@ export const ERROR_CATALOGUE = {
     exit: EXIT.failed,
     when: "one end of a migration in post-copy was lost, and with it part of the guest's memory; everything is left as it is",
   },
+  changedSincePlanned: {
+    exit: EXIT.failed,
+    when: 'a VM was to be shut down that is not what it was when that was planned (its label, its state, it can be migrated); it is planned anew',
+  },
+  shutdownTimedOut: {
+    exit: EXIT.none,
+    when: 'a guest was asked to shut down and still ran when its time was over; it was left running',
+  },
   throttleUnavailable: { exit: EXIT.failed, when: 'the guest cannot be throttled here (rights or cgroups)' },
   labUnfit: {
     exit: EXIT.failed,

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { entityName } from './names.ts';
+import { NON_MIGRATABLE_LABEL, treatments } from './non-migratable.ts';
 import { policyName, policyNames } from './policy.ts';
 import { durationText, rateOrZeroText, rateText, share, sizeText } from './units.ts';
 
@@ -17,6 +18,15 @@ const phaseSchema = z
     cpuUse: share.optional().describe("CPU demand in this phase, as a share of all its vCPUs. Default: the VM's."),
   })
   .describe("A stretch of a simulated guest's life; after the last one it starts again at the first.");
+
+const labelsSchema = z
+  .object({
+    [NON_MIGRATABLE_LABEL]: z
+      .enum(treatments, { error: `expected one of ${treatments.join(', ')}` })
+      .optional()
+      .describe('What an evacuation does with it if it cannot be migrated.'),
+  })
+  .catchall(z.string());
 
 export const simulatedVmSchema = z
   .strictObject({
@@ -38,6 +48,17 @@ export const simulatedVmSchema = z
       .optional()
       .describe('What the guest does one after another, again and again, instead of the same all the time.'),
     state: z.enum(['running', 'paused', 'shutOff']).optional().describe('Default: running.'),
+    labels: labelsSchema.optional().describe('What the VM says of itself.'),
+    notMigratable: z
+      .string()
+      .min(1, { error: 'expected a reason, such as "a host device is attached"' })
+      .max(500)
+      .optional()
+      .describe('Why it cannot be migrated. Default: it can.'),
+    ignoresShutdown: z
+      .boolean()
+      .optional()
+      .describe('Its guest does not listen when it is asked to shut down. Default: it shuts down within seconds.'),
   })
   .describe('A guest of a simulated host.');
 export type SimulatedVmSpec = z.output<typeof simulatedVmSchema>;

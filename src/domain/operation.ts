@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { ERROR_CATALOGUE, type ErrorCode } from './errors.ts';
 import { entityName } from './names.ts';
+import { treatments } from './non-migratable.ts';
 import { dirtyWindowSchema, type Prediction, predictionSchema } from './prediction.ts';
 import { requestSchema } from './request.ts';
 
@@ -37,13 +38,29 @@ export const moveStates = [
   'switchover',
   'postcopy',
   'verifying',
+  /** Its guest was asked to shut down. */
+  'stopping',
+  /** It runs at its destination. */
   'done',
+  /** It cannot be migrated, and was shut down. */
+  'shutOff',
+  /** It cannot be migrated, and was left where it is on purpose. */
+  'skipped',
   'failed',
   'cancelled',
   'blocked',
 ] as const;
 export type MoveState = (typeof moveStates)[number];
-export const ENDED_MOVE_STATES: ReadonlySet<MoveState> = new Set(['done', 'failed', 'cancelled', 'blocked']);
+export const ENDED_MOVE_STATES: ReadonlySet<MoveState> = new Set([
+  'done',
+  'shutOff',
+  'skipped',
+  'failed',
+  'cancelled',
+  'blocked',
+]);
+/** It is not in the way any more. */
+export const GONE_MOVE_STATES: ReadonlySet<MoveState> = new Set(['done', 'shutOff']);
 
 const errorCode = z.enum(Object.keys(ERROR_CATALOGUE) as [ErrorCode, ...ErrorCode[]]);
 export const reasonSchema = z.object({ code: errorCode, message: z.string() });
@@ -107,6 +124,8 @@ export const relaxedSchema = z.object({ requirement: z.string(), atMs: z.number(
 export const moveRecordSchema = z.object({
   /** `<operation>-<round>-<n>`; also the BullMQ job id. */
   id: z.string(),
+  /** `shutdown`: its VM cannot be migrated and is shut down where it is; `destination` is its source then. */
+  kind: z.enum(['migration', 'shutdown']).default('migration'),
   operationId: z.string(),
   vm: entityName,
   uuid: z.string().nullable(),
@@ -128,6 +147,8 @@ export const moveRecordSchema = z.object({
   endedAtMs: z.number().nullable(),
   /** The last lease token that wrote this; a writer with a smaller one is refused. */
   token: z.number(),
+  /** When its guest was asked to shut down last; noted before it is asked. null: never. */
+  askedAtMs: z.number().nullable().default(null),
   /** True once `migrate` was sent: a successor knows that the migration it finds is ours. */
   migrateSent: z.boolean(),
   progress: progressSchema.nullable(),
@@ -149,6 +170,8 @@ export const vmTaskSchema = z.object({
   /** Where it must go (explicit moves), or null: placement decides. */
   wanted: entityName.nullable(),
   state: z.enum(moveStates),
+  /** What is done with it as one that cannot be migrated, as planned last; null: it is to be moved. */
+  treatment: z.enum(treatments).nullable().default(null),
   /** It waits for a plan: never planned yet, or its last move failed and may be tried again. */
   needsMove: z.boolean(),
   /** The moves made for it, oldest first; the last one is current. */
@@ -163,7 +186,18 @@ export type VmTask = z.infer<typeof vmTaskSchema>;
 
 /** A task that nothing has been done for. */
 export function newTask(vm: string, source: string, wanted: string | null = null): VmTask {
-  return { vm, source, wanted, state: 'queued', needsMove: true, moveIds: [], avoid: [], retryAtMs: 0, reason: null };
+  return {
+    vm,
+    source,
+    wanted,
+    state: 'queued',
+    treatment: null,
+    needsMove: true,
+    moveIds: [],
+    avoid: [],
+    retryAtMs: 0,
+    reason: null,
+  };
 }
 
 export const operationRecordSchema = z.object({
@@ -182,6 +216,11 @@ export const operationRecordSchema = z.object({
   /** Since when hosts that must be seen could not be (fleet time), and when that was last so; null: they can. */
   waitingSinceMs: z.number().nullable(),
   waitingSeenMs: z.number().nullable(),
+  /**
+   * At the end of an evacuation: whether the host was last seen without a running or paused VM. null: it could not be seen, or
+   * it has not ended, or it is a rebalance.
+   */
+  empty: z.boolean().nullable().default(null),
   /** The last lease token that wrote this. */
   token: z.number(),
 });
@@ -216,8 +255,27 @@ export interface OperationResult {
   readonly state: OperationState;
   readonly host: string | null;
   readonly makespanMs: number;
+  /**
+   * Whether the host was seen without a running or paused VM at the end. Not the same as `done`, which says that nothing is
+   * left that was asked for: VMs that are `skipped` run on. null: not seen, not ended, or a rebalance.
+   */
+  readonly empty: boolean | null;
   readonly moves: readonly MoveResult[];
+  /** VMs that cannot be migrated and were shut down, or were to be. */
+  readonly shutdowns: readonly ShutdownResult[];
+  /** VMs that cannot be migrated and were left where they are on purpose. */
+  readonly skipped: readonly { readonly vm: string; readonly reason: string }[];
   readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
+}
+
+export interface ShutdownResult {
+  readonly vm: string;
+  readonly host: string;
+  readonly state: MoveState;
+  readonly attempts: number;
+  /** From when its guest was asked until it was seen to be off; null: it was not. */
+  readonly tookMs: number | null;
+  readonly reason: string | null;
 }
 
 export interface MoveResult extends MigrationFigures {

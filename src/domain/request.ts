@@ -1,6 +1,7 @@
 /** Requests, as a user sends them (text or numbers) and as they are kept (numbers only). */
 import { z } from 'zod';
 import { entityName } from './names.ts';
+import { type NonMigratable, nonMigratableChoices, SHUTDOWN_TIMEOUT_MS } from './non-migratable.ts';
 import {
   type Policy,
   type PolicyCatalogue,
@@ -26,7 +27,16 @@ function common(policies: readonly string[]) {
 
 /** `policies`: the names that the request may use. */
 export function evacuateNodeInput(policies: readonly string[] = policyNames) {
-  return z.strictObject({ host: entityName, ...common(policies) });
+  return z.strictObject({
+    host: entityName,
+    ...common(policies),
+    /** What is done with VMs that cannot be migrated and whose label does not say otherwise. Default: `block`. */
+    nonMigratable: z
+      .enum(nonMigratableChoices, { error: `expected one of ${nonMigratableChoices.join(', ')}` })
+      .optional(),
+    /** How long a guest that is asked to shut down has for it. Default: 2 min. */
+    shutdownTimeout: durationText.optional(),
+  });
 }
 export type EvacuateNodeInput = z.input<ReturnType<typeof evacuateNodeInput>>;
 
@@ -49,7 +59,13 @@ const kept = {
 };
 
 export const requestSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('evacuateNode'), host: entityName, ...kept }),
+  z.strictObject({
+    kind: z.literal('evacuateNode'),
+    host: entityName,
+    ...kept,
+    nonMigratable: z.enum(nonMigratableChoices).default('block'),
+    shutdownTimeoutMs: z.number().positive().default(SHUTDOWN_TIMEOUT_MS),
+  }),
   z.strictObject({
     kind: z.literal('loadBalance'),
     moves: z.array(z.strictObject({ vm: entityName, to: entityName })),
@@ -57,6 +73,11 @@ export const requestSchema = z.discriminatedUnion('kind', [
   }),
 ]);
 export type OperationRequest = z.infer<typeof requestSchema>;
+
+/** What a request says of VMs that cannot be migrated. null: nothing; a move that somebody named is refused. */
+export function nonMigratableOf(request: OperationRequest): NonMigratable | null {
+  return request.kind === 'evacuateNode' ? request.nonMigratable : null;
+}
 
 /** The policy by which one VM of a request is moved. */
 export function policyFor(request: Pick<OperationRequest, 'policy' | 'overrides'>, vm: string): Policy {
@@ -69,7 +90,7 @@ export function policyFor(request: Pick<OperationRequest, 'policy' | 'overrides'
  * the VM's own words come first, then those for all VMs, then what the policy requires that is named.
  */
 export function policiesOf(
-  input: Omit<z.output<ReturnType<typeof evacuateNodeInput>>, 'host'>,
+  input: Omit<z.output<ReturnType<typeof loadBalanceInput>>, 'moves'>,
   fallback: Policy,
   catalogue: PolicyCatalogue,
 ): Pick<OperationRequest, 'policy' | 'overrides'> {

@@ -25,10 +25,10 @@ export interface VmOnHost {
   readonly cpus: number;
   /** Cores it would use unthrottled now (0..cpus). */
   readonly demandCores: number;
-  /** What its owner has written on it. */
-  readonly labels?: Readonly<Record<string, string>>;
   /** null: may be migrated; else the hypervisor's reason why not. */
   readonly notMigratable: string | null;
+  /** What its definition says of it, in words of whoever wrote it; hostevac's own begin with `hostevac.`. */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 export interface HostInventory {
@@ -189,6 +189,13 @@ export interface Hypervisor {
    * there is a definition at every moment. Refuses a copy that is still `incoming`; harmless when done already.
    */
   keepDefinition(fence: Fence, destination: string, vm: string): Promise<void>;
+  /**
+   * Asks the guest to shut down cleanly, as its power button would; it is never made to. Returns when it has been asked:
+   * whether it does is seen later, and what stands there then is a `shutOff` VM with its definition. Harmless when it is off
+   * already, and to repeat. Refuses (`hypervisorRefused`) where the guest cannot hear it (no running one), and while it is
+   * being migrated or arrives.
+   */
+  shutdown(fence: Fence, host: string, vm: string): Promise<void>;
   /** Removes what is left at the source of a VM that has moved. Refuses any copy but a `postMigrate` one. */
   retire(fence: Fence, source: string, vm: string): Promise<void>;
 }

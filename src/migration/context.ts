@@ -8,6 +8,7 @@ import type { Briefing } from '../convergence/controller.ts';
 import type { GuestFacts } from '../convergence/dirty-model.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import { HostevacError, type Reason } from '../domain/errors.ts';
+import type { NonMigratable } from '../domain/non-migratable.ts';
 import { type Control, type MoveRecord, NO_CONTROL } from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
 import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
@@ -86,6 +87,9 @@ export class MigrationContext {
   readonly deps: MigrationDeps;
   readonly lease: Lease;
   readonly policy: Policy;
+  /** What its request says of VMs that cannot be migrated; null: nothing. */
+  readonly nonMigratable: NonMigratable | null;
+  readonly shutdownTimeoutMs: number;
   /** When the operation must be over, in fleet time; null: no deadline. */
   readonly deadlineAtMs: number | null;
   readonly signal: AbortSignal;
@@ -123,6 +127,8 @@ export class MigrationContext {
     deps: MigrationDeps;
     lease: Lease;
     policy: Policy;
+    nonMigratable: NonMigratable | null;
+    shutdownTimeoutMs: number;
     deadlineAtMs: number | null;
     tier: 'evacuation' | 'rebalance';
     signal: AbortSignal;
@@ -132,6 +138,8 @@ export class MigrationContext {
     this.deps = given.deps;
     this.lease = given.lease;
     this.policy = given.policy;
+    this.nonMigratable = given.nonMigratable;
+    this.shutdownTimeoutMs = given.shutdownTimeoutMs;
     this.bandwidthCap = given.policy.maxBandwidthBytesPerSec;
     this.deadlineAtMs = given.deadlineAtMs;
     this.tier = given.tier;

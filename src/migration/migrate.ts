@@ -4,8 +4,8 @@
  */
 import { BUDGET_TOPIC } from '../bandwidth/budget.ts';
 import { HostevacError, type Reason, reasonOf } from '../domain/errors.ts';
-import { ENDED_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
-import { policyFor } from '../domain/request.ts';
+import { ENDED_MOVE_STATES, GONE_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
+import { nonMigratableOf, policyFor } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
 import type { OutgoingStatus } from '../hypervisors/hypervisor.ts';
 import type { MoveJob, MoveTurn } from '../queue/delivery.ts';
@@ -25,6 +25,7 @@ import { postcopy } from './postcopy.ts';
 import { succeedAlone } from './predecessors.ts';
 import { BREAKS, preparing } from './prepare.ts';
 import { cleaning, reconciling, verifying } from './reconcile.ts';
+import { asking, stopping } from './shutdown.ts';
 import { type Cause, FINAL_STEPS, follow, type MigrationStep, SHOWN_AS } from './states.ts';
 import { switchover } from './switchover.ts';
 
@@ -37,6 +38,8 @@ const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => P
   switchover,
   postcopy,
   verifying,
+  asking,
+  stopping,
   cleaning,
 };
 
@@ -95,7 +98,10 @@ async function orphaned(deps: MigrationDeps, lease: Lease, record: MoveRecord): 
 
 function endedTurn(record: MoveRecord | null): MoveTurn {
   if (record === null) return { kind: 'ended', failed: 'its record is gone' };
-  return { kind: 'ended', failed: record.state === 'done' ? null : (record.reason?.message ?? record.state) };
+  return {
+    kind: 'ended',
+    failed: GONE_MOVE_STATES.has(record.state) ? null : (record.reason?.message ?? record.state),
+  };
 }
 
 async function drive(
@@ -111,6 +117,8 @@ async function drive(
     deps,
     lease,
     policy: policyFor(request, record.vm),
+    nonMigratable: nonMigratableOf(request),
+    shutdownTimeoutMs: request.kind === 'evacuateNode' ? request.shutdownTimeoutMs : 0,
     deadlineAtMs: request.deadlineMs === null ? null : operation.createdAtMs + request.deadlineMs,
     tier: request.kind === 'evacuateNode' ? 'evacuation' : 'rebalance',
     signal,
@@ -175,6 +183,8 @@ const ON_BREAK: Readonly<Partial<Record<MigrationStep, Cause>>> = {
   switchover: 'lostSight',
   postcopy: 'lostSight',
   verifying: 'unreachable',
+  asking: 'lostSight',
+  stopping: 'lostSight',
   cleaning: 'unreachable',
 };
 
@@ -209,7 +219,7 @@ async function enter(
   await ctx.save({
     step: to,
     state: shown ?? ctx.record.state,
-    reason: to === 'done' ? null : (reason ?? (to === 'cleaning' ? ctx.record.reason : null)),
+    reason: to === 'done' || to === 'shutOff' ? null : (reason ?? (to === 'cleaning' ? ctx.record.reason : null)),
     ...(to === 'admitting' ? { migrateSent: false, progress: null, account: null, headStartMs: 0 } : {}),
     ...(over ? { endedAtMs: ctx.now() } : {}),
   });
@@ -230,6 +240,8 @@ async function endPromise(ctx: MigrationContext, to: MigrationStep, cause: Cause
 const LEAVES: ReadonlySet<MigrationStep> = new Set(['done', 'failed', 'cancelled']);
 
 async function listAbandoned(deps: MigrationDeps, lease: Lease, record: MoveRecord): Promise<void> {
+  // A guest that was asked to shut down leaves nothing to tidy, whatever it does.
+  if (record.kind === 'shutdown') return;
   const { id: moveId, operationId, vm, uuid, source, destination, migrateSent } = record;
   await deps.abandoned.list({ moveId, operationId, vm, uuid, source, destination, migrateSent }, lease);
 }
@@ -274,6 +286,14 @@ function told(record: MoveRecord, to: MigrationStep, cause: Cause): string {
       return cause === 'runningOurs' ? `${path}, a running migration was adopted` : `${path}, copying`;
     case 'standby':
       return `${path}, next in turn: its copy is started and waits`;
+    case 'asking':
+      return `${record.vm} on ${record.source}: it cannot be migrated, and is to be shut down`;
+    case 'stopping':
+      return `${record.vm} on ${record.source}: its guest was asked to shut down`;
+    case 'shutOff':
+      return cause === 'isOff' && record.figures.totalMs > 0
+        ? `${record.vm} on ${record.source}: shut down in ${formatDuration(record.figures.totalMs)}`
+        : `${record.vm} on ${record.source}: it is off`;
     case 'postcopy':
       return `${path}, in post-copy: it goes on at its destination, what is missing there follows`;
     case 'done':

@@ -7,6 +7,7 @@ import type { GuestCpu } from '../throttling/throttle.ts';
 import { closeAccount } from './accounting.ts';
 import { type Assessed, assess, type Seen } from './assess.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
+import { reconcilingShutdown } from './shutdown.ts';
 import { seenAt } from './sight.ts';
 
 /**
@@ -108,6 +109,7 @@ export async function lookUntilSure(ctx: MigrationContext, doubts: Doubts = DOUB
 }
 
 export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
+  if (ctx.record.kind === 'shutdown') return reconcilingShutdown(ctx);
   const looked = await lookUntilSure(ctx);
   const { reason } = looked;
   if (ctx.record.uuid === null && looked.source?.present) await ctx.save({ uuid: looked.source.uuid });

@@ -11,8 +11,10 @@
  *   switchover   the guest stands still, the last bytes move
  *   postcopy     the guest goes on at its destination (or is about to), what is missing there follows; no way back
  *   verifying    one running copy, at the destination; the source's rest is retired
+ *   asking       of a VM that is to be shut down: waits for a pause to end, sees that it still is to be, and asks its guest
+ *   stopping     its guest was asked to shut down, and has a while for it
  *   cleaning     the VM must run, unthrottled, at its source and nothing be left at the destination
- *   done, failed, cancelled   ended as said
+ *   done, shutOff, failed, cancelled   ended as said
  *   halted       two running copies or none: everything is left as it is, and reported
  *   released     this process stops driving it; another (or a later delivery) reconciles and goes on
  */
@@ -27,8 +29,11 @@ export const migrationSteps = [
   'switchover',
   'postcopy',
   'verifying',
+  'asking',
+  'stopping',
   'cleaning',
   'done',
+  'shutOff',
   'failed',
   'cancelled',
   'halted',
@@ -37,7 +42,14 @@ export const migrationSteps = [
 export type MigrationStep = (typeof migrationSteps)[number];
 
 /** Where a step can end up without the table: nothing follows. */
-export const FINAL_STEPS: ReadonlySet<MigrationStep> = new Set(['done', 'failed', 'cancelled', 'halted', 'released']);
+export const FINAL_STEPS: ReadonlySet<MigrationStep> = new Set([
+  'done',
+  'shutOff',
+  'failed',
+  'cancelled',
+  'halted',
+  'released',
+]);
 
 /**
  * from, cause, to. Causes that hold everywhere (`leaseLost`, `shutdown`) stand once per state so that each can be seen,
@@ -50,6 +62,8 @@ export const TRANSITIONS = [
   ['reconciling', 'inPostCopy', 'postcopy'],
   ['reconciling', 'finished', 'verifying'],
   ['reconciling', 'leftovers', 'cleaning'],
+  ['reconciling', 'toShutDown', 'asking'],
+  ['reconciling', 'isOff', 'shutOff'],
   ['reconciling', 'contradiction', 'halted'],
   ['reconciling', 'refused', 'failed'],
   ['reconciling', 'cancel', 'cancelled'],
@@ -112,6 +126,20 @@ export const TRANSITIONS = [
   ['verifying', 'leaseLost', 'released'],
   ['verifying', 'shutdown', 'released'],
 
+  ['asking', 'asked', 'stopping'],
+  ['asking', 'cancel', 'cancelled'],
+  ['asking', 'refused', 'failed'],
+  ['asking', 'lostSight', 'reconciling'],
+  ['asking', 'leaseLost', 'released'],
+  ['asking', 'shutdown', 'released'],
+
+  ['stopping', 'isOff', 'shutOff'],
+  ['stopping', 'stillRuns', 'failed'],
+  ['stopping', 'refused', 'failed'],
+  ['stopping', 'lostSight', 'reconciling'],
+  ['stopping', 'leaseLost', 'released'],
+  ['stopping', 'shutdown', 'released'],
+
   ['cleaning', 'cleanAfterFailure', 'failed'],
   ['cleaning', 'cleanAfterCancel', 'cancelled'],
   ['cleaning', 'cleanToStart', 'admitting'],
@@ -142,8 +170,11 @@ export const SHOWN_AS: Readonly<Record<MigrationStep, MoveState | null>> = {
   switchover: 'switchover',
   postcopy: 'postcopy',
   verifying: 'verifying',
+  asking: 'queued',
+  stopping: 'stopping',
   cleaning: null,
   done: 'done',
+  shutOff: 'shutOff',
   failed: 'failed',
   cancelled: 'cancelled',
   halted: 'failed',

@@ -28,7 +28,8 @@ export function collect(task: VmTask, move: MoveRecord | null, rules: { nowMs: n
   if (!ENDED_MOVE_STATES.has(move.state)) return task.state === move.state ? task : { ...task, state: move.state };
   switch (move.state) {
     case 'done':
-      return { ...task, state: 'done', reason: null };
+    case 'shutOff':
+      return { ...task, state: move.state, reason: null };
     case 'cancelled':
       return { ...task, state: 'cancelled', reason: move.reason };
     default:
@@ -36,7 +37,13 @@ export function collect(task: VmTask, move: MoveRecord | null, rules: { nowMs: n
   }
 }
 
+/** Asking its guest again cannot help: it would not, or the hypervisor cannot ask it. */
+const NOT_TO_BE_SHUT_DOWN: ReadonlySet<ErrorCode> = new Set(['shutdownTimedOut', 'hypervisorRefused']);
+
 function afterFailure(task: VmTask, move: MoveRecord, rules: { nowMs: number; maxAttempts: number }): VmTask {
+  const isShutdown = move.kind === 'shutdown';
+  if (isShutdown && move.reason !== null && NOT_TO_BE_SHUT_DOWN.has(move.reason.code))
+    return { ...task, state: 'blocked', reason: move.reason };
   const attempts = task.moveIds.length;
   const again = attempts < rules.maxAttempts && move.reason !== null && !FINAL_CODES.has(move.reason.code);
   if (!again) return { ...task, state: 'failed', reason: move.reason };
@@ -44,7 +51,7 @@ function afterFailure(task: VmTask, move: MoveRecord, rules: { nowMs: number; ma
     ...task,
     state: 'queued',
     needsMove: true,
-    avoid: [...new Set([...task.avoid, move.destination])],
+    avoid: isShutdown ? task.avoid : [...new Set([...task.avoid, move.destination])],
     retryAtMs: rules.nowMs + RETRY_AFTER_MS * 2 ** (attempts - 1),
     reason: move.reason,
   };

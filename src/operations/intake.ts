@@ -4,6 +4,7 @@
  * later what it could not find.
  */
 import { HostevacError, type Problem } from '../domain/errors.ts';
+import { type NonMigratable, SHUTDOWN_TIMEOUT_MS } from '../domain/non-migratable.ts';
 import { POLICY_PRESETS, type PolicyCatalogue } from '../domain/policy.ts';
 import { badInput, parseInput } from '../domain/problems.ts';
 import {
@@ -11,6 +12,7 @@ import {
   evacuateNodeInput,
   type LoadBalanceInput,
   loadBalanceInput,
+  nonMigratableOf,
   type OperationRequest,
   policiesOf,
 } from '../domain/request.ts';
@@ -33,9 +35,14 @@ export interface Intake {
   readonly idempotencyKey: string | null;
 }
 
+const SHUTS_DOWN: ReadonlySet<NonMigratable> = new Set(['shutdown', 'label']);
+const NOTHING_SHUT_DOWN =
+  'the time for shutting down has no effect: nothing is shut down unless nonMigratable is shutdown or label';
+
 /** Throws `badInput` or `unknownHost`. */
 export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake {
   const parsed = parseInput(evacuateNodeInput([...known.policies.keys()]), input, { what: 'evacuation' });
+  const { nonMigratable = 'block' } = parsed;
   const fault = unknownName('host', parsed.host, 'host', known.hosts);
   if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
   return {
@@ -44,10 +51,22 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
       host: parsed.host,
       ...policiesOf(parsed, POLICY_PRESETS.maintenance, known.policies),
       deadlineMs: parsed.deadline ?? null,
+      nonMigratable,
+      shutdownTimeoutMs: parsed.shutdownTimeout ?? SHUTDOWN_TIMEOUT_MS,
     },
-    warnings: Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
+    warnings: [
+      ...Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
+      ...(parsed.shutdownTimeout === undefined || SHUTS_DOWN.has(nonMigratable) ? [] : [NOTHING_SHUT_DOWN]),
+    ],
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
+}
+
+/** What is said to whoever joins an evacuation that does something else with VMs that cannot be migrated. */
+export function goesOnOtherwise(asked: OperationRequest, joined: OperationRequest): string[] {
+  const [wanted, given] = [nonMigratableOf(asked), nonMigratableOf(joined)];
+  if (wanted === given) return [];
+  return [`the evacuation that was joined says nonMigratable ${given}, not ${wanted}, and goes on with that`];
 }
 
 /** Throws `badInput`, `unknownHost` or `unknownVm` (the first kind of fault decides the code; all are listed). */

@@ -1,57 +1,23 @@
 /**
- * Plans what is left of an operation: which tasks there are, where each goes. Placement is the pure planner's; here its
- * answer is turned into claims and reservations (one atomic change) and into tasks that move, wait or are blocked.
+ * Plans what is left of an operation: where each VM goes, or what is done with one that cannot go. Placement is the pure
+ * planner's; here its answer is turned into claims and reservations (one atomic change) and into tasks that move, wait,
+ * are shut down, skipped or blocked. Which tasks there are is find.ts.
  */
 import { networkOf } from '../bandwidth/resources.ts';
 import type { Reason } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
-import { newTask, type OperationRecord, type VmTask } from '../domain/operation.ts';
-import { tasksForMoves } from '../planning/balancing.ts';
+import type { NonMigratable } from '../domain/non-migratable.ts';
+import type { VmTask } from '../domain/operation.ts';
 import type { Load } from '../planning/busy-links.ts';
-import { notMigratableReason, taskOf, tasksForEvacuation } from '../planning/evacuation.ts';
+import { taskOf } from '../planning/evacuation.ts';
 import { type Placed, type Placement, place, type Unplaced } from '../planning/placement.ts';
 import { inStartOrder } from '../planning/schedule.ts';
+import { treatmentOf } from '../planning/treatment.ts';
 import type { CellChange } from '../store/cell.ts';
 import { type ClaimsState, holderOf, withClaims } from '../store/claims.ts';
-import type { PublishedInventory } from '../store/presence.ts';
-import { isPending } from './collect.ts';
+import { isActive, isPending } from './collect.ts';
+import { others, type PublishedVm } from './find.ts';
 import { type FleetView, outdated, planningHosts } from './fleet-view.ts';
-
-type PublishedVm = PublishedInventory['vms'][number];
-
-/**
- * The tasks of an evacuation, with those added that its host's inventory calls for: VMs that appeared, VMs that had been
- * moved away and are here again, and what is left of VMs that run elsewhere already: a move that was given up unseen
- * (its destination did not answer) leaves its source to be tidied. The inventory must be younger than the last move's end.
- */
-export function withFound(tasks: readonly VmTask[], inventory: PublishedInventory, view: FleetView): VmTask[] {
-  const { tasks: movable, blocked } = tasksForEvacuation(inventory);
-  const left = inventory.vms.filter((vm) => vm.state === 'postMigrate' && others(view, inventory.host, vm).length > 0);
-  const here = new Set([...[...movable, ...blocked].map(({ vm }) => vm), ...left.map(({ name }) => name)]);
-  const kept = tasks
-    // Gone before anything was done for it: it is not in the way any more.
-    .filter((task) => here.has(task.vm) || !(task.needsMove && task.moveIds.length === 0))
-    .map((task) =>
-      task.state === 'done' && here.has(task.vm) ? { ...task, state: 'queued' as const, needsMove: true } : task,
-    );
-  const known = new Set(tasks.map(({ vm }) => vm));
-  return [...kept, ...[...here].filter((vm) => !known.has(vm)).map((vm) => newTask(vm, inventory.host))];
-}
-
-/** The tasks of explicit moves; VMs that are where they should be need none. */
-export function tasksOfMoves(
-  request: Extract<OperationRecord['request'], { kind: 'loadBalance' }>,
-  view: FleetView,
-): VmTask[] {
-  const hosts = [...view.hosts.values()].map(({ host, inventory }) => ({ host, vms: inventory?.vms ?? null }));
-  const { tasks, blocked, faults } = tasksForMoves({ moves: request.moves, hosts });
-  const stopped = [...blocked, ...faults].map(({ vm, reason }): VmTask => {
-    const at = hosts.find(({ vms }) => vms?.some((one) => one.name === vm))?.host;
-    const to = request.moves.find((move) => move.vm === vm)?.to ?? null;
-    return { ...newTask(vm, at ?? to ?? vm, to), state: 'blocked', needsMove: false, reason };
-  });
-  return [...tasks.map((task) => newTask(task.vm, task.source, task.wanted)), ...stopped];
-}
 
 export interface Assigned {
   readonly vm: string;
@@ -69,11 +35,21 @@ export interface Waiting {
 
 export interface Planned {
   readonly assigned: readonly Assigned[];
-  /** Nothing that we could wait for changes it. */
-  readonly blocked: readonly { readonly vm: string; readonly reason: Reason }[];
+  /** Nothing that we could wait for changes it. `cannotMove`: the hypervisor does not migrate it at all. */
+  readonly blocked: readonly Blocked[];
+  /** Cannot be migrated and stay where they are on purpose. */
+  readonly skipped: readonly { readonly vm: string; readonly reason: Reason }[];
+  /** Cannot be migrated and are shut down. `moveId` null: when the others have left. */
+  readonly shutdowns: readonly { readonly vm: string; readonly moveId: string | null; readonly why: string }[];
   readonly waiting: readonly Waiting[];
   /** Hosts whose inventories must be taken anew first; then nothing was planned. */
   readonly outdated: readonly string[];
+}
+
+interface Blocked {
+  readonly vm: string;
+  readonly reason: Reason;
+  readonly cannotMove?: boolean;
 }
 
 /** Everything that planning a round needs; the same inputs give the same plan. */
@@ -83,13 +59,15 @@ export interface PlanInput {
   readonly operationId: string;
   readonly tasks: readonly VmTask[];
   readonly round: number;
+  /** null: every one of them is blocked. */
+  readonly nonMigratable: NonMigratable | null;
 }
 
 /** One atomic change of the claims: places the pending tasks, claims their VMs and reserves their destinations. */
 export function planRound(input: PlanInput): (claims: ClaimsState) => CellChange<ClaimsState, Planned> {
   return (claims) => {
     const late = outdated(input.view, claims);
-    if (late.length > 0) return { unchanged: true, result: { assigned: [], blocked: [], waiting: [], outdated: late } };
+    if (late.length > 0) return { unchanged: true, result: { ...NOTHING, outdated: late } };
     const tidy = withoutOrphans(input, claims);
     const sorted = sortOut(input, tidy);
     const placement = place({
@@ -103,6 +81,8 @@ export function planRound(input: PlanInput): (claims: ClaimsState) => CellChange
     return carryOut(input, tidy, sorted, placement);
   };
 }
+
+const NOTHING: Planned = { assigned: [], blocked: [], skipped: [], shutdowns: [], waiting: [], outdated: [] };
 
 /** What is on its way already, of this operation and of others. */
 function loadsOf({ reservations }: ClaimsState): Load[] {
@@ -124,14 +104,18 @@ interface SortedOut {
   readonly found: readonly { readonly task: VmTask; readonly vm: PublishedVm }[];
   /** VMs that have left already and run at `at`: a move there finds that, and tidies the source. */
   readonly arrived: readonly { readonly vm: PublishedVm; readonly placed: Placed }[];
-  readonly blocked: { vm: string; reason: Reason }[];
+  readonly toShutDown: readonly { readonly task: VmTask; readonly vm: PublishedVm; readonly why: string }[];
+  readonly skipped: readonly { readonly vm: string; readonly reason: Reason }[];
+  readonly blocked: Blocked[];
   readonly waiting: Waiting[];
 }
 
 /** Which pending tasks can be planned at all now. */
-function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): SortedOut {
+function sortOut({ tasks, view, operationId, nonMigratable }: PlanInput, claims: ClaimsState): SortedOut {
   const found: { task: VmTask; vm: PublishedVm }[] = [];
   const arrived: { vm: PublishedVm; placed: Placed }[] = [];
+  const toShutDown: { task: VmTask; vm: PublishedVm; why: string }[] = [];
+  const skipped: { vm: string; reason: Reason }[] = [];
   const blocked: SortedOut['blocked'] = [];
   const waiting: Waiting[] = [];
   for (const task of tasks.filter(isPending)) {
@@ -163,29 +147,23 @@ function sortOut({ tasks, view, operationId }: PlanInput, claims: ClaimsState): 
       const message = `${task.vm} RUNS TWICE, on ${places}; nothing was touched: decide which copy is right and end the other`;
       blocked.push({ vm: task.vm, reason: { code: 'vmDoubled', message } });
     } else {
-      const refused = notMigratableReason(vm);
-      if (refused === null) found.push({ task, vm });
-      else blocked.push({ vm: task.vm, reason: refused });
+      const treated = treatmentOf(vm, nonMigratable);
+      if (treated === null) found.push({ task, vm });
+      else if (treated.treatment === 'shutdown') toShutDown.push({ task, vm, why: treated.reason.message });
+      else if (treated.treatment === 'skip') skipped.push({ vm: task.vm, reason: treated.reason });
+      else blocked.push({ vm: task.vm, reason: treated.reason, cannotMove: true });
     }
   }
-  return { found, arrived, blocked, waiting };
-}
-
-/** Other hosts on which a copy of the very same VM runs. */
-function others(view: FleetView, source: string, vm: PublishedVm): string[] {
-  return [...view.hosts.values()].flatMap(({ host, inventory }) => {
-    const copy =
-      host === source ? undefined : inventory?.vms.find((one) => one.name === vm.name && one.uuid === vm.uuid);
-    return copy?.state === 'running' || copy?.state === 'paused' ? [host] : [];
-  });
+  return { found, arrived, toShutDown, skipped, blocked, waiting };
 }
 
 function carryOut(
   input: PlanInput,
   claims: ClaimsState,
-  { found, arrived, blocked, waiting }: SortedOut,
+  sorted: SortedOut,
   placement: Placement,
 ): CellChange<ClaimsState, Planned> {
+  const { found, arrived, skipped, blocked, waiting } = sorted;
   const byVm = new Map(found.map((one) => [one.task.vm, one]));
   const going: { vm: string; touchedBytes: number; placed: Placed; size: PublishedVm }[] = arrived.map(
     ({ vm, placed }) => ({ vm: vm.name, touchedBytes: 0, placed, size: vm }),
@@ -211,6 +189,8 @@ function carryOut(
     ...one,
     moveId: `${input.operationId}-${input.round}-${index + 1}`,
   }));
+  const isLast = assigned.length === 0 && waiting.length === 0 && !input.tasks.some(isMoving);
+  const due = isLast ? dueShutdowns(input, sorted.toShutDown) : new Map<string, string>();
   const result: Planned = {
     assigned: assigned.map(({ vm, moveId, placed }) => ({
       vm,
@@ -219,10 +199,11 @@ function carryOut(
       why: placed.why,
     })),
     blocked,
+    skipped,
+    shutdowns: sorted.toShutDown.map(({ task, why }) => ({ vm: task.vm, moveId: due.get(task.vm) ?? null, why })),
     waiting,
     outdated: [],
   };
-  if (assigned.length === 0) return { unchanged: true, result };
   const items = assigned.map(({ vm, moveId, touchedBytes, placed, size }) => ({
     moveId,
     vm,
@@ -232,7 +213,27 @@ function carryOut(
     source: placed.source,
     touchedBytes,
   }));
-  return { value: withClaims(claims, input.operationId, items).state, result };
+  const inPlace = sorted.toShutDown.flatMap(({ vm, task }) => {
+    const moveId = due.get(task.vm);
+    // Room at its own host, where it has that already: the host counts as changed when this has ended.
+    return moveId === undefined ? [] : [{ moveId, vm: vm.name, host: task.source, memoryBytes: 0, cpus: 0 }];
+  });
+  if (items.length + inPlace.length === 0) return { unchanged: true, result };
+  return { value: withClaims(claims, input.operationId, [...items, ...inPlace]).state, result };
+}
+
+/** It is under way to a destination. */
+function isMoving(task: VmTask): boolean {
+  return isActive(task) && task.treatment !== 'shutdown';
+}
+
+/**
+ * Guests are shut down last, when the moves of the others have come to their ends, so that they are down for no longer than
+ * they must. The move that carries it out, by VM; one that has failed before is given time.
+ */
+function dueShutdowns(input: PlanInput, toShutDown: SortedOut['toShutDown']): Map<string, string> {
+  const due = toShutDown.filter(({ task }) => task.moveIds.length === 0 || task.retryAtMs <= input.view.atMs);
+  return new Map(due.map(({ task }, index) => [task.vm, `${input.operationId}-${input.round}-${index + 1}`]));
 }
 
 function whatItWaitsFor(one: Unplaced, view: FleetView): Waiting | null {

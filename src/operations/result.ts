@@ -1,23 +1,34 @@
 /** What an operation came to: the result that users and tools read. Pure. */
 import type { ErrorCode, Reason } from '../domain/errors.ts';
 import {
+  GONE_MOVE_STATES,
   type MoveRecord,
   type MoveResult,
   NO_FIGURES,
   type OperationRecord,
   type OperationResult,
   type OperationState,
+  type ShutdownResult,
   type VmTask,
 } from '../domain/operation.ts';
 
 /** How an operation whose tasks have all ended is called. */
 export function endState(tasks: readonly VmTask[]): OperationState {
-  const moved = tasks.filter((task) => task.state === 'done').length;
   // Anything that is neither where it should be nor called off is left, also what nobody has come to yet.
-  const left = tasks.filter((task) => task.state !== 'done' && task.state !== 'cancelled');
+  const left = tasks.filter((task) => !isSettled(task) && task.state !== 'cancelled');
   if (left.length === 0) return 'done';
-  if (moved > 0) return 'partial';
+  if (tasks.some(isGone)) return 'partial';
   return left.every((task) => task.state === 'blocked') ? 'blocked' : 'failed';
+}
+
+/** It has left, or is off. */
+function isGone({ state }: VmTask): boolean {
+  return GONE_MOVE_STATES.has(state);
+}
+
+/** What was asked for has been done, which for one that is skipped is nothing. */
+function isSettled(task: VmTask): boolean {
+  return isGone(task) || task.state === 'skipped';
 }
 
 /** What somebody has to look at before anything else. */
@@ -32,14 +43,13 @@ export function outcome(
   why: { readonly cancelled: boolean; readonly overdue: Reason | null; readonly unseen: Reason | null },
 ): { readonly state: OperationState; readonly reason: Reason | null } {
   const loudest = tasks.find(({ reason }) => reason !== null && LOUDEST.has(reason.code))?.reason;
-  const unfinished = tasks.length === 0 || tasks.some((task) => task.state !== 'done');
+  const unfinished = tasks.length === 0 || !tasks.every(isSettled);
   if (why.cancelled && unfinished) {
     return { state: 'cancelled', reason: loudest ?? { code: 'cancelled', message: 'cancelled' } };
   }
   const ended = endState(tasks);
   if (ended === 'done' && why.unseen !== null) {
-    const moved = tasks.some((task) => task.state === 'done');
-    return { state: moved ? 'partial' : 'failed', reason: why.overdue ?? why.unseen };
+    return { state: tasks.some(isGone) ? 'partial' : 'failed', reason: why.overdue ?? why.unseen };
   }
   return { state: ended, reason: loudest ?? (ended === 'done' ? null : (why.overdue ?? why.unseen)) };
 }
@@ -83,8 +93,21 @@ function moveResult(task: VmTask, move: MoveRecord): MoveResult {
   };
 }
 
+function shutdownResult(task: VmTask, move: MoveRecord): ShutdownResult {
+  const isOff = task.state === 'shutOff';
+  return {
+    vm: task.vm,
+    host: move.source,
+    state: task.state,
+    attempts: task.moveIds.length,
+    tookMs: isOff && move.state === 'shutOff' ? move.figures.totalMs : null,
+    reason: isOff ? null : (task.reason?.message ?? move.reason?.message ?? null),
+  };
+}
+
 export function operationResult(record: OperationRecord, moves: readonly MoveRecord[], nowMs: number): OperationResult {
   const byId = new Map(moves.map((move) => [move.id, move]));
+  const last = record.tasks.map((task) => ({ task, move: byId.get(task.moveIds.at(-1) ?? '') }));
   const { request } = record;
   return {
     id: record.id,
@@ -92,10 +115,12 @@ export function operationResult(record: OperationRecord, moves: readonly MoveRec
     state: record.state,
     host: request.kind === 'evacuateNode' ? request.host : null,
     makespanMs: record.startedAtMs === null ? 0 : (record.endedAtMs ?? nowMs) - record.startedAtMs,
-    moves: record.tasks.flatMap((task) => {
-      const move = byId.get(task.moveIds.at(-1) ?? '');
-      return move === undefined ? [] : [moveResult(task, move)];
-    }),
+    empty: record.empty,
+    moves: last.flatMap(({ task, move }) => (move?.kind === 'migration' ? [moveResult(task, move)] : [])),
+    shutdowns: last.flatMap(({ task, move }) => (move?.kind === 'shutdown' ? [shutdownResult(task, move)] : [])),
+    skipped: record.tasks
+      .filter((task) => task.state === 'skipped')
+      .map((task) => ({ vm: task.vm, reason: task.reason?.message ?? 'skipped' })),
     blocked: record.tasks
       .filter((task) => task.state === 'blocked')
       .map((task) => ({ vm: task.vm, reason: task.reason?.message ?? 'blocked' })),

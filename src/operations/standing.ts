@@ -31,6 +31,9 @@ export function waits(record: OperationRecord, { view, control, planned, found }
   if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
   if (found === 'later') lines.push(...unseen(record, view));
   for (const one of planned?.waiting ?? []) lines.push(one.why);
+  for (const { vm, moveId } of planned?.shutdowns ?? []) {
+    if (moveId === null) lines.push(`${vm} is shut down when the others have left`);
+  }
   for (const task of record.tasks.filter(isActive)) {
     const host = view.hosts.get(task.source);
     if (host !== undefined && !host.served) {
@@ -58,11 +61,21 @@ export function isBeingDriven(move: MoveRecord | undefined, nowMs: number, withi
   return move.account !== null && Math.abs(nowMs - move.account.atMs) < withinMs;
 }
 
+/** Nothing runs there, nor is paused. */
+export function isEmpty(view: FleetView, host: string): boolean | null {
+  const vms = view.hosts.get(host)?.inventory?.vms;
+  return vms?.every(({ state }) => state !== 'running' && state !== 'paused') ?? null;
+}
+
 /** The operation's last words. */
 export function closing({ tasks, request }: OperationRecord, reason: Reason | null): string {
-  const moved = tasks.filter((task) => task.state === 'done').length;
+  const count = (state: VmTask['state']): number => tasks.filter((task) => task.state === state).length;
   const away = request.kind === 'evacuateNode' ? ` away from ${request.host}` : '';
-  const what = `${moved} of ${tasks.length} VMs moved${away}`;
+  const others = [
+    ...(count('shutOff') > 0 ? [`, ${count('shutOff')} shut down`] : []),
+    ...(count('skipped') > 0 ? [`, ${count('skipped')} left there on purpose`] : []),
+  ].join('');
+  const what = `${count('done')} of ${tasks.length} VMs moved${away}${others}`;
   return reason === null ? what : `${what}; ${reason.message}`;
 }
 
@@ -75,6 +88,7 @@ export function newMove(
   const { id, destination, nowMs } = move;
   return {
     id,
+    kind: task.treatment === 'shutdown' ? 'shutdown' : 'migration',
     operationId,
     vm: task.vm,
     uuid: null,
@@ -91,6 +105,7 @@ export function newMove(
     headStartMs: 0,
     endedAtMs: null,
     token: 0,
+    askedAtMs: null,
     migrateSent: false,
     progress: null,
     predicted: null,

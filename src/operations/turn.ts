@@ -14,17 +14,20 @@ import {
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
+import { nonMigratableOf } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
 import type { MoveJob, OperationTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
+import { afterPlan, toldOfPlan } from './after-plan.ts';
 import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
+import { tasksOfMoves, withFound } from './find.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
-import { type Planned, planRound, tasksOfMoves, withFound } from './plan.ts';
+import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, isBeingDriven, isSoon, newMove, type Standing, waits } from './standing.ts';
+import { closing, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -193,7 +196,7 @@ class Turn {
       return 'later';
     }
     if (!control.cancel) {
-      const found = withFound(tasks, host.inventory, view);
+      const found = withFound(tasks, host.inventory, view, request.nonMigratable);
       if (found.length !== tasks.length || found.some((task, index) => task !== tasks[index]))
         await this.#save({ tasks: found });
     }
@@ -204,45 +207,24 @@ class Turn {
     if (!this.#record.tasks.some(isPending)) return null;
     await forgetLostOperations(this.#deps);
     const round = this.#record.round + 1;
-    const input = { fleet: this.#deps.fleet, view, operationId: this.#record.id, tasks: this.#record.tasks, round };
+    const { id: operationId, tasks: before, request } = this.#record;
+    const nonMigratable = nonMigratableOf(request);
+    const input = { fleet: this.#deps.fleet, view, operationId, tasks: before, round, nonMigratable };
     this.#lease.assertHeld();
     const planned = await this.#deps.claims.transact(planRound(input), this.#lease);
     if (planned.outdated.length > 0) {
       await this.#deps.wakeups.wake(INVENTORY_TOPIC);
       return planned;
     }
-    const assigned = new Map(planned.assigned.map((one) => [one.vm, one]));
-    const blocked = new Map(planned.blocked.map((one) => [one.vm, one.reason]));
     const givenUp = this.#outOfPatience()
       ? new Map(planned.waiting.filter((one) => one.onInventory).map((one) => [one.vm, one.why]))
       : null;
-    const tasks = this.#record.tasks.map((task): VmTask => {
-      if (!isPending(task)) return task;
-      const to = assigned.get(task.vm);
-      if (to !== undefined)
-        return { ...task, state: 'queued', needsMove: false, moveIds: [...task.moveIds, to.moveId] };
-      const why = blocked.get(task.vm) ?? toReason(givenUp?.get(task.vm));
-      if (why === undefined) return task;
-      // One that was tried and failed keeps its own reason beside the planner's.
-      const failed = task.moveIds.length > 0;
-      const message = failed && task.reason !== null ? `${task.reason.message}; then: ${why.message}` : why.message;
-      return { ...task, state: failed ? 'failed' : 'blocked', needsMove: false, reason: { code: why.code, message } };
-    });
+    const tasks = afterPlan(this.#record.tasks, planned, givenUp);
     const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
-    if (changed) await this.#save({ tasks, ...(planned.assigned.length > 0 ? { round } : {}) });
-    for (const task of tasks) {
-      if (blocked.has(task.vm) && !isPending(task)) {
-        await this.#event('move.blocked', `${task.vm}: ${task.reason?.message ?? 'blocked'}`, {
-          vm: task.vm,
-          id: null,
-        });
-      }
-    }
-    for (const one of planned.assigned) {
-      await this.#event('move.planned', `${one.vm} goes to ${one.destination}: ${one.why}`, {
-        vm: one.vm,
-        id: one.moveId,
-      });
+    const begins = planned.assigned.length > 0 || planned.shutdowns.some(({ moveId }) => moveId !== null);
+    if (changed) await this.#save({ tasks, ...(begins ? { round } : {}) });
+    for (const { kind, message, vm, moveId } of toldOfPlan(tasks, planned)) {
+      await this.#event(kind, message, { vm, id: moveId });
     }
     return planned;
   }
@@ -292,7 +274,8 @@ class Turn {
     const unseen = now.found === 'later' ? this.#unreachable(now.view) : null;
     const hopeful = now.found === 'later' && (unseen === null || !this.#outOfPatience());
     if (!active && (stopping || !(tasks.some(isPending) || hopeful))) {
-      await this.#finish(control, { overdue, unseen: now.found === 'later' ? (unseen ?? UNSEEN) : null });
+      const empty = this.#host === null || now.found === 'later' ? null : isEmpty(now.view, this.#host);
+      await this.#finish(control, { overdue, unseen: now.found === 'later' ? (unseen ?? UNSEEN) : null, empty });
       return { ended: true };
     }
     const onInventory = now.found === 'later' || (planned?.waiting.some((one) => one.onInventory) ?? false);
@@ -329,7 +312,7 @@ class Turn {
 
   async #finish(
     control: Control,
-    why: { readonly overdue: Reason | null; readonly unseen: Reason | null },
+    why: { readonly overdue: Reason | null; readonly unseen: Reason | null; readonly empty: boolean | null },
   ): Promise<void> {
     const { state, reason } = outcome(this.#record, { cancelled: control.cancel, ...why });
     // A drained host stays cordoned, or it would fill again before its maintenance; an evacuation that moved nothing gives it back.
@@ -342,6 +325,7 @@ class Turn {
     await this.#save({
       state,
       reason,
+      empty: why.empty,
       endedAtMs: this.#deps.clock.now(),
       waitingFor: [],
       waitingSinceMs: null,
@@ -381,8 +365,4 @@ class Turn {
       message,
     });
   }
-}
-
-function toReason(why: string | undefined): Reason | undefined {
-  return why === undefined ? undefined : { code: 'hostUnreachable', message: why };
 }

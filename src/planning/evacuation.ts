@@ -40,7 +40,7 @@ export function tasksForEvacuation(inventory: {
   return { tasks, blocked, shutOff };
 }
 
-export function notMigratableReason(vm: InventoriedVm): Reason | null {
+export function notMigratableReason(vm: Pick<InventoriedVm, 'name' | 'notMigratable'>): Reason | null {
   if (vm.notMigratable === null) return null;
   return { code: 'hypervisorRefused', message: `${vm.name} cannot be migrated: ${vm.notMigratable}` };
 }

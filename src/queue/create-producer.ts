@@ -13,7 +13,15 @@ import {
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import { cancel, known, pause, resume } from '../operations/control.ts';
 import { readFleet } from '../operations/fleet-view.ts';
-import { balance, evacuation, type Intake, type KnownNames, sentence, unknownName } from '../operations/intake.ts';
+import {
+  balance,
+  evacuation,
+  goesOnOtherwise,
+  type Intake,
+  type KnownNames,
+  sentence,
+  unknownName,
+} from '../operations/intake.ts';
 import { preview } from '../operations/preview.ts';
 import { operationResult } from '../operations/result.ts';
 import { type LoadedPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
@@ -109,13 +117,11 @@ class RedisProducer implements Producer {
       const id = newId(kind);
       const createdAtMs = (await this.learnFleet()) === null ? 0 : this.#clock.now();
       const creation = await this.#stores.records.create({ id, request, createdAtMs, idempotencyKey });
-      if (creation.acceptance === 'joined') {
-        const joined = await this.#stores.records.operation(creation.id);
-        if (joined !== null && ENDED_OPERATION_STATES.has(joined.state)) {
-          // It ended this instant, or its process died at its very end: this request is a new one.
-          await this.#stores.records.retire(creation.id);
-          continue;
-        }
+      const joined = creation.acceptance === 'joined' ? await this.#stores.records.operation(creation.id) : null;
+      if (joined !== null && ENDED_OPERATION_STATES.has(joined.state)) {
+        // It ended this instant, or its process died at its very end: this request is a new one.
+        await this.#stores.records.retire(creation.id);
+        continue;
       }
       if (creation.acceptance === 'joined' && (await this.#stores.records.control(creation.id)).cancel) {
         // It is on its way out; joining it would cancel this request too.
@@ -130,7 +136,8 @@ class RedisProducer implements Producer {
         continue;
       }
       if (!(await this.#stores.delivery.hasOperation(creation.id))) await this.#enqueue(creation.id);
-      return new Handle(this.#stores, creation.id, { acceptance: creation.acceptance, warnings });
+      const said = joined === null ? warnings : [...warnings, ...goesOnOtherwise(request, joined.request)];
+      return new Handle(this.#stores, creation.id, { acceptance: creation.acceptance, warnings: said });
     }
   }
 

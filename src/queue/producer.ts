@@ -59,6 +59,10 @@ export interface PlanPreview {
     readonly destination: string;
     readonly why: string;
   }[];
+  /** Cannot be migrated, and would be shut down when the others have left. */
+  readonly shutdowns: readonly { readonly vm: string; readonly host: string; readonly why: string }[];
+  /** Cannot be migrated, and would be left where they are on purpose. */
+  readonly skipped: readonly { readonly vm: string; readonly reason: string }[];
   readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
   /** As on a handle. */
   readonly warnings: readonly string[];

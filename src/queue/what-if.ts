@@ -138,7 +138,7 @@ async function destinationOf(
   if (to !== null) return { host: to, why: 'as asked' };
   const claims = { ...(await stores.claims.read()), changedAtMs: {} };
   const tasks = [newTask(vm, source)];
-  const { result } = planRound({ fleet, view, operationId: 'what-if', tasks, round: 1 })(claims);
+  const { result } = planRound({ fleet, view, operationId: 'what-if', tasks, round: 1, nonMigratable: null })(claims);
   const [placed] = result.assigned;
   if (placed !== undefined) return { host: placed.destination, why: placed.why };
   const why = result.blocked[0]?.reason.message ?? result.waiting[0]?.why ?? 'no host takes it now';

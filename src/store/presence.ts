@@ -33,6 +33,7 @@ export const publishedInventorySchema = z.object({
       cpus: z.number(),
       demandCores: z.number(),
       notMigratable: z.string().nullable(),
+      labels: z.record(z.string(), z.string()).optional(),
     }),
   ),
 });

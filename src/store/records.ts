@@ -256,6 +256,7 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     waitingFor: [],
     waitingSinceMs: null,
     waitingSeenMs: null,
+    empty: null,
     token: 0,
   };
 }

@@ -28,7 +28,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   // The pure step of the simulation and all it is made of.
   ['src/hypervisors/simulated/{model,step}*.ts', 'pure'],
   [
-    'src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,passes,post-copy,records,stages}.ts',
+    'src/hypervisors/simulated/{commands,faults,guest,hash,migrations,network,passes,post-copy,records,shutdown,stages}.ts',
     'pure',
   ],
   ['src/clock/clock.ts', 'ports'],

@@ -41,6 +41,9 @@ const operationResult = z.strictObject({
   state: z.string(),
   host: z.string(),
   makespanMs: z.number(),
+  empty: z.literal(true),
+  shutdowns: z.array(z.never()),
+  skipped: z.array(z.never()),
   moves: z.array(
     z.strictObject({
       vm: z.string(),

@@ -40,10 +40,13 @@ describe('exit codes', () => {
   it('a dry run ends with the code that the operation would have', () => {
     const planned = { vm: 'a', source: 'x', destination: 'y', why: '' };
     const blocked = { vm: 'b', reason: 'no room' };
-    expect(exitCodeOfPlan({ moves: [], blocked: [] })).toBe(0);
-    expect(exitCodeOfPlan({ moves: [planned], blocked: [] })).toBe(0);
-    expect(exitCodeOfPlan({ moves: [planned], blocked: [blocked] })).toBe(3);
-    expect(exitCodeOfPlan({ moves: [], blocked: [blocked] })).toBe(4);
+    expect(exitCodeOfPlan({ moves: [], shutdowns: [], blocked: [] })).toBe(0);
+    expect(exitCodeOfPlan({ moves: [planned], shutdowns: [], blocked: [] })).toBe(0);
+    expect(exitCodeOfPlan({ moves: [planned], shutdowns: [], blocked: [blocked] })).toBe(3);
+    expect(exitCodeOfPlan({ moves: [], shutdowns: [], blocked: [blocked] })).toBe(4);
+    const off = { vm: 'c', host: 'x', why: '' };
+    expect(exitCodeOfPlan({ moves: [], shutdowns: [off], blocked: [] })).toBe(0);
+    expect(exitCodeOfPlan({ moves: [], shutdowns: [off], blocked: [blocked] })).toBe(3);
   });
 });
 

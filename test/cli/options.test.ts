@@ -67,14 +67,33 @@ describe('options of evacuate', () => {
     const error = failure(() =>
       evacuateRequest(
         'node-x',
-        { policy: 'brutal', aggression: '-0.5', minCpu: 'half', maxStall: '5', maxBandwidth: '40', timeout: '1s' },
+        {
+          nonMigratable: 'kill',
+          shutdownTimeout: '-1s',
+          policy: 'brutal',
+          aggression: '-0.5',
+          minCpu: 'half',
+          maxStall: '5',
+          maxBandwidth: '40',
+          timeout: '1s',
+        },
         fleet,
       ),
     );
     expect(error.code).toBe('badInput');
     expect(error.exitCode).toBe(2);
     expect(paths(error).sort()).toEqual(
-      ['<host>', '--policy', '--aggression', '--min-cpu', '--max-stall', '--max-bandwidth', '--timeout'].sort(),
+      [
+        '<host>',
+        '--policy',
+        '--aggression',
+        '--min-cpu',
+        '--max-stall',
+        '--max-bandwidth',
+        '--timeout',
+        '--non-migratable',
+        '--shutdown-timeout',
+      ].sort(),
     );
     expect(error.message).toContain('maintenance');
     expect(error.message).toContain('-0.5');

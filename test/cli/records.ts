@@ -13,6 +13,7 @@ export function task(vm: string, over: Partial<VmTask> = {}): VmTask {
     source: 'node-a',
     wanted: null,
     state: 'queued',
+    treatment: null,
     moveIds: [],
     avoid: [],
     needsMove: false,
@@ -31,6 +32,8 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
       policy: POLICY_PRESETS.maintenance,
       overrides: {},
       deadlineMs: null,
+      nonMigratable: 'block',
+      shutdownTimeoutMs: 120_000,
     },
     state: 'running',
     createdAtMs: 1_000,
@@ -42,6 +45,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     waitingFor: [],
     waitingSinceMs: null,
     waitingSeenMs: null,
+    empty: null,
     token: 1,
     ...over,
   };
@@ -50,6 +54,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
 export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
   return {
     id: `op-1-1-${vm}`,
+    kind: 'migration',
     operationId: 'op-1',
     vm,
     uuid: null,
@@ -65,6 +70,7 @@ export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
     startedAtMs: 2_000,
     endedAtMs: null,
     token: 1,
+    askedAtMs: null,
     migrateSent: true,
     account: null,
     progress: {

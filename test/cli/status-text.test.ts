@@ -70,14 +70,18 @@ describe('status', () => {
 });
 
 describe('plans and fleets', () => {
-  it('a plan: moves in their order, then what is blocked and why', () => {
+  it('a plan: moves in their order, then what is shut down, skipped or blocked and why', () => {
     const plan = {
       moves: [{ vm: 'db-1', source: 'node-a', destination: 'node-b', why: 'best fit' }],
+      shutdowns: [{ vm: 'gpu-1', host: 'node-a', why: 'it cannot be migrated' }],
+      skipped: [{ vm: 'gpu-2', reason: 'its label says so' }],
       blocked: [{ vm: 'vault-1', reason: 'pinned to node-a' }],
     };
     expect(planLines(plan, 80, plain)).toEqual([
       '#  VM    FROM    TO      WHY',
       '1  db-1  node-a  node-b  best fit',
+      'shut down gpu-1 on node-a, last: it cannot be migrated',
+      'skipped gpu-2: its label says so',
       'blocked vault-1: pinned to node-a',
     ]);
   });

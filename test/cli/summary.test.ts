@@ -32,12 +32,30 @@ const result = (over: Partial<OperationResult> = {}): OperationResult => ({
     moved('web-1'),
     moved('db-1', { downtimeMs: 210, minShare: 0.1, meanShare: 0.42, totalMs: 30_000, harmCpuMs: 4_200 }),
   ],
+  empty: true,
+  shutdowns: [],
+  skipped: [],
   blocked: [],
   ...over,
 });
 const options = { columns: 120, paint: plain, reason: null, command: 'hostevac' };
 
 describe('the summary', () => {
+  it('a host that was left with VMs on purpose: done is not empty, and who stays is said', () => {
+    const skipped = [{ vm: 'gpu-1', reason: 'gpu-1 cannot be migrated: a device; its label says that it stays' }];
+    const shutdowns = [
+      { vm: 'old-1', host: 'node-a', state: 'shutOff' as const, attempts: 1, tookMs: 9_000, reason: null },
+    ];
+    const lines = summaryLines(result({ moves: [moved('web-1')], skipped, shutdowns, empty: false }), options);
+    expect(lines).toContain(
+      'node-a is done, but not empty: 1 VM moved, 1 shut down in 41s, 1 left there on purpose; longest downtime 40ms (web-1); no VM was throttled',
+    );
+    expect(lines).toContain('  old-1: shut down in 9s');
+    expect(lines).toContain(`  gpu-1 was left where it is: ${skipped[0]?.reason}`);
+    const emptied = result({ moves: [], shutdowns });
+    expect(summaryLines(emptied, options)[0]).toBe('node-a is empty: 0 VMs moved, 1 shut down in 41s');
+  });
+
   it('a host that was emptied: one line per VM, one sentence, what is next', () => {
     expect(summaryLines(result(), options)).toEqual([
       'VM     DESTINATION  STATE  TRIES  TOTAL  DOWNTIME  SHARE MEAN   MIN      HARM',

@@ -126,13 +126,16 @@ describe('VMs with a policy of their own', () => {
   });
 
   test('a request that was kept before there were any has none', () => {
-    const { overrides: _, ...kept } = {
+    const kept = {
       kind: 'evacuateNode',
       host: 'a',
       policy: POLICY_PRESETS.maintenance,
-      overrides: {},
       deadlineMs: null,
     };
-    expect(requestSchema.parse(kept).overrides).toEqual({});
+    expect(requestSchema.parse(kept)).toMatchObject({
+      overrides: {},
+      nonMigratable: 'block',
+      shutdownTimeoutMs: 120_000,
+    });
   });
 });

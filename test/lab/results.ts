@@ -19,7 +19,19 @@ const resultSchema = z.object({
   state: z.enum(operationStates),
   host: z.string().nullable(),
   makespanMs: z.number(),
+  empty: z.boolean().nullable(),
   moves: z.array(moveSchema),
+  shutdowns: z.array(
+    z.object({
+      vm: z.string(),
+      host: z.string(),
+      state: z.enum(moveStates),
+      attempts: z.int(),
+      tookMs: z.number().nullable(),
+      reason: z.string().nullable(),
+    }),
+  ),
+  skipped: z.array(z.object({ vm: z.string(), reason: z.string() })),
   blocked: z.array(z.object({ vm: z.string(), reason: z.string() })),
 });
 export type Result = z.output<typeof resultSchema>;

@@ -4,11 +4,12 @@
  */
 import { describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
-import type { MoveRecord, OperationRecord } from '../../src/domain/operation.ts';
+import { type MoveRecord, newTask, type OperationRecord } from '../../src/domain/operation.ts';
 import type { Policy } from '../../src/domain/policy.ts';
 import type { Hypervisor, Sighting } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulatedFleet } from '../../src/hypervisors/simulated/simulated-fleet.ts';
 import { FINAL_STEPS, follow, migrationSteps, TRANSITIONS } from '../../src/migration/states.ts';
+import { newMove } from '../../src/operations/standing.ts';
 import type { Throttle } from '../../src/throttling/throttle.ts';
 import { type Crew, type CrewOptions, evacuate, host, TAKEN, vm, World } from '../support/world.ts';
 
@@ -1395,6 +1396,172 @@ describe('a process that has to let go', () => {
   function wrap(hypervisor: CrewOptions['hypervisor']): CrewOptions {
     return hypervisor === undefined ? {} : { hypervisor };
   }
+});
+
+describe('a VM that cannot be migrated and is shut down', () => {
+  const offStory = (
+    options: Parameters<typeof story>[0] = {},
+    { deaf = false, timeoutMs = 60_000 }: { deaf?: boolean; timeoutMs?: number } = {},
+  ): Promise<Story> =>
+    story(options, evacuate('a', {}, null, { nonMigratable: 'shutdown', shutdownTimeoutMs: timeoutMs }), [
+      host('a', [vm('v1', { notMigratable: 'a host device is attached', ignoresShutdown: deaf })]),
+      host('b'),
+    ]);
+
+  async function expectOff({ world, id }: Story): Promise<void> {
+    expect(await world.ended(id)).toMatchObject({ state: 'done', empty: true });
+    expect(await world.copies('v1')).toEqual(['a:shutOff']);
+  }
+
+  it('is looked at, asked and waited for', async () => {
+    const told = await offStory();
+    await expectOff(told);
+    expect(causes(told.world)).toEqual(['reconciling toShutDown', 'asking asked', 'stopping isOff']);
+    expect((await told.world.budget.use()).every(({ egress }) => egress.counted === 0)).toBe(true);
+  });
+
+  it('and does not is left running', async () => {
+    const told = await offStory({}, { deaf: true });
+    expect(await told.world.ended(told.id)).toMatchObject({ state: 'blocked', empty: false });
+    expect(causes(told.world)).toContain('stopping stillRuns');
+    await expectAtHome(told);
+  });
+
+  it('is found to be off by the next attempt, and not asked again', async () => {
+    const told = await offStory();
+    await told.world.reaches(told.id, 'v1', 'stopping');
+    told.crew.kill();
+    await told.world.clock.advance(30_000);
+    await told.world.crew();
+    await redeliver(told);
+    await expectOff(told);
+    expect(causes(told.world)).toContain('reconciling isOff');
+  });
+
+  it('is not asked when the operation is cancelled first', async () => {
+    const told = await offStory((world) => ({
+      onEvent: async ({ kind, operationId }) => {
+        if (kind === 'move.asking') await world().records.setControl(operationId, { cancel: true });
+      },
+    }));
+    expect(await told.world.ended(told.id)).toMatchObject({ state: 'cancelled' });
+    expect(causes(told.world)).toContain('asking cancel');
+    await expectAtHome(told);
+  });
+
+  it('is blocked where its hypervisor cannot ask it', async () => {
+    const told = await offStory({
+      hypervisor: but(() => ({
+        shutdown: async () => {
+          throw new HostevacError('hypervisorRefused', 'its guest has no ACPI');
+        },
+      })),
+    });
+    const record = await told.world.ended(told.id);
+    expect(record.tasks[0]).toMatchObject({ state: 'blocked', reason: { message: 'its guest has no ACPI' } });
+    expect(causes(told.world)).toContain('asking refused');
+    await expectAtHome(told);
+  });
+
+  it('is looked at anew after a host that did not answer when it was to be asked', async () => {
+    const isFirst = once();
+    const told = await offStory({
+      hypervisor: but((real) => ({
+        shutdown: async (...args) => (isFirst() ? unreachable('a') : real.shutdown(...args)),
+      })),
+    });
+    await expectOff(told);
+    expect(causes(told.world)).toContain('asking lostSight');
+  });
+
+  it('is looked at anew when nobody can say at its end whether it runs', async () => {
+    let from = Number.POSITIVE_INFINITY;
+    const told = await offStory(
+      (world) => ({
+        hypervisor: but((real) => ({
+          shutdown: async (...args) => {
+            from = Math.min(from, world().clock.now());
+            return real.shutdown(...args);
+          },
+          look: async (...args) => {
+            const since = world().clock.now() - from;
+            if (since > 10_000 && since < 40_000) unreachable('a');
+            return real.look(...args);
+          },
+        })),
+      }),
+      { timeoutMs: 20_000, deaf: true },
+    );
+    expect(await told.world.ended(told.id)).toMatchObject({ state: 'blocked' });
+    expect(causes(told.world)).toContain('stopping lostSight');
+    await expectAtHome(told);
+  });
+
+  it('is left alone when it is not what it was while it is waited for', async () => {
+    const told = await offStory({}, { deaf: true });
+    await told.world.reaches(told.id, 'v1', 'stopping');
+    await inject(told.world, { kind: 'vmDies', vm: 'v1', host: 'a' });
+    await told.world.ended(told.id);
+    expect(causes(told.world)).toContain('stopping refused');
+  });
+
+  const askings = async (world: World): Promise<number> =>
+    (await world.simulated.view()).history.filter(({ command }) => command.kind === 'shutdown').length;
+
+  it("is never asked while somebody else's migration of it runs", async () => {
+    const told = await offStory((world) => ({
+      onEvent: async ({ kind }) => {
+        if (kind === 'move.asking') await inject(world(), { kind: 'foreignMigration', vm: 'v1', to: 'b' });
+      },
+    }));
+    await told.world.ended(told.id);
+    expect(await told.world.move(told.id, 'v1')).toMatchObject({ reason: { code: 'foreignMigration' } });
+    expect(await askings(told.world)).toBe(0);
+  });
+
+  it('is asked after a migration that an earlier move of ours has left running was ended', async () => {
+    const world = new World({ hosts: [host('a', [vm('v1', { memory: '16GiB' })]), host('b')] });
+    const fence = { token: 0, assertHeld: () => undefined };
+    const target = { vm: 'v1', source: 'a', destination: 'b', migrationId: 'old-1-1' };
+    await world.hypervisor.prepareDestination(fence, target);
+    const terms = { bandwidthBytesPerSec: 2 ** 20, downtimeLimitMs: 300, postCopy: false };
+    await world.hypervisor.startMigration(fence, { ...target, ...terms });
+    const begun = { id: 'old-1-1', destination: 'b', nowMs: world.clock.now() };
+    await world.records.createMove(newMove('old', newTask('v1', 'a'), begun));
+    await inject(world, { kind: 'vmChanges', vm: 'v1', notMigratable: 'a host device is attached' });
+    const crew = await world.crew();
+    const id = await world.request(evacuate('a', {}, null, { nonMigratable: 'shutdown' }));
+    await expectOff({ world, crew, id });
+    const kinds = (await world.simulated.view()).history.map(({ command }) => command.kind);
+    expect(kinds.indexOf('cancelMigration')).toBeGreaterThan(0);
+    expect(kinds.indexOf('shutdown')).toBeGreaterThan(kinds.indexOf('cancelMigration'));
+  });
+
+  const entered = ['asking', 'stopping'] as const;
+
+  it.each(entered)('by a process that was stopped for longer than its lease while %s is carried on', async (step) => {
+    const first = once();
+    const told = await offStory((world) => ({
+      onEvent: async ({ kind }) => {
+        if (kind === `move.${step}` && first()) await world().clock.sleep(10_000);
+      },
+    }));
+    await expectOff(told);
+    expect(causes(told.world)).toContain(`${step} leaseLost`);
+  });
+
+  it.each(entered)('by a process that shuts down while %s is left to whoever comes', async (step) => {
+    const first = once();
+    const told = await offStory((_, crew) => ({
+      onEvent: ({ kind }) => {
+        if (kind === `move.${step}` && first()) void crew().close();
+      },
+    }));
+    await told.world.clock.runUntil(() => causes(told.world).includes(`${step} shutdown`), 120_000);
+    await told.world.clock.advance(100);
+    await told.world.crew();
+    await expectOff(told);
+  });
 });
 
 describe('the table', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { PRESET_CATALOGUE } from '../../src/domain/policy.ts';
-import { balance, evacuation, type KnownNames } from '../../src/operations/intake.ts';
+import { balance, evacuation, goesOnOtherwise, type KnownNames } from '../../src/operations/intake.ts';
 
 const known: KnownNames = {
   hosts: ['node-a', 'node-b', 'node-c'],
@@ -41,10 +41,29 @@ describe('VMs with a policy of their own', () => {
     expect(warnings).toEqual(['the policy given for web-1 has no effect: no move of this request is for it']);
   });
 
+  it('a time for shutting down where nothing is shut down is said to have no effect', () => {
+    const { request, warnings } = evacuation({ host: 'node-c', shutdownTimeout: '30s' }, known);
+    expect(request).toMatchObject({ nonMigratable: 'block', shutdownTimeoutMs: 30_000 });
+    expect(warnings).toEqual([expect.stringMatching(/has no effect: nothing is shut down unless/)]);
+    const shutting = evacuation({ host: 'node-c', nonMigratable: 'label', shutdownTimeout: '30s' }, known);
+    expect(shutting.warnings).toEqual([]);
+  });
+
+  it('whoever joins an evacuation that shuts VMs down, or does not, is told', () => {
+    const { request: careful } = evacuation({ host: 'node-c' }, known);
+    const { request: shutting } = evacuation({ host: 'node-c', nonMigratable: 'shutdown' }, known);
+    expect(goesOnOtherwise(careful, shutting)).toEqual([
+      expect.stringMatching(/says nonMigratable shutdown, not block/),
+    ]);
+    expect(goesOnOtherwise(careful, careful)).toEqual([]);
+  });
+
   it('all that is wrong is said at once, each with its place', () => {
     const input = {
       host: 'node-a',
       policy: 'maintenence',
+      nonMigratable: 'shutdwon' as never,
+      shutdownTimeout: 'soon',
       overrides: { 'db-1': { aggression: 2 }, 'web-1': { policy: 'nightly', minCpu: 0.5 } },
     };
     try {
@@ -55,6 +74,8 @@ describe('VMs with a policy of their own', () => {
         ['policy', 'did you mean maintenance?'],
         ['overrides.db-1.aggression', 'give a number from 0 to 1'],
         ['overrides.web-1.policy', 'give one of maintenance, rebalance, emergency'],
+        ['nonMigratable', 'did you mean shutdown?'],
+        ['shutdownTimeout', 'give a duration above zero, like 300ms, 30s, 10m or 1h30m'],
       ]);
       return;
     }

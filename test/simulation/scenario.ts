@@ -2,9 +2,11 @@
  * What happens in one simulated life of a fleet, from a seed: hosts and guests, which processes serve them, what is asked
  * for, and what goes wrong when. Pure; carrying it out is simulation.ts.
  */
+import type { NonMigratable } from '../../src/domain/non-migratable.ts';
 import type { InjectedFault } from '../../src/hypervisors/simulated/model.ts';
 import { type FleetInput, host, vm } from '../support/world.ts';
 import { Random } from './random.ts';
+import { withUnmovable } from './unmovable.ts';
 
 export type Act =
   | { readonly kind: 'evacuate'; readonly host: string; readonly terms: Terms }
@@ -40,6 +42,7 @@ export interface Terms {
   readonly atDeadline: 'abort' | 'postCopy' | 'forceComplete';
   readonly controller: 'leastHarm' | 'rfc2011';
   readonly minCpuShare: number;
+  readonly nonMigratable?: NonMigratable;
 }
 
 export interface Planned {
@@ -53,6 +56,8 @@ export interface Scenario {
   /** Hosts of each process that runs from the beginning; all of them take turns of operations. */
   readonly processes: readonly (readonly string[])[];
   readonly acts: readonly Planned[];
+  /** VMs whose label and requests together let them be shut down. */
+  readonly mayShutDown: ReadonlySet<string>;
 }
 
 /** Faults and requests come within that; then all is well again. */
@@ -97,7 +102,8 @@ export function scenarioOf(seed: number): Scenario {
   if (plot === 'haunted') processes.splice(0, processes.length, names, names);
   if (random.happens(0.4)) processes.push(names);
   const acts = actsOf(random, plot, { names, guests, homes, processes: processes.length });
-  return { seed, fleet, processes, acts };
+  const scenario = { seed, fleet, processes, acts, mayShutDown: new Set<string>() };
+  return plot === 'none' ? withUnmovable(scenario) : scenario;
 }
 
 const RATES: Readonly<Record<Plot, Readonly<Record<string, { readonly egress?: string; readonly ingress?: string }>>>> =

@@ -60,7 +60,7 @@ class Simulation {
   readonly #variant: Variant | null;
   readonly #world: World;
   readonly #random: Random;
-  readonly #safety = new Safety();
+  readonly #safety: Safety;
   readonly #members: Member[] = [];
   readonly #operations: string[] = [];
   readonly #trace: string[] = [];
@@ -73,6 +73,7 @@ class Simulation {
 
   constructor(scenario: Scenario, variant: Variant | null) {
     this.#scenario = scenario;
+    this.#safety = new Safety(scenario.mayShutDown);
     this.#variant = variant;
     this.#random = new Random(scenario.seed, 'wires');
     this.#world = new World(scenario.fleet);
@@ -96,7 +97,12 @@ class Simulation {
       for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
         if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
       }
-      await atTheEnd(this.#world, { operations: await this.#known(), lost: this.#lost, deadHosts: this.#dead });
+      await atTheEnd(this.#world, {
+        operations: await this.#known(),
+        lost: this.#lost,
+        deadHosts: this.#dead,
+        mayShutDown: this.#scenario.mayShutDown,
+      });
       if (this.#broken !== null) throw this.#broken;
     } catch (error) {
       fault = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error));
@@ -268,7 +274,12 @@ class Simulation {
     const untilMs = 'forMs' in act ? clock.monotonic() + act.forMs : 0;
     switch (act.kind) {
       case 'evacuate':
-        return this.#ask(evacuate(act.host, policyOf(act.terms), act.terms.deadlineMs));
+        return this.#ask(
+          evacuate(act.host, policyOf(act.terms), act.terms.deadlineMs, {
+            nonMigratable: act.terms.nonMigratable ?? 'block',
+            shutdownTimeoutMs: 30_000,
+          }),
+        );
       case 'balance':
         return this.#ask(balance([...act.moves], policyOf(act.terms)));
       case 'cancel':

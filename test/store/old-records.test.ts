@@ -44,7 +44,11 @@ describe('records of an earlier version', () => {
       ...JSON.parse(REQUEST),
       policy: { ...JSON.parse(POLICY), precedence: ['minCpu', 'maxBandwidth', 'maxTime'] },
       overrides: {},
+      nonMigratable: 'block',
+      shutdownTimeoutMs: 120_000,
     });
+    expect(kept?.tasks[0]?.treatment).toBeNull();
+    expect((await records.move('op-1-1-1'))?.kind).toBe('migration');
     expect(await records.recentOperations(10)).toEqual([kept]);
   });
 

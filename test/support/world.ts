@@ -48,6 +48,8 @@ export type FleetInput = z.input<typeof fleetSchema>;
 type HostInput = Extract<FleetInput['hosts'][number], { driver: 'simulated' }>;
 type VmInput = HostInput['simulated']['vms'][number];
 
+type Evacuation = Extract<OperationRequest, { kind: 'evacuateNode' }>;
+
 /** A quiet guest; override what the story is about. */
 export function vm(name: string, over: Partial<VmInput> = {}): VmInput {
   return { name, memory: '4GiB', cpus: 2, dirtyRate: '5MiB/s', workingSet: '64MiB', cpuUse: 0.3, ...over };
@@ -67,13 +69,21 @@ export function host(name: string, vms: VmInput[] = [], over: Partial<HostInput>
   };
 }
 
-export function evacuate(name: string, over: Partial<Policy> = {}, deadlineMs: number | null = null): OperationRequest {
+export function evacuate(
+  name: string,
+  over: Partial<Policy> = {},
+  deadlineMs: number | null = null,
+  others: Partial<Pick<Evacuation, 'nonMigratable' | 'shutdownTimeoutMs'>> = {},
+): OperationRequest {
   return {
     kind: 'evacuateNode',
     host: name,
     policy: { ...POLICY_PRESETS.maintenance, ...over },
     overrides: {},
     deadlineMs,
+    nonMigratable: 'block',
+    shutdownTimeoutMs: 120_000,
+    ...others,
   };
 }
 

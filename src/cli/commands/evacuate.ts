@@ -3,26 +3,27 @@ import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import type { Cli, Run } from '../cli.ts';
 import { exitCodeOfPlan } from '../exit.ts';
-import { helpAfter, policyNotes, WAITING_CODES } from '../help.ts';
+import { helpAfter, NON_MIGRATABLE_NOTES, policyNotes, WAITING_CODES } from '../help.ts';
 import { evacuateRequest, type RequestOptions } from '../options.ts';
 import { hostsIfKnown, withSession } from '../session.ts';
 import { planLines } from '../status-text.ts';
 import { printable } from '../text.ts';
 import { acceptedLine, announce, warn, watchToEnd } from './carry-out.ts';
-import { addRequestOptions } from './request-options.ts';
+import { addNonMigratableOptions, addRequestOptions } from './request-options.ts';
 
 export function addEvacuate(program: Command, run: Run): void {
-  addRequestOptions(program.command('evacuate <host>'))
+  addRequestOptions(addNonMigratableOptions(program.command('evacuate <host>')))
     .description('empty a host: migrate every VM away from it, and cordon it')
     .addHelpText(
       'after',
       helpAfter({
-        notes: policyNotes('maintenance'),
+        notes: [...policyNotes('maintenance'), '', ...NON_MIGRATABLE_NOTES],
         examples: [
           ['hostevac evacuate node-a --dry-run', 'where would its VMs go?'],
           ['hostevac evacuate node-a --wait', 'do it and watch'],
           ['hostevac evacuate node-a --aggression 0.2 --deadline 2h', 'gently, within two hours, in the background'],
-          ['hostevac evacuate node-a --wait -o json | jq .state', 'for scripts'],
+          ['hostevac evacuate node-a --non-migratable label --dry-run', 'who would be shut down?'],
+          ['hostevac evacuate node-a --wait -o json | jq .state,.empty', 'for scripts'],
         ],
         codes: WAITING_CODES,
       }),
@@ -42,7 +43,8 @@ async function evacuate(cli: Cli, host: string, options: RequestOptions): Promis
         const plan = await producer.preview({ evacuateNode: input });
         cli.output.result(plan);
         warn(cli, plan.warnings);
-        const empty = plan.moves.length === 0 && plan.blocked.length === 0;
+        const { moves, shutdowns, skipped, blocked } = plan;
+        const empty = [moves, shutdowns, skipped, blocked].every((list) => list.length === 0);
         const nothing = `${printable(host)} is already empty: nothing to move.`;
         cli.output.lines(empty ? [nothing] : planLines(plan, cli.output.columns(), cli.output.paint));
         return exitCodeOfPlan(plan);

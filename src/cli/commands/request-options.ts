@@ -1,5 +1,6 @@
 /** The options that `evacuate`, `balance` and `what-if` share, with the words of their help. */
 import type { Command } from 'commander';
+import { nonMigratableChoices } from '../../domain/non-migratable.ts';
 import {
   controllerNames,
   deadlineActions,
@@ -46,6 +47,15 @@ export function addRequestOptions(command: Command): Command {
     .option('--wait', 'show progress and wait for the end')
     .option('--timeout <duration>', 'with --wait: stop waiting after this (exit code 5); the operation goes on')
     .option('--idempotency-key <key>', 'the same key again gives the same operation instead of another one');
+}
+
+export function addNonMigratableOptions(command: Command): Command {
+  return command
+    .option(
+      `--non-migratable <${nonMigratableChoices.join('|')}>`,
+      'what is done with VMs that cannot be migrated (default: block)',
+    )
+    .option('--shutdown-timeout <duration>', 'how long a guest has to shut down (default: 2m)');
 }
 
 /** For an option that may be repeated. */

@@ -4,6 +4,7 @@
  */
 import {
   ENDED_MOVE_STATES,
+  GONE_MOVE_STATES,
   type MigrationFigures,
   type MigrationProgress,
   type MoveRecord,
@@ -24,7 +25,7 @@ export interface Snapshot {
 export interface VmRow {
   readonly vm: string;
   readonly source: string;
-  /** null: not placed yet. */
+  /** null: not placed yet, or it goes nowhere. */
   readonly destination: string | null;
   readonly state: MoveState;
   readonly attempts: number;
@@ -48,7 +49,7 @@ export function vmRows(record: OperationRecord, moves: readonly MoveRecord[]): V
     return {
       vm: task.vm,
       source: task.source,
-      destination: move?.destination ?? task.wanted,
+      destination: move?.kind === 'shutdown' ? null : (move?.destination ?? task.wanted),
       state,
       attempts: task.moveIds.length,
       progress: ENDED_MOVE_STATES.has(state) ? null : (move?.progress ?? null),
@@ -67,7 +68,7 @@ export function vmRows(record: OperationRecord, moves: readonly MoveRecord[]): V
 }
 
 function stale(taskState: MoveState, move: MoveRecord): boolean {
-  return !ENDED_MOVE_STATES.has(taskState) && ENDED_MOVE_STATES.has(move.state) && move.state !== 'done';
+  return !ENDED_MOVE_STATES.has(taskState) && ENDED_MOVE_STATES.has(move.state) && !GONE_MOVE_STATES.has(move.state);
 }
 
 /**
@@ -83,8 +84,11 @@ export function fractionOf(progress: MigrationProgress | null): number {
 
 export interface Whole {
   readonly ended: number;
+  /** Moved, or shut down. */
   readonly done: number;
+  /** Without those that are left where they are on purpose. */
   readonly total: number;
+  readonly skipped: number;
   readonly elapsedMs: number;
   /** null: nobody can tell yet. */
   readonly etaMs: number | null;
@@ -95,12 +99,14 @@ export interface Whole {
 export function wholeOf(snapshot: Snapshot, rows: readonly VmRow[]): Whole {
   const { record, nowMs } = snapshot;
   const since = record.startedAtMs ?? record.createdAtMs;
+  const skipped = rows.filter((row) => row.state === 'skipped').length;
   const sources = new Set(rows.map((row) => row.source));
   const hosts = snapshot.hosts.filter((host) => sources.has(host.host));
   return {
     ended: rows.filter((row) => ENDED_MOVE_STATES.has(row.state)).length,
-    done: rows.filter((row) => row.state === 'done').length,
-    total: rows.length,
+    done: rows.filter((row) => GONE_MOVE_STATES.has(row.state)).length,
+    total: rows.length - skipped,
+    skipped,
     elapsedMs: Math.max(0, (record.endedAtMs ?? nowMs) - since),
     etaMs: record.endedAtMs === null ? wholeEta(rows, Math.max(0, nowMs - since)) : null,
     egress:
@@ -125,7 +131,7 @@ function wholeEta(rows: readonly VmRow[], elapsedMs: number): number | null {
   let waiting = false;
   for (const row of rows) {
     if (ENDED_MOVE_STATES.has(row.state)) {
-      if (row.state === 'done') through += 1;
+      if (GONE_MOVE_STATES.has(row.state)) through += 1;
       continue;
     }
     through += row.fraction;

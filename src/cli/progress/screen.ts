@@ -25,7 +25,10 @@ export const MOVE_COLOUR: Readonly<Record<MoveState, Colour | undefined>> = {
   switchover: 'cyan',
   postcopy: 'cyan',
   verifying: 'cyan',
+  stopping: 'cyan',
   done: 'green',
+  shutOff: 'green',
+  skipped: 'yellow',
   failed: 'red',
   cancelled: 'yellow',
   blocked: 'yellow',
@@ -78,7 +81,7 @@ export function headLine(record: OperationRecord, whole: Whole, columns: number,
     { text: titleOf(record), colour: 'bold' },
     { text: '  ' },
     { text: record.state, colour: OPERATION_COLOUR[record.state] },
-    { text: `  ${whole.done}/${counted(whole.total, 'VM')}` },
+    { text: `  ${whole.done}/${counted(whole.total, 'VM')}${whole.skipped > 0 ? `, ${whole.skipped} skipped` : ''}` },
   ];
   const optional: string[] = [];
   optional.push(`elapsed ${formatDuration(whole.elapsedMs)}`);
@@ -106,7 +109,10 @@ function waitingLine(record: OperationRecord, columns: number, paint: Paint): st
 /** Running ones, then what went wrong, then what waits, then what is done; each in its own order. */
 function mostTelling(rows: readonly VmRow[], room: number): VmRow[] {
   const rank = (row: VmRow): number => {
-    if (row.progress !== null || ['admitted', 'precopy', 'switchover', 'postcopy', 'verifying'].includes(row.state))
+    if (
+      row.progress !== null ||
+      ['admitted', 'precopy', 'switchover', 'postcopy', 'verifying', 'stopping'].includes(row.state)
+    )
       return 0;
     if (row.state === 'failed' || row.state === 'blocked') return 1;
     return ENDED_MOVE_STATES.has(row.state) ? 3 : 2;
@@ -190,6 +196,8 @@ function details(row: VmRow): { text: string; colour?: Colour; whole: boolean }[
       ...again,
     ];
   }
+  if (row.state === 'shutOff' && row.figures.totalMs > 0)
+    return [{ text: `shut down in ${formatDuration(row.figures.totalMs)}`, whole: true }, ...again];
   if (row.progress === null) {
     return [
       ...again,

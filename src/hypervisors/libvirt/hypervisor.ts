@@ -36,7 +36,7 @@ export interface LibvirtHypervisorOptions {
 }
 
 /** What libvirt says of a VM that it will migrate to nowhere, whatever the destination. */
-const NEVER = /unsafe migration|cannot migrate|migration is disabled|not migratable|non-migratable/i;
+const NEVER = /unsafe migration|cannot (?:be )?migrate|migration is disabled|not migratable|non-migratable/i;
 
 export class LibvirtHypervisor implements Hypervisor {
   readonly driver = 'libvirt';

@@ -34,6 +34,7 @@ import { Outgoing, type OutgoingParts, outgoingOf, sightedMigration } from './ou
 import { PostCopy } from './post-copy.ts';
 import { isAlive } from './process.ts';
 import { find, scan, type VmEntry } from './run-dir.ts';
+import { shutDown } from './shutdown.ts';
 import { start } from './start.ts';
 import { copyStateOf, isArriving, runStateOf } from './translate.ts';
 import { Watches } from './watch.ts';
@@ -228,6 +229,10 @@ export class QemuHypervisor implements Hypervisor {
     return changing(async () => {
       await keep(this.#parts, this.#parts.hostNamed, fence, this.#host(destination), vm);
     });
+  }
+
+  shutdown(fence: Fence, host: string, vm: string): Promise<void> {
+    return changing(() => shutDown(this.#parts, fence, this.#host(host), this.#at(host, vm)));
   }
 
   retire(fence: Fence, source: string, vm: string): Promise<void> {

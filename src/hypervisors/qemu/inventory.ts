@@ -66,9 +66,9 @@ export class Inventory {
   }
 
   async #vmOf(host: string, { entry, examined, refused }: Found, cores: number): Promise<VmOnHost> {
-    const { name, memoryBytes, cpus } = entry.definition;
+    const { name, memoryBytes, cpus, labels } = entry.definition;
     const { uuid, fault } = await uuidOrFault(entry, examined);
-    const common = { name, uuid, memoryBytes, cpus };
+    const common = { name, uuid, memoryBytes, cpus, ...(labels === null ? {} : { labels }) };
     if (examined.kind === 'off') {
       return { ...common, state: 'shutOff', touchedBytes: memoryBytes, demandCores: 0, notMigratable: fault };
     }

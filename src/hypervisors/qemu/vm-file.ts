@@ -56,6 +56,7 @@ const vmSchema = z.looseObject({
   binary: argument.min(1).optional(),
   cwd: absolutePath.optional(),
   incoming: incomingSchema.optional(),
+  labels: z.record(z.string(), z.string({ error: 'expected text' }), { error: 'expected names with texts' }).optional(),
 });
 
 export interface VmDefinition {
@@ -70,6 +71,8 @@ export interface VmDefinition {
   /** null: not stated. */
   readonly cwd: string | null;
   readonly incoming: Incoming | null;
+  /** null: it has none. */
+  readonly labels: Readonly<Record<string, string>> | null;
   /** As it stands in the file. */
   readonly raw: Readonly<Record<string, unknown>>;
 }
@@ -116,7 +119,7 @@ function parseContents(text: string, path: string): Contents {
 }
 
 function definitionOf({ parsed, raw }: Contents): VmDefinition {
-  const { name, uuid, memory, cpus, argv, binary, cwd, incoming } = parsed;
+  const { name, uuid, memory, cpus, argv, binary, cwd, incoming, labels } = parsed;
   const [first] = argv;
   const program = first !== undefined && isProgram(first) ? first : undefined;
   return {
@@ -128,6 +131,7 @@ function definitionOf({ parsed, raw }: Contents): VmDefinition {
     binary: binary ?? program ?? DEFAULT_BINARY,
     cwd: cwd ?? null,
     incoming: incoming ?? null,
+    labels: labels ?? null,
     raw,
   };
 }

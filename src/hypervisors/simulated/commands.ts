@@ -18,6 +18,7 @@ import {
 import type { Command, GuestCommand, Migration, SimulatedHost, State } from './model.ts';
 import { beginPostCopy, resumeArrival } from './post-copy.ts';
 import { copyOf, type Draft, dropCopy, guestNamed, keyOf, migrationFrom, newCopy, own, putCopy } from './records.ts';
+import { beginShutdown, isShuttingDown } from './shutdown.ts';
 
 type CommandOf<K extends GuestCommand['kind']> = Extract<GuestCommand, { kind: K }>;
 
@@ -74,6 +75,9 @@ function obey(draft: Draft, command: GuestCommand): void {
       break;
     case 'retire':
       retire(draft, command);
+      break;
+    case 'shutdown':
+      shutdown(draft, command);
       break;
     case 'setShare':
       setShare(draft, command);
@@ -151,6 +155,9 @@ function startMigration(draft: Draft, command: CommandOf<'startMigration'>): voi
     refuse(`${source} has no running ${vm} to migrate (${original?.state ?? 'no such VM'})`);
   }
   if (original.arriving) refuse(`${vm} is arriving at ${source} in post-copy`);
+  const { notMigratable } = guestNamed(draft, vm);
+  if (notMigratable !== undefined) refuse(`${vm} cannot be migrated: ${notMigratable}`);
+  if (isShuttingDown(draft, source, vm)) refuse(`${vm} is shutting down on ${source}`);
   if (migrationFrom(draft, source, vm) !== undefined) refuse(`${vm} is being migrated from ${source} already`);
   const waiting = copyOf(draft, destination, vm);
   if (waiting?.state !== 'incoming') refuse(`${destination} does not accept ${vm}: no incoming copy waits there`);
@@ -199,6 +206,17 @@ function discardIncoming(draft: Draft, { vm, destination }: CommandOf<'discardIn
   const feeding = activeInto(draft, destination, vm);
   if (feeding === undefined) return;
   failMigration(draft, feeding, { code: 'destinationDied', message: `${destination} closed the connection for ${vm}` });
+}
+
+/** Its guest hears it, and is off some seconds later; or it does not listen. */
+function shutdown(draft: Draft, { vm, host }: CommandOf<'shutdown'>): void {
+  reachable(draft, host);
+  const copy = copyOf(draft, host, vm) ?? refuse(`${host} has no ${vm} to shut down`);
+  if (copy.state === 'shutOff') return;
+  if (copy.state !== 'running') refuse(`${vm} is ${copy.state} on ${host}: its guest cannot be asked to shut down`);
+  if (copy.arriving) refuse(`${vm} is arriving at ${host} in post-copy`);
+  if (migrationFrom(draft, host, vm) !== undefined) refuse(`${vm} is being migrated from ${host}`);
+  beginShutdown(draft, host, vm);
 }
 
 function retire(draft: Draft, { vm, source }: CommandOf<'retire'>): void {

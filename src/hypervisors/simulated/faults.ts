@@ -2,7 +2,7 @@
 import { HostevacError } from '../../domain/errors.ts';
 import { guestOf } from './guest.ts';
 import { chance } from './hash.ts';
-import { beginMigration, failLater, failMigration, forget, reshare } from './migrations.ts';
+import { beginMigration, changeCopy, failLater, failMigration, forget, reshare } from './migrations.ts';
 import type { InjectedFault, Migration } from './model.ts';
 import { DEATH_NOTICED_MS } from './model.ts';
 import { pauseArrival } from './post-copy.ts';
@@ -36,6 +36,9 @@ export function strike(draft: Draft, fault: InjectedFault): void {
       break;
     case 'doubleRunning':
       doubleRunning(draft, fault);
+      break;
+    case 'vmChanges':
+      vmChanges(draft, fault);
       break;
     case 'foreignMigration':
       foreignMigration(draft, fault);
@@ -83,6 +86,22 @@ function doubleRunning(draft: Draft, { vm, host }: FaultOf<'doubleRunning'>): vo
     failMigration(draft, into, { code: 'destinationDied', message: `${host} closed the connection for ${vm}` });
   }
   putCopy(draft, host, vm, newCopy('running', draft.nowMs));
+}
+
+function vmChanges(draft: Draft, { vm, labels, notMigratable, start }: FaultOf<'vmChanges'>): void {
+  const guest = own(draft.guests, vm) ?? refuse(`there is no VM ${vm} in the fleet`);
+  const { notMigratable: before, ...rest } = guest;
+  const why = notMigratable === undefined ? before : (notMigratable ?? undefined);
+  const changed = {
+    ...rest,
+    ...(labels === undefined ? {} : { labels }),
+    ...(why === undefined ? {} : { notMigratable: why }),
+  };
+  draft.guests = { ...draft.guests, [vm]: changed };
+  if (start !== true) return;
+  for (const host of hostsWith(draft, vm)) {
+    if (copyOf(draft, host, vm)?.state === 'shutOff') changeCopy(draft, host, vm, { state: 'running' });
+  }
 }
 
 function foreignMigration(draft: Draft, { vm, to }: FaultOf<'foreignMigration'>): void {

@@ -26,7 +26,16 @@ export function guestOf(spec: SimulatedVmSpec, seed: number): Guest {
       workingSetBytes: within(phase.workingSet ?? spec.workingSet),
       cpuUse: phase.cpuUse ?? spec.cpuUse,
     })) ?? [always],
+    ...(spec.labels === undefined ? {} : { labels: labelsOf(spec.labels) }),
+    ...(spec.notMigratable === undefined ? {} : { notMigratable: spec.notMigratable }),
+    ...(spec.ignoresShutdown === true ? { ignoresShutdown: true } : {}),
   };
+}
+
+function labelsOf(labels: NonNullable<SimulatedVmSpec['labels']>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(labels).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
 }
 
 const STANDS_STILL: Phase = { durationMs: 0, dirtyRateBytesPerSec: 0, workingSetBytes: 0, cpuUse: 0 };

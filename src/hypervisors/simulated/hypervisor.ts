@@ -158,6 +158,10 @@ export class SimulatedHypervisor implements Hypervisor {
     fence.assertHeld();
   }
 
+  async shutdown(fence: Fence, host: string, vm: string): Promise<void> {
+    return this.#write(fence, { kind: 'shutdown', host, vm });
+  }
+
   async retire(fence: Fence, source: string, vm: string): Promise<void> {
     return this.#write(fence, { kind: 'retire', source, vm });
   }

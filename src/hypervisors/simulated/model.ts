@@ -48,6 +48,10 @@ const guestSchema = z.object({
   touchedBytes: z.number(),
   cpus: z.number(),
   phases: z.array(phaseSchema),
+  /** These are named only where there are some: what a state without them is stays the same. */
+  labels: z.record(z.string(), z.string()).optional(),
+  notMigratable: z.string().optional(),
+  ignoresShutdown: z.boolean().optional(),
 });
 export type Guest = z.infer<typeof guestSchema>;
 
@@ -171,6 +175,14 @@ const faultSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('vmDies'), vm: entityName, host: entityName }),
   /** A second running copy, as no sane fleet has it. */
   z.object({ kind: z.literal('doubleRunning'), vm: entityName, host: entityName }),
+  /** Somebody gives it other labels, attaches or detaches what keeps it from being migrated, or starts it again. */
+  z.object({
+    kind: z.literal('vmChanges'),
+    vm: entityName,
+    labels: z.record(z.string(), z.string()).optional(),
+    notMigratable: z.string().nullable().optional(),
+    start: z.boolean().optional(),
+  }),
   /** Somebody else migrates the VM. */
   z.object({ kind: z.literal('foreignMigration'), vm: entityName, to: entityName }),
 ]);
@@ -201,6 +213,7 @@ export const commandSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('cancelMigration'), ...vmCommand, source: entityName }),
   z.object({ kind: z.literal('discardIncoming'), ...vmCommand, destination: entityName }),
   z.object({ kind: z.literal('retire'), ...vmCommand, source: entityName }),
+  z.object({ kind: z.literal('shutdown'), ...vmCommand, host: entityName }),
   /** `validForMs` is fleet time here. */
   z.object({ kind: z.literal('setShare'), ...vmCommand, host: entityName, share, validForMs: z.number().positive() }),
   z.object({ kind: z.literal('releaseShare'), ...vmCommand, host: entityName }),
@@ -233,6 +246,8 @@ export const stateSchema = z.object({
   cuts: z.array(z.object({ from: z.string(), to: z.string(), untilMs: z.number() })),
   /** VMs whose migrations transfer nothing, and until when. */
   stuck: z.record(z.string(), z.number()),
+  /** When a guest that was asked to shut down is off, by `keyOf(host, vm)`. */
+  stopping: z.record(z.string(), z.number()).optional(),
   /** Faults of the fleet file that are still to come, in order. */
   pendingFaults: z.array(z.object({ atMs: z.number(), fault: faultSchema })),
 

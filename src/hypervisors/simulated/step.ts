@@ -21,6 +21,7 @@ import type {
 } from './model.ts';
 import { HISTORY_LENGTH } from './model.ts';
 import { copyOf, type Draft, draftOf, hostAndVm, newCopy, own } from './records.ts';
+import { endShutdown } from './shutdown.ts';
 import { stepMigration } from './stages.ts';
 
 /** The fleet at fleet time 0. Hosts of other drivers are left out. */
@@ -120,6 +121,7 @@ type Event =
   | { readonly atMs: number; readonly kind: 'fault' }
   | { readonly atMs: number; readonly kind: 'heal' }
   | { readonly atMs: number; readonly kind: 'throttle'; readonly key: string }
+  | { readonly atMs: number; readonly kind: 'off'; readonly key: string }
   | { readonly atMs: number; readonly kind: 'migration'; readonly migration: Migration };
 
 /** The earlier one; of two at one instant the first given. */
@@ -138,6 +140,9 @@ function nextRareEvent(state: State): Event | null {
   for (const key of Object.keys(state.throttled).sort()) {
     next = earlier(next, { atMs: state.throttled[key] ?? Number.POSITIVE_INFINITY, kind: 'throttle', key });
   }
+  for (const key of Object.keys(state.stopping ?? {}).sort()) {
+    next = earlier(next, { atMs: state.stopping?.[key] ?? Number.POSITIVE_INFINITY, kind: 'off', key });
+  }
   return next;
 }
 
@@ -153,7 +158,7 @@ function nextMigrationEvent(state: State): Event | null {
   return next === null ? null : { atMs, kind: 'migration', migration: next };
 }
 
-/** Of events at one instant: faults first, then heals, throttles by name, migrations as they stand in the list. */
+/** Of events at one instant: faults first, then heals, throttles by name, guests that go off by name, migrations as they stand in the list. */
 function runEvents(draft: Draft, toMs: number): void {
   let rare = nextRareEvent(draft);
   for (;;) {
@@ -174,7 +179,8 @@ function happen(draft: Draft, event: Exclude<Event, { kind: 'migration' }>): voi
   else if (event.kind === 'heal') heal(draft);
   else {
     const { host, vm } = hostAndVm(event.key);
-    liftThrottle(draft, host, vm);
+    if (event.kind === 'off') endShutdown(draft, host, vm);
+    else liftThrottle(draft, host, vm);
   }
 }
 

@@ -21,7 +21,8 @@ export function inventoryOf(state: State, host: string): HostInventory {
       touchedBytes: guest.touchedBytes,
       cpus: guest.cpus,
       demandCores: demandCores(state, name, copy),
-      notMigratable: whyNot(copy),
+      notMigratable: whyNot(copy) ?? guest.notMigratable ?? null,
+      ...(guest.labels === undefined ? {} : { labels: guest.labels }),
     };
   });
   return { host, takenAtMs: state.nowMs, vms };

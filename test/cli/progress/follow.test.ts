@@ -21,7 +21,10 @@ const result: OperationResult = {
   state: 'done',
   host: 'node-a',
   makespanMs: 1,
+  empty: true,
   moves: [],
+  shutdowns: [],
+  skipped: [],
   blocked: [],
 };
 const away = () => new HostevacError('redisAway', 'Redis at /x does not answer');

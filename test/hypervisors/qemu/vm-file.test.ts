@@ -32,8 +32,10 @@ describe('a definition', () => {
       binary: 'qemu-system-x86_64',
       cwd: null,
       incoming: null,
+      labels: null,
       raw: GOOD,
     });
+    expect(parse({ ...GOOD, labels: { owner: 'ml' } }).labels).toEqual({ owner: 'ml' });
     expect(parse({ ...GOOD, memory: 1024 }).memoryBytes).toBe(1024);
   });
 
