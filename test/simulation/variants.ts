@@ -22,7 +22,7 @@ const GRANTS_LAST_MS = 10_000;
 /** Who has lost its lease goes on, and nothing refuses it. */
 const noFencing: Variant = {
   name: 'no fencing',
-  caughtBy: 43,
+  caughtBy: 65,
   fault: /lease had been taken over/,
   unchecked: new Set([...WRITES, ...QUOTAS]),
   crew: (options) => ({
@@ -55,7 +55,7 @@ function unfenced(lease: Lease): Lease {
 /** What a shrinking grant frees is given on before the hypervisor has been told. */
 const noTwoPhaseShrink: Variant = {
   name: 'no two-phase shrink',
-  caughtBy: 472,
+  caughtBy: 632,
   fault: /limits on .* sum to/,
   crew: (options) => ({
     ...options,
@@ -80,7 +80,7 @@ const noTwoPhaseShrink: Variant = {
 /** What a worker was granted that has not been heard of for a while is given to others. */
 const grantsExpire: Variant = {
   name: 'grants expire',
-  caughtBy: 22,
+  caughtBy: 45,
   fault: /limits on .* sum to/,
   everySecond: async (world) => {
     const nowMs = world.clock.monotonic();
@@ -95,7 +95,7 @@ const grantsExpire: Variant = {
 /** Every attempt takes it that nothing has been done before. */
 const noReconcile: Variant = {
   name: 'no reconcile',
-  caughtBy: 8,
+  caughtBy: 14,
   fault: /has left something|runs \d times/,
   crew: (options) => ({ ...options, hypervisor: (real) => blind(options.hypervisor?.(real) ?? real) }),
 };
@@ -125,7 +125,7 @@ function blind(real: Hypervisor): Hypervisor {
 
 const guardWithoutTokens: Variant = {
   name: 'guard without tokens',
-  caughtBy: 188,
+  caughtBy: 200,
   fault: /lease had been taken over .*wrote/,
   unchecked: new Set(QUOTAS),
 };
