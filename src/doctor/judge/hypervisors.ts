@@ -55,16 +55,16 @@ export interface LibvirtFacts {
 /** Of what `virsh` says; each with what is usually behind it. */
 const LIBVIRT_REMEDIES: readonly (readonly [RegExp, string])[] = [
   [
+    /certificate|TLS|gnutls/i,
+    'see the certificates: CA, client and server, their names and dates (virt-pki-validate on both machines)',
+  ],
+  [
     /No such file or directory|Failed to connect socket/i,
     'start it there: systemctl start libvirtd (or virtqemud); a socket of another path goes into the URI: ?socket=',
   ],
   [
     /Permission denied|authentication (failed|unavailable)|polkit/i,
     'add the user that hostevac runs as to the group libvirt, or see auth_unix_rw in libvirtd.conf',
-  ],
-  [
-    /certificate|TLS|gnutls/i,
-    'see the certificates: CA, client and server, their names and dates (virt-pki-validate on both machines)',
   ],
   [
     /Connection refused/i,

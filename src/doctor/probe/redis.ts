@@ -80,7 +80,7 @@ async function forbiddenHere(redis: Redis, prefix: string, open: () => Promise<R
   return { forbidden, forbiddenUnknown: '' };
 }
 
-/** Is it refused for want of a right, and of which kind? Other errors are the server's not knowing the command. */
+/** Is it refused for want of a right, and of which kind? */
 async function refuses(reply: Promise<unknown>): Promise<'command' | 'key' | false> {
   try {
     await reply;
@@ -89,6 +89,8 @@ async function refuses(reply: Promise<unknown>): Promise<'command' | 'key' | fal
     if (!(error instanceof Error) || isRedisAway(error)) throw error;
     if (NO_RIGHT.test(error.message)) return /key|channel/i.test(error.message) ? 'key' : 'command';
     if (/^ERR unknown (sub)?command/i.test(error.message)) return 'command';
+    // READONLY, MISCONF, OOM, MOVED: no matter of rights; there are checks of their own.
+    if (error.name === 'ReplyError') return false;
     throw error;
   }
 }
