@@ -60,7 +60,8 @@ export class RedisServer {
     await until(
       async () => {
         if (child.exitCode !== null) throw new Error(`redis-server ended with ${child.exitCode}`);
-        return (await ping(this.socketPath, 1_000)).state === 'ready';
+        // `silent`: it wants a password first.
+        return ['ready', 'silent'].includes((await ping(this.socketPath, 300)).state);
       },
       20_000,
       'a Redis of the test',
