@@ -3,6 +3,7 @@
  * they are given everything works, and whatever is killed or restarted meanwhile, no guest is lost or left throttled.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseProcessStat } from '../../src/runtime/process-identity.ts';
 import { until } from '../support/condition.ts';
 import { describeWith } from '../support/needs.ts';
 import { containerFault, SystemdContainer } from './container.ts';
@@ -124,6 +125,28 @@ describe.skipIf(fault !== null)('docs/deploy', () => {
       expect(Date.parse(restored?.[1] ?? '') - killedMs).toBeLessThan(2_000);
       expect(await container.must('systemctl', 'show', '-p', 'NRestarts', '--value', 'hostevac-guard')).toBe('1\n');
       await whole();
+    });
+
+    test("the guard throttles guests of another user's, in groups of root's, as those of libvirt are", async () => {
+      const log = `${container.work}/guest.log`;
+      const group = '/sys/fs/cgroup/cpu/machine-guest';
+      const start = `systemd-run --quiet --unit guest --uid=nobody -p StandardOutput=append:${log} sh -c 'sleep 600 | exec node /opt/hostevac/test/fixtures/vcpus.mjs 1 0.9'
+        until grep -q tids ${log}; do sleep 0.1; done; mkdir ${group}; tid=$(sed 's/[^0-9]//g' ${log}); echo $tid >${group}/tasks; chmod -R go-w ${group}; cat /proc/$tid/stat; echo; grep ^Tgid /proc/$tid/status`;
+      const said = await container.must('bash', '-c', start);
+      const pid = Number(/^Tgid:\s*(\d+)/m.exec(said)?.[1]);
+      const tid = Number(/^(\d+) /.exec(said)?.[1]);
+      const { startTicks = 0 } = parseProcessStat(await container.must('cat', `/proc/${pid}/stat`)) ?? {};
+      const vms = JSON.stringify({ 'a/guest': { pid, startTicks, tids: [tid] } });
+      const terms = { host: 'a', vm: 'guest', share: 0.3, validForMs: 1_800, longestStretchMs: 300 };
+      const call = JSON.stringify([1, 'set', 1, terms]);
+      // What it answers, and the quota that stands in the group by then.
+      const set = `(echo '${call}'; until grep -q '"id":1' ${container.work}/set.log; do sleep 0.05; done; cat ${group}/cpu.cfs_quota_us >${container.work}/quota) | setpriv --reuid hostevac --regid hostevac --init-groups node /opt/hostevac/test/fixtures/throttling-worker.mjs /var/lib/hostevac '${vms}' >${container.work}/set.log`;
+      await container.must('bash', '-c', `touch ${container.work}/set.log; ${set}`);
+      expect(await container.must('cat', `${container.work}/set.log`)).toContain('"value":null');
+      expect(Number(await container.must('cat', `${container.work}/quota`))).toBeGreaterThan(0);
+      const quota = async () => (await container.must('cat', `${group}/cpu.cfs_quota_us`)).trim();
+      await until(async () => (await quota()) === '-1', 5_000, 'the quota as it was');
+      await container.must('systemctl', 'stop', 'guest');
     });
 
     test('hosts of libvirt have a unit each, without any capability; it outlives kill -9 of all of its group', async () => {

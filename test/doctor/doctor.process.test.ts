@@ -478,6 +478,21 @@ mount -t tmpfs none ${runDir}; mount -o remount,ro ${runDir}; exec "$@"`;
   });
 });
 
+describeWith(['qemu'], 'a guard that is to be a service', () => {
+  test('and does not run: no other one stands in for it', async () => {
+    place.healthyFleet();
+    mkdirSync(`${place.stateDir}/guard`);
+    writeFileSync(`${place.stateDir}/guard/service`, '');
+    const { code, report } = await place.doctor();
+    expect(code).toBe(1);
+    expect(found(report, 'throttle.guard')).toMatchObject({
+      verdict: 'fault',
+      found: expect.stringContaining('does not run'),
+      remedy: expect.stringContaining('systemctl start hostevac-guard'),
+    });
+  });
+});
+
 describe('its surroundings', () => {
   test('a clock that nobody keeps is a warning', async () => {
     place.fleet(smallFleet());

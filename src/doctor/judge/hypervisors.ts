@@ -59,12 +59,12 @@ const LIBVIRT_REMEDIES: readonly (readonly [RegExp, string])[] = [
     'see the certificates: CA, client and server, their names and dates (virt-pki-validate on both machines)',
   ],
   [
-    /No such file or directory|Failed to connect socket/i,
-    'start it there: systemctl start libvirtd (or virtqemud); a socket of another path goes into the URI: ?socket=',
-  ],
-  [
     /Permission denied|authentication (failed|unavailable)|polkit/i,
     'add the user that hostevac runs as to the group libvirt, or see auth_unix_rw in libvirtd.conf',
+  ],
+  [
+    /No such file or directory|Failed to connect socket/i,
+    'start it there: systemctl start libvirtd (or virtqemud); a socket of another path goes into the URI: ?socket=',
   ],
   [
     /Connection refused/i,

@@ -71,6 +71,10 @@ function mayWrite(path: string): boolean {
 export async function probeGuard(stateDir: string): Promise<string | null> {
   const running = readIdentityIfThere(stateDir);
   if (running !== null && !isDeadHere(running)) return askGuard(stateDir);
+  const { service } = guardPlaces(stateDir);
+  if (existsSync(service)) {
+    return `the guard is run by a service manager here (${service}), and does not run; systemctl start hostevac-guard, or remove that file`;
+  }
   const directory = mkdtempSync(join(tmpdir(), 'hostevac-doctor-'));
   try {
     const refusal = await askGuard(directory);
