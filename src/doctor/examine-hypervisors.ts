@@ -10,7 +10,7 @@ import { type Examined, mapSome, namespaceOf, type RealHost, realHosts } from '.
 type QemuHost = Extract<RealHost, { driver: 'qemu' }>;
 type LibvirtHost = Extract<RealHost, { driver: 'libvirt' }>;
 
-export async function examineQemu({ fleet, hosts, env, signal }: Examined): Promise<Finding[]> {
+export async function examineQemu({ fleet, hosts, env, signal, progress }: Examined): Promise<Finding[]> {
   const here = hosts.filter((host): host is QemuHost => host.driver === 'qemu');
   const all = realHosts(fleet).filter(({ driver }) => driver === 'qemu');
   const asked = new Map<string, Promise<QemuFacts>>();
@@ -21,7 +21,7 @@ export async function examineQemu({ fleet, hosts, env, signal }: Examined): Prom
   };
   const machine = { memory: totalmem(), cpus: cpus().length };
   return (
-    await mapSome(here, async (host) => [
+    await mapSome(here, { title: 'QEMU', signal, progress }, async (host) => [
       judgeDirectory('qemu.runDir', host.name, 'runDir in the fleet file', lookAtDirectory(host.qemu.runDir), null),
       ...(await Promise.all(binariesOf(host.qemu.runDir).map(ask))).map((facts) => judgeQemu(host.name, facts)),
       judgeSize(
@@ -33,13 +33,13 @@ export async function examineQemu({ fleet, hosts, env, signal }: Examined): Prom
   ).flat();
 }
 
-export async function examineLibvirt({ hosts, env, signal }: Examined): Promise<Finding[]> {
+export async function examineLibvirt({ hosts, env, signal, progress }: Examined): Promise<Finding[]> {
   const ours = hosts.filter((host): host is LibvirtHost => host.driver === 'libvirt');
   if (ours.length === 0) return [];
   const { version, why } = await askVirsh({ env, signal });
   const virsh = judgeVirsh(version, why);
   if (virsh.verdict === 'fault') return [virsh];
-  const found = await mapSome(ours, async (host) => {
+  const found = await mapSome(ours, { title: 'libvirt', signal, progress }, async (host) => {
     const { facts, machine } = await askLibvirt(host.libvirt.uri, namespaceOf(host), { env, signal });
     return [judgeLibvirt(host.name, facts), ...(machine === null ? [] : [judgeSize(host, machine, [])])];
   });

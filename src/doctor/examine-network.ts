@@ -11,17 +11,17 @@ import {
 } from './judge/network.ts';
 import { type LibvirtPlace, placeOf } from './libvirt-uri.ts';
 import { measureBandwidth, openListener, type Range, resolveName, tryPort } from './probe/network.ts';
-import { type Examined, mapSome, namespaceOf, type RealHost, realHosts } from './surroundings.ts';
+import { CONNECTIONS_AT_ONCE, type Examined, mapSome, namespaceOf, type RealHost, realHosts } from './surroundings.ts';
 
 /** Of libvirt's qemu.conf (migration_port_min, migration_port_max), and of the fleet file's `ports` by default. */
 const LIBVIRT_PORTS: Range = { first: 49_152, last: 49_215 };
 /** All pairs up to so many hosts that can be reached from here; beyond, each to the next. */
 const ALL_PAIRS = 8;
 
-export async function examineNames({ hosts }: Examined): Promise<Finding[]> {
+export async function examineNames({ hosts, signal, progress }: Examined): Promise<Finding[]> {
   const names = hosts.flatMap((host) => namesOf(host).map((name) => ({ host: host.name, name })));
   const asked = new Map<string, ReturnType<typeof resolveName>>();
-  return mapSome(names, async ({ host, name }) => {
+  return mapSome(names, { title: 'names', signal, progress }, async ({ host, name }) => {
     const answer = asked.get(name) ?? resolveName(name);
     asked.set(name, answer);
     const { addresses, why } = await answer;
@@ -49,12 +49,20 @@ interface Pair {
 }
 
 export async function examinePorts(examined: Examined): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const pair of pairsOf(examined)) {
-    if (examined.signal.aborted) break;
-    findings.push(...(await tryPair(pair, examined)));
-  }
-  return withoutRepeats(findings);
+  const { signal, progress } = examined;
+  const pairs = pairsOf(examined);
+  const far = pairs.filter(({ to }) => !runsHere(to));
+  const pace = { title: 'ports', signal, progress };
+  const found = [
+    ...(await mapSome(far, { ...pace, atOnce: CONNECTIONS_AT_ONCE }, (pair) => tryPair(pair, examined))),
+    // One after the other: two listeners of ours must not take a host's only port from each other.
+    ...(await mapSome(
+      pairs.filter(({ to }) => runsHere(to)),
+      { ...pace, atOnce: 1 },
+      (pair) => tryPair(pair, examined),
+    )),
+  ];
+  return withoutRepeats(found.flat());
 }
 
 /** To each host from every place that another one is at, as far as that place is on this machine. */
@@ -120,8 +128,7 @@ function portsOf(host: RealHost): Range {
 }
 
 /** Each host to the next one that is on this machine: egress and ingress of each are used once. */
-export async function examineBandwidth(examined: Examined, progress: (line: string) => void): Promise<Finding[]> {
-  const { fleet, hosts, signal } = examined;
+export async function examineBandwidth({ fleet, hosts, signal, progress }: Examined): Promise<Finding[]> {
   const here = realHosts(fleet).filter(runsHere);
   if (here.length < 2) {
     return [

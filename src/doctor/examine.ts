@@ -52,13 +52,14 @@ export async function examine({
   await step('Redis and workers', () => examineRedis(surroundings, stateDir, fleet));
   const named = (name: string): boolean => hosts.length === 0 || hosts.includes(name);
   if (fleet !== null) {
-    const examined: Examined = { ...surroundings, fleet, hosts: realHosts(fleet).filter(({ name }) => named(name)) };
+    const asked = realHosts(fleet).filter(({ name }) => named(name));
+    const examined: Examined = { ...surroundings, fleet, hosts: asked, progress };
     await step('throttling', () => examineThrottling(stateDir, examined.hosts));
     await step('QEMU', () => examineQemu(examined));
     await step('libvirt', () => examineLibvirt(examined));
     await step('names', () => examineNames(examined));
     await step('ports', () => examinePorts(examined));
-    if (bandwidth) await step('bandwidth', () => examineBandwidth(examined, progress));
+    if (bandwidth) await step('bandwidth', () => examineBandwidth(examined));
   }
   signal.throwIfAborted();
   return reportOf((fleet?.hosts ?? []).map(({ name }) => name).filter(named), findings);

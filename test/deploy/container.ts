@@ -30,8 +30,12 @@ export function containerFault(): string | null {
     'systemd-run',
     'systemd-sysusers',
   ];
-  const missing = tools.filter((tool) => inPath(tool, process.env) === undefined);
-  return missing.length === 0 ? null : `not in PATH: ${missing.join(', ')}`;
+  const missing = [
+    ...tools.filter((tool) => inPath(tool, process.env) === undefined),
+    // Where the units look for them.
+    ...['/usr/bin/node', '/usr/bin/flock'].filter((path) => !existsSync(path)),
+  ];
+  return missing.length === 0 ? null : `not there: ${missing.join(', ')}`;
 }
 
 export interface Ran {
