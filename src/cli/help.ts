@@ -30,9 +30,18 @@ export const WAITING_CODES: readonly number[] = [
   EXIT.interrupted,
 ];
 
+/** For `doctor`, whose codes say what it has found. */
+export const DOCTOR_CODES: readonly (readonly [number, string])[] = [
+  [EXIT.done, 'nothing is wrong; there may be warnings'],
+  [EXIT.failed, 'at least one fault'],
+  [EXIT.usage, 'wrong usage, unknown host'],
+  [EXIT.interrupted, 'interrupted (Ctrl-C)'],
+];
+
 export interface HelpText {
   readonly examples: readonly (readonly [command: string, what: string])[];
-  readonly codes: readonly number[];
+  /** With a text of its own where the command has one. */
+  readonly codes: readonly (number | readonly [number, string])[];
   readonly notes?: readonly string[];
 }
 
@@ -46,7 +55,10 @@ export function helpAfter({ examples, codes, notes = [] }: HelpText): string {
     ...examples.map(([command, what]) => `  ${command.padEnd(width)}  # ${what}`),
     '',
     'Exit codes:',
-    ...codes.map((code) => `  ${String(code).padStart(3)}  ${MEANING[code] ?? ''}`),
+    ...codes.map((each) => {
+      const [code, meaning = ''] = typeof each === 'number' ? [each, MEANING[each]] : each;
+      return `  ${String(code).padStart(3)}  ${meaning}`;
+    }),
   ].join('\n');
 }
 

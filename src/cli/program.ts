@@ -4,6 +4,7 @@ import type { GlobalOptions, Run } from './cli.ts';
 import { addBalance } from './commands/balance.ts';
 import { addControls } from './commands/control.ts';
 import { addDemo } from './commands/demo.ts';
+import { addDoctor } from './commands/doctor.ts';
 import { addEvacuate } from './commands/evacuate.ts';
 import { addLab } from './commands/lab.ts';
 import { addRelease } from './commands/release.ts';
@@ -59,6 +60,7 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
   addWatch(program, bound);
   addControls(program, bound);
   addRelease(program, bound);
+  addDoctor(program, bound);
   addDemo(program, bound);
   addLab(program, bound);
   return program;

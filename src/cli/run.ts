@@ -1,8 +1,6 @@
 /** One run of the command line: from arguments to an exit code. Whatever goes wrong, the user reads sentences. */
-import { readFileSync } from 'node:fs';
-import { z } from 'zod';
 import { EXIT } from '../domain/errors.ts';
-import { packageFile } from '../runtime/fleet-source.ts';
+import { packageVersion } from '../runtime/package-version.ts';
 import { openCli, type Surroundings } from './cli.ts';
 import { failureOf, wantsJson } from './failure.ts';
 import { buildProgram } from './program.ts';
@@ -33,10 +31,4 @@ export function tell(error: unknown, json: boolean, { env, stdout, stderr }: Sur
   if (json && failure.json !== null) stdout.write(`${JSON.stringify(failure.json)}\n`);
   if (!json && failure.text !== '') stderr.write(`${failure.text}\n`);
   return failure.exitCode;
-}
-
-function packageVersion(): string {
-  const file = packageFile('package.json');
-  if (file === undefined) return 'unknown';
-  return z.looseObject({ version: z.string() }).parse(JSON.parse(readFileSync(file, 'utf8'))).version;
 }

@@ -51,6 +51,12 @@ export async function ensureEmbeddedRedis(options: EmbeddedRedisOptions): Promis
   return redis;
 }
 
+/** The socket of the state directory's Redis where one answers; undefined: none does. Starts and makes nothing. */
+export async function runningEmbeddedRedis(stateDir: string): Promise<string | undefined> {
+  const socket = elsewhere(stateDir) ?? join(stateDir, 'redis.sock');
+  return (await ping(socket, 1_000)).state === 'none' ? undefined : socket;
+}
+
 export class EmbeddedRedis {
   #socketPath: string;
   readonly #options: EmbeddedRedisOptions;

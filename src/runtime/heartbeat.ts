@@ -1,8 +1,10 @@
 /** One process's sign of life: what it serves, renewed until it closes. Refuses to work beside another fleet file. */
 
+import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import { HostevacError } from '../domain/errors.ts';
 import { HEARTBEAT_EXPIRES_MS, type WorkerPresence } from '../store/presence.ts';
+import { packageVersion } from './package-version.ts';
 import type { PublishedFleet, Stores } from './stores.ts';
 
 const BEAT_MS = HEARTBEAT_EXPIRES_MS / 4;
@@ -37,9 +39,16 @@ export class Heartbeat {
       hosts: [...new Set([...this.#presence.hosts, ...(change.hosts ?? [])])],
       operations: this.#presence.operations || (change.operations ?? false),
     };
-    await this.#stores.presence.beat(this.#presence);
+    await this.#stores.presence.beat(this.#now());
     await this.#publishFleet();
     this.#beating ??= this.#beat();
+  }
+
+  #now(): WorkerPresence {
+    return {
+      ...this.#presence,
+      about: { version: packageVersion(), hostname: hostname(), beatAtMs: Date.now() },
+    };
   }
 
   async close(): Promise<void> {
@@ -62,7 +71,7 @@ export class Heartbeat {
     for (;;) {
       await this.#stores.clock.sleepReal(BEAT_MS, signal);
       if (signal.aborted) return;
-      await this.#stores.presence.beat(this.#presence).catch((error: unknown) => {
+      await this.#stores.presence.beat(this.#now()).catch((error: unknown) => {
         this.#log.warn({ err: error }, 'heartbeat not written; other processes will think that this one is gone');
       });
     }

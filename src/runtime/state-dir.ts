@@ -23,7 +23,8 @@ export function stateDir(env: NodeJS.ProcessEnv): string {
   return path;
 }
 
-function stateDirPath(env: NodeJS.ProcessEnv): string {
+/** The same path, whether or not it is there. */
+export function stateDirPath(env: NodeJS.ProcessEnv): string {
   const own = env['HOSTEVAC_STATE_DIR'];
   if (own !== undefined && own !== '') return resolve(own);
   // The XDG specification says to ignore relative paths.

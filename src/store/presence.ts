@@ -14,6 +14,15 @@ const workerSchema = z.object({
   hosts: z.array(z.string()),
   operations: z.boolean(),
   fleetHash: z.string(),
+  /** What other processes compare themselves with; workers of an earlier version do not tell it. */
+  about: z
+    .object({
+      version: z.string(),
+      hostname: z.string(),
+      /** Its machine's clock when it wrote this. */
+      beatAtMs: z.number(),
+    })
+    .optional(),
 });
 export type WorkerPresence = z.infer<typeof workerSchema>;
 

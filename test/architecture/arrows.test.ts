@@ -37,6 +37,9 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/throttling/throttle.ts', 'ports'],
   ['src/bandwidth/budget.ts', 'ports'],
   ['src/queue/delivery.ts', 'ports'],
+  // What doctor's findings are, and what is said of which facts.
+  ['src/doctor/{finding,libvirt-uri,redis-commands}.ts', 'pure'],
+  ['src/doctor/judge/**', 'pure'],
   ['src/migration/**', 'workflows'],
   ['src/operations/**', 'workflows'],
   // What is kept in cells: decisions over a port, no storage of its own.
@@ -45,6 +48,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/{clock,store,bandwidth,throttling,queue,runtime}/**', 'adapters'],
   ['src/hypervisors/*/**', 'adapters'],
   ['src/lab/**', 'adapters'],
+  ['src/doctor/**', 'adapters'],
   ['src/{cli,api}/**', 'entry'],
   ['src/index.ts', 'entry'],
   ['workers/**', 'entry'],

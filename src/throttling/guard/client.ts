@@ -1,8 +1,10 @@
 /**
  * What a worker has of the guard: requests over one connection, which starts a guard when none runs. Once this process
  * has throttled a guest or opened a gate it watches its guard: when that one dies or hangs (then it is ended), the next is
- * started at once, so that no quota stays. Closing it lifts what it has set.
+ * started at once, so that no quota stays. Closing it lifts what it has set. Where a service manager runs the guard, none is
+ * started here: it is waited for.
  */
+import { existsSync } from 'node:fs';
 import type { z } from 'zod';
 import { HostevacError } from '../../domain/errors.ts';
 import { endProcess } from '../../runtime/end-process.ts';
@@ -183,9 +185,15 @@ export class GuardClient {
         throw unavailable(`the guard cannot be started: ${launched.outcome.failure}`);
       }
       const locked = launched?.outcome === 'locked' && performance.now() - launchedMs >= LAUNCH_AGAIN_MS;
-      if (launched === null || locked) {
+      const served = existsSync(this.#places.service);
+      if (!served && (launched === null || locked)) {
         launchedMs = performance.now();
         launched = launchGuard(this.#places, stateDir, entry ?? GUARD_ENTRY);
+      }
+      if (performance.now() > untilMs && served) {
+        throw unavailable(
+          `no guard answers within ${START_MS / 1_000}s in ${this.#places.dir}, where a service manager runs it: systemctl start hostevac-guard, or remove ${this.#places.service}, and workers start their own; see ${this.#places.log}`,
+        );
       }
       if (performance.now() > untilMs) {
         throw unavailable(

@@ -1,8 +1,10 @@
 /**
  * The guard process: `main.js <stateDir>`, started by `launch.ts` under the state directory's lock. It restores what the
  * journal holds, then takes connections, and ends by itself when there is nothing to guard. The only writer of quotas.
+ * `main.js <stateDir> --stay`, as a service manager starts it (docs/deploy/systemd/hostevac-guard.service): it does not end
+ * by itself, and workers start none from then on: one of theirs would have their rights and end with their control group.
  */
-
+import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { connectQmp } from '../../hypervisors/qemu/qmp/client.ts';
 import { startTicksOf } from '../../runtime/process-identity.ts';
@@ -15,8 +17,9 @@ import { guardPlaces } from './places.ts';
 import { GuardServer } from './server.ts';
 import { Throttles } from './throttles.ts';
 
-const [stateDir] = process.argv.slice(2);
-if (stateDir === undefined) throw new Error('usage: main.js <stateDir>');
+const [stateDir, how] = process.argv.slice(2);
+const stays = how === '--stay';
+if (stateDir === undefined || (how !== undefined && !stays)) throw new Error('usage: main.js <stateDir> [--stay]');
 const places = guardPlaces(stateDir);
 const log = fileLog(places.log);
 /** The machine's, so that clients can compare. */
@@ -63,6 +66,14 @@ try {
 } catch (error) {
   log(`runs with the priority of others: ${String(error)}`);
 }
+if (stays) {
+  try {
+    writeFileSync(places.service, `${process.pid}\n`, { mode: 0o600 });
+  } catch (error) {
+    // Restoring goes first here, too: workers may then start a guard of their own, should this one end.
+    log(`cannot write down that it is a service's: ${String(error)}`);
+  }
+}
 let content = takeOver();
 const save = (part: Partial<JournalContent>): void => {
   const next = { ...content, ...part };
@@ -71,7 +82,7 @@ const save = (part: Partial<JournalContent>): void => {
 };
 const throttles = new Throttles({ files: new GroupFiles(), save, log, now, startTicksOf });
 const gates = new Gates({ connect: connectQmp, save: (records) => save({ gates: records }), log, now });
-const server = new GuardServer({ throttles, gates, places, log });
+const server = new GuardServer({ throttles, gates, places, log, stays });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => server.end(`${signal} received`));
 process.on('uncaughtException', (error) => {

@@ -8,6 +8,8 @@ export interface GuardPlaces {
   readonly identity: string;
   readonly journal: string;
   readonly log: string;
+  /** While it is there, a service manager runs the guard: no worker starts one. */
+  readonly service: string;
 }
 
 const SOCKET = 'guard.sock';
@@ -20,6 +22,7 @@ export function guardPlaces(stateDir: string): GuardPlaces {
     identity: join(dir, 'process'),
     journal: join(dir, 'journal'),
     log: join(dir, 'guard.log'),
+    service: join(dir, 'service'),
   };
 }
 

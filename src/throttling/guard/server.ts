@@ -36,6 +36,8 @@ export class GuardServer {
   readonly #gates: Gates;
   readonly #places: GuardPlaces;
   readonly #log: Log;
+  /** A service manager's: it does not end for want of work. */
+  readonly #stays: boolean;
   readonly #server: Server;
   readonly #connections = new Map<number, Connection>();
   #nextNumber = 1;
@@ -44,7 +46,8 @@ export class GuardServer {
   #idleSinceMs = performance.now();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(given: { throttles: Throttles; gates: Gates; places: GuardPlaces; log: Log }) {
+  constructor(given: { throttles: Throttles; gates: Gates; places: GuardPlaces; log: Log; stays?: boolean }) {
+    this.#stays = given.stays ?? false;
     this.#throttles = given.throttles;
     this.#gates = given.gates;
     this.#places = given.places;
@@ -90,7 +93,7 @@ export class GuardServer {
     const needed = this.#connections.size > 0 || !this.#gates.idle || !this.#throttles.holdsNothing;
     // A journal that cannot be written is tried again for as long as its directory is there.
     if (needed || (!this.#throttles.idle && existsSync(this.#places.dir))) this.#idleSinceMs = now;
-    else if (now - this.#idleSinceMs >= IDLE_MS) this.end('nothing to guard');
+    else if (!this.#stays && now - this.#idleSinceMs >= IDLE_MS) this.end('nothing to guard');
   }
 
   #welcome(socket: Socket): void {
