@@ -95,6 +95,8 @@ export class MigrationContext {
   readonly signal: AbortSignal;
   readonly tier: 'evacuation' | 'rebalance';
   record: MoveRecord;
+  /** Somebody has driven it before; what he has sent may still be on its way. */
+  readonly isTakenOver: boolean;
   /** A host of this move did not answer when it was looked at last: what is there is not known. */
   unseen = false;
   /** What was foreseen last: of what, and why it is hopeless (or null: it is not). */
@@ -145,6 +147,7 @@ export class MigrationContext {
     this.tier = given.tier;
     this.signal = given.signal;
     this.record = given.record;
+    this.isTakenOver = given.record.token > 0;
     this.listener = given.listener;
   }
 

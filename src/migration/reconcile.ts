@@ -128,6 +128,8 @@ export async function reconciling(ctx: MigrationContext): Promise<StepOutcome> {
       ctx.ending = (await ctx.control()).cancel ? 'cancel' : 'start';
       return { cause: 'leftovers', reason };
     case 'neverStarted': {
+      // So that a copy that was asked for before is not made after this look: where the fleet fences, it knows us from here on.
+      if (ctx.isTakenOver) await discard(ctx);
       await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
       const control = await ctx.control();
       return control.cancel

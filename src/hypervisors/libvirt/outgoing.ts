@@ -191,14 +191,18 @@ export class Outgoing {
     await this.#write(fence, source, ['migrate-postcopy', seen.uuid]);
   }
 
-  /** A connection that is silent is given up first: QEMU does not notice by itself. */
+  /**
+   * A connection that is silent is given up first: QEMU does not notice by itself. What has been asked of libvirtd before has to
+   * end before it is asked to connect anew: 11.3 dies of both at once. Whoever sees no progress asks again.
+   */
   async recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
     const { hostNamed, clients } = this.#parts;
     const [source, destination] = [hostNamed(target.source), hostNamed(target.destination)];
     const seen = await this.#ours(source, target.vm);
     const status = seen === null ? null : statusOf(seen);
     if (seen === null || (status !== 'postCopy' && status !== 'postCopyPaused')) return;
-    if (status === 'postCopy') await this.#write(fence, source, ['domjobabort', seen.uuid, '--postcopy']);
+    if (status === 'postCopy') return this.#write(fence, source, ['domjobabort', seen.uuid, '--postcopy']);
+    if (clients.of(source, seen.uuid)?.outcome === null) return;
     const { migrationId } = target;
     fence.assertHeld();
     clients.start(source, { uuid: seen.uuid, migrationId, destination: destination.name }, [
