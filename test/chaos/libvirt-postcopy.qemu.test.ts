@@ -1,9 +1,8 @@
 /**
- * Domains that go on in post-copy, over a link that is whole and over one that is silently cut meanwhile; and a migration
- * that somebody else has asked libvirtd for. One lab for all: the domain goes to and fro.
+ * A domain that goes on in post-copy; and a migration that somebody else has asked libvirtd for. One lab for both. Not here: a
+ * link that breaks in post-copy, for libvirtd 11.3 dies when it is told to connect anew (docs/decisions/0036).
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { cutLink, healLink } from '../../src/lab/network.ts';
 import { LibvirtPlace } from '../lab/libvirt-place.ts';
 import { expectQuotasAsBefore } from '../lab/quotas.ts';
 import { moveOf, type Result, resultOf } from '../lab/results.ts';
@@ -38,7 +37,6 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'under lib
     const asked = await place.run('balance', '--move', `${VM}=${to}`, ...POST_COPY, '-o', 'json');
     expect(asked.code, asked.stdout + asked.stderr).toBe(0);
     const { id } = JSON.parse(asked.stdout) as { id: string };
-    // Before it runs there a link that breaks loses it: libvirtd ends a copy that was not told to go on (decision 0036).
     const goesOn = async (): Promise<boolean> =>
       (await stateAt(from)) === 'paused (post-copy)' && (await stateAt(to)).startsWith('running');
     await until(goesOn, 90_000, `post-copy; ${place.said()}`);
@@ -66,22 +64,6 @@ describeWith(['qemu', 'root', 'cgroup', 'netns', 'redis', 'libvirt'], 'under lib
       expect([...place.vcpuQuotas(where.from)]).toEqual([[`${VM} vcpu0`, '-1/100000']]);
       const move = await arrives(id, where.to);
       expect(move.downtimeMs).toBeLessThan(1_500);
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    'over a link that is silently cut and healed: connected anew, it arrives whole',
-    async () => {
-      const where = await ends();
-      const id = await goesOver(where);
-      await cutLink(place.manifest, where.to);
-      const eyes = await place.eyes();
-      const recovering = async () => (await eyes.eventsOf(id)).filter((event) => event.startsWith('move.recovering'));
-      await until(async () => (await recovering()).length > 0, 60_000, `an attempt; ${place.said()}`);
-      await until(async () => (await stateAt(where.from)).includes('failed'), 60_000, 'the source has given it up');
-      await healLink(place.manifest, where.to);
-      await arrives(id, where.to);
     },
     LIMIT_MS,
   );

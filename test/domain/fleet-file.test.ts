@@ -44,7 +44,7 @@ describe('a right file', () => {
     expect(read(`\uFEFF${json}`, 'json')).toEqual(read(twoHosts));
   });
 
-  test.each(['demo', 'fleet', 'qemu'])('the example %s.yaml is one', (name) => {
+  test.each(['demo', 'fleet', 'qemu', 'libvirt'])('the example %s.yaml is one', (name) => {
     const fleet = read(readFileSync(new URL(`../../docs/examples/${name}.yaml`, import.meta.url), 'utf8'));
     expect(fleet.hosts.length).toBeGreaterThanOrEqual(2);
   });

@@ -10,6 +10,8 @@ export interface Client {
   readonly uuid: string;
   readonly migrationId: string;
   readonly destination: string;
+  /** `resume`: connects the ends of one in post-copy anew. */
+  readonly kind: 'migrate' | 'resume';
   /** null: it waits for the end of its migration. `lost`: it was ended, or could not be run, and knows nothing of that end. */
   outcome: { readonly how: 'completed' | 'failed' | 'lost'; readonly words: string } | null;
   /** Resolves with its outcome. */
@@ -27,7 +29,7 @@ export class Clients {
   /** In a session of its own: virsh ends the migration when Ctrl-C reaches it. */
   start(
     host: LibvirtHost,
-    client: Pick<Client, 'uuid' | 'migrationId' | 'destination'>,
+    client: Pick<Client, 'uuid' | 'migrationId' | 'destination' | 'kind'>,
     args: readonly string[],
   ): Client {
     const child = spawn(VIRSH, [...baseArguments(host.uri), ...args], {

@@ -72,7 +72,7 @@ export class Outgoing {
     await this.#write(fence, source, ['migrate-setmaxdowntime', uuid, wholeMs(target.downtimeLimitMs)]);
     events.begin(source, uuid);
     fence.assertHeld();
-    const client = clients.start(source, { uuid, migrationId, destination: destination.name }, [
+    const client = clients.start(source, { uuid, migrationId, destination: destination.name, kind: 'migrate' }, [
       ...migrateArguments(uuid, destination, { persistent, postCopy: target.postCopy, tls: source.tls, bandwidth }),
     ]);
     this.#followed.set(keyOf(target.source, vm), { uuid, destination: destination.name, last: null });
@@ -193,7 +193,8 @@ export class Outgoing {
 
   /**
    * A connection that is silent is given up first: QEMU does not notice by itself. What has been asked of libvirtd before has to
-   * end before it is asked to connect anew: 11.3 dies of both at once. Whoever sees no progress asks again.
+   * end before it is asked to connect anew: whoever sees no progress asks again. Once, for the destination's libvirtd 11.3 dies
+   * of it (a fault of its own, docs/decisions/0036); a person then knows more than another try.
    */
   async recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
     const { hostNamed, clients } = this.#parts;
@@ -202,10 +203,16 @@ export class Outgoing {
     const status = seen === null ? null : statusOf(seen);
     if (seen === null || (status !== 'postCopy' && status !== 'postCopyPaused')) return;
     if (status === 'postCopy') return this.#write(fence, source, ['domjobabort', seen.uuid, '--postcopy']);
-    if (clients.of(source, seen.uuid)?.outcome === null) return;
+    const last = clients.of(source, seen.uuid);
+    if (last?.outcome === null) return;
+    if (last?.kind === 'resume' && last.outcome?.how === 'failed') {
+      const by = `virsh migrate --live --p2p --postcopy --postcopy-resume --domain ${seen.uuid}`;
+      const what = `it could not be connected anew (${last.outcome.words}) and is not told to again`;
+      throw refused(source, `${target.vm} is in post-copy: ${what}; when both daemons answer: ${by} ...`);
+    }
     const { migrationId } = target;
     fence.assertHeld();
-    clients.start(source, { uuid: seen.uuid, migrationId, destination: destination.name }, [
+    clients.start(source, { uuid: seen.uuid, migrationId, destination: destination.name, kind: 'resume' }, [
       ...['migrate', '--live', '--p2p', '--postcopy', '--postcopy-resume', '--domain', seen.uuid],
       ...where(destination),
     ]);
