@@ -93,12 +93,28 @@ export class LibvirtPlace extends LabPlace {
 
   /** As `kill -9` would end it, while its domains run on. */
   killDaemon(host: string): void {
+    process.kill(this.#daemonOf(host), 'SIGKILL');
+  }
+
+  #daemonOf(host: string): number {
     const { runDir } = this.host(host);
     const pid = Number(readFileSync(join(runDir, 'run', 'libvirtd.pid'), 'utf8'));
     const { place, id } = this.manifest;
     if (!daemonsOf(place, id).some((daemon) => daemon.pid === pid))
       throw new Error(`no libvirtd of ${host} has pid ${pid}`);
-    process.kill(pid, 'SIGKILL');
+    return pid;
+  }
+
+  /** As `systemctl stop` would: until it has gone. */
+  async endDaemon(host: string): Promise<void> {
+    const pid = this.#daemonOf(host);
+    process.kill(pid, 'SIGTERM');
+    const { place, id } = this.manifest;
+    await until(
+      () => !daemonsOf(place, id).some((daemon) => daemon.pid === pid),
+      30_000,
+      `the end of ${host}'s libvirtd`,
+    );
   }
 
   async startDaemon(host: string): Promise<void> {

@@ -86,10 +86,11 @@ export function logBehaviour(name: string, open: () => Promise<LogHarness>): voi
         one.inject({ kind: 'hostDies', host: 'nowhere' }),
       ]);
       const codes = results.map((result) => (result.status === 'rejected' ? result.reason.code : 'done'));
-      // Which of the two processes comes first is open; the older token loses only behind the newer one.
-      expect(codes[0]).toBe('done');
+      // Which of the two processes comes first is open (all of the other's may come before any of the one's); an older token
+      // loses only behind a newer one, and who has lost once has lost.
+      expect(['done', 'leaseLost']).toContain(codes[0]);
       expect(['done', 'leaseLost']).toContain(codes[1]);
-      expect(['hypervisorRefused', 'leaseLost']).toContain(codes[2]);
+      expect(codes[0] === 'done' ? ['hypervisorRefused', 'leaseLost'] : ['leaseLost']).toContain(codes[2]);
       expect(codes[3]).toBe('done');
       expect(codes[4]).toBe('unknownHost');
     });
