@@ -37,15 +37,22 @@ const FASTER_TIMES = 2;
 export async function applyGrant(
   ctx: MigrationContext,
   applied: Applied,
-): Promise<Pick<Grant, 'givesWayTo' | 'isHeadStart' | 'inDoubt'> & { readonly isFaster: boolean }> {
+): Promise<
+  Pick<Grant, 'givesWayTo' | 'isHeadStart' | 'inDoubt'> & { readonly isFaster: boolean; readonly isTooLittle: boolean }
+> {
   const { source, vm } = ctx.record;
   const uses = applied.grant > 0 ? applied.grant : await ctx.sourceHypervisor.bandwidthLimit(source, vm);
   const granted = await ctx.deps.budget.request(demandOf(ctx, 0, uses ?? 0), ctx.lease);
   const { bytesPerSec } = granted;
-  const answer = { ...granted, isFaster: uses !== null && bytesPerSec > FASTER_TIMES * uses };
+  const answer = {
+    ...granted,
+    isFaster: uses !== null && bytesPerSec > FASTER_TIMES * uses,
+    // Its hypervisor has no limit so small: then it may not send at all.
+    isTooLittle: bytesPerSec > 0 && bytesPerSec < ctx.sourceHypervisor.bandwidthStepBytesPerSec,
+  };
   applied.othersWait = granted.othersWait;
   applied.isAwaited = granted.isAwaited;
-  if (bytesPerSec === applied.grant || bytesPerSec <= 0) return answer;
+  if (bytesPerSec === applied.grant || bytesPerSec <= 0 || answer.isTooLittle) return answer;
   // Unknown until it has been acknowledged: a write that failed may still have been carried out.
   applied.grant = 0;
   await ctx.sourceHypervisor.setBandwidth(ctx.lease, source, vm, bytesPerSec);

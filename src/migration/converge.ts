@@ -111,7 +111,12 @@ async function converge<State>(
       share: null,
       throttledAt: 0,
     };
-    const { givesWayTo, isHeadStart, isFaster, inDoubt } = await applyGrant(ctx, applied);
+    const { givesWayTo, isHeadStart, isFaster, inDoubt, isTooLittle } = await applyGrant(ctx, applied);
+    if (isTooLittle) {
+      await bookLast(ctx);
+      const why = `${vm}: it is to be sent slower than its hypervisor can be told; it waits for its turn again`;
+      return { cause: 'requeue', reason: because('internal', why) };
+    }
     if (givesWayTo !== null && !isAlmostDone(ctx)) {
       await bookLast(ctx);
       const reason = because(

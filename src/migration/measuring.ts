@@ -150,13 +150,18 @@ async function lookBeforeStart(ctx: MigrationContext): Promise<void> {
   if (windows.length > 0) await remember(ctx, windows);
 }
 
+/** Where its CPU time cannot be told it cannot be throttled either: whether it may go on like that is for the policy to say. */
+function notHere(error: unknown): void {
+  if (!(error instanceof HostevacError) || error.code !== 'throttleUnavailable') throw error;
+}
+
 async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<DirtyWindow[]> {
   const { source, vm } = ctx.record;
   const began = ctx.now();
   const path = await mostOnPath(ctx);
   const throttle = ctx.deps.throttleOf(source);
   // Counts from here on, beside the looks; it answers when there is a little to tell.
-  const counting = throttle.guestCpu({ host: source, vm });
+  const counting = throttle.guestCpu({ host: source, vm }).catch(notHere);
   counting.catch(() => undefined);
   const taken: DirtyingMeasured[] = [];
   const windows: DirtyWindow[] = [];
@@ -176,7 +181,7 @@ async function looksOf(ctx: MigrationContext, signal: AbortSignal): Promise<Dirt
     windows.push({ atMs: ctx.now(), cpuMs: measured.windowMs, ...bytesOf(measured), source: 'sampling' });
   }
   await counting;
-  if (!signal.aborted) await throttle.guestCpu({ host: source, vm });
+  if (!signal.aborted) await throttle.guestCpu({ host: source, vm }).catch(notHere);
   return windows;
 }
 

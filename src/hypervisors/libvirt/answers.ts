@@ -12,6 +12,8 @@ export interface DomainStats {
   readonly state: DomainState;
   /** Its CPUs stand still for a migration: at its source at the end of one, at its destination before that end. */
   readonly pausedByMigration: boolean;
+  /** Its QEMU is being started. */
+  readonly startsUp: boolean;
   /** `broken`: the connection between its ends is. */
   readonly postCopy: 'no' | 'active' | 'broken';
   readonly maxMemoryBytes: number;
@@ -33,6 +35,7 @@ const STATES: readonly DomainState[] = [
   'suspended',
 ];
 const PAUSED_MIGRATION = 2;
+const PAUSED_STARTING_UP = 11;
 const PAUSED_POSTCOPY = { active: 12, broken: 13 } as const;
 const RUNNING_POSTCOPY = { active: 10, broken: 11 } as const;
 
@@ -57,6 +60,7 @@ function statsOf(fields: ReadonlyMap<string, string>): DomainStats {
   return {
     state,
     pausedByMigration: state === 'paused' && reason === PAUSED_MIGRATION,
+    startsUp: state === 'paused' && reason === PAUSED_STARTING_UP,
     postCopy: postCopyOf(state, reason),
     maxMemoryBytes: (number('balloon.maximum') ?? 0) * 1_024,
     residentBytes: resident === null ? null : resident * 1_024,

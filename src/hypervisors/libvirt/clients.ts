@@ -10,14 +10,14 @@ export interface Client {
   readonly uuid: string;
   readonly migrationId: string;
   readonly destination: string;
-  /** `resume`: connects the ends of one in post-copy anew. */
-  readonly kind: 'migrate' | 'resume';
   /** null: it waits for the end of its migration. `lost`: it was ended, or could not be run, and knows nothing of that end. */
   outcome: { readonly how: 'completed' | 'failed' | 'lost'; readonly words: string } | null;
   /** Resolves with its outcome. */
   readonly ended: Promise<void>;
-  /** We have asked for its end. */
+  /** We have asked for the end of its migration. */
   isCancelled: boolean;
+  /** Ends the client; a migration that has begun goes on. */
+  readonly end: () => void;
 }
 
 const WORDS_CHARS = 4_000;
@@ -29,7 +29,7 @@ export class Clients {
   /** In a session of its own: virsh ends the migration when Ctrl-C reaches it. */
   start(
     host: LibvirtHost,
-    client: Pick<Client, 'uuid' | 'migrationId' | 'destination' | 'kind'>,
+    client: Pick<Client, 'uuid' | 'migrationId' | 'destination'>,
     args: readonly string[],
   ): Client {
     const child = spawn(VIRSH, [...baseArguments(host.uri), ...args], {
@@ -49,6 +49,7 @@ export class Clients {
         end = resolve;
       }),
       isCancelled: false,
+      end: () => child.kill('SIGKILL'),
     };
     const over = (how: 'completed' | 'failed' | 'lost', words: string): void => {
       started.outcome ??= { how, words };
@@ -69,10 +70,6 @@ export class Clients {
 
   of(host: LibvirtHost, uuid: string): Client | undefined {
     return this.#clients.get(keyOf(host, uuid));
-  }
-
-  forget(host: LibvirtHost, uuid: string): void {
-    this.#clients.delete(keyOf(host, uuid));
   }
 }
 

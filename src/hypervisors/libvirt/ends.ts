@@ -3,6 +3,7 @@
  * libvirtd makes and removes the copies and their definitions; here that is made sure of.
  */
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
+import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
 import type { LibvirtHost } from './host.ts';
 import { RECORD_KEY, RECORD_URI } from './record.ts';
@@ -40,9 +41,11 @@ export async function keepDefinition(fence: Fence, destination: LibvirtHost, vm:
   if (runStateOf(seen.stats, seen.job) === 'incoming') throw refused(destination, `${vm} has not arrived yet`);
   const { record } = seen;
   if (record === null) return;
-  fence.assertHeld();
   // What was so at the source; libvirt does not carry it. Only what has a definition can start by itself.
-  if (record.autostart && (await isPersistent(destination, seen))) await told(destination, ['autostart', seen.uuid]);
+  if (record.autostart && (await isPersistent(destination, seen))) {
+    fence.assertHeld();
+    await told(destination, ['autostart', seen.uuid]);
+  }
   fence.assertHeld();
   const where = ['--uri', RECORD_URI, '--key', RECORD_KEY];
   const { code, words } = await ask(destination, ['metadata', seen.uuid, ...where, '--remove', '--live']);
@@ -64,6 +67,12 @@ export async function retire(fence: Fence, source: LibvirtHost, vm: string): Pro
     const { state, pausedByMigration, postCopy } = seen.stats;
     const leaves = state === 'inShutdown' || pausedByMigration || (state === 'paused' && postCopy !== 'no');
     if (!leaves) throw refused(source, `${vm} there is no copy that has been left (${state})`);
+    if (pausedByMigration && seen.job?.kind === 'none') {
+      // Its libvirtd died in the last moment, and took nothing away after it: all of it runs at the other end.
+      fence.assertHeld();
+      await told(source, ['destroy', seen.uuid]);
+      continue;
+    }
     if (performance.now() > until) throw refused(source, `${vm}: what is left of it there does not go away (${state})`);
     await abortableSleep(LOOK_MS);
   }
@@ -89,7 +98,13 @@ export async function shutdown(fence: Fence, host: LibvirtHost, vm: string): Pro
     throw refused(host, `${vm} is transient: libvirt would forget it with its shutdown; define it first`);
   }
   fence.assertHeld();
-  await told(host, ['shutdown', seen.uuid]);
+  try {
+    await told(host, ['shutdown', seen.uuid]);
+  } catch (error) {
+    // A guest's agent that hangs is waited for by libvirtd, longer than we wait: it has been asked.
+    const hangs = error instanceof HostevacError && error.code === 'hostUnreachable';
+    if (!hangs || (await see(host, vm)) === null) throw error;
+  }
 }
 
 async function isPersistent(host: LibvirtHost, { uuid }: Seen): Promise<boolean> {

@@ -36,7 +36,8 @@ export class Events {
       return;
     }
     const args = ['event', '--domain', uuidWord(uuid), '--all', '--loop'];
-    const child = spawn(VIRSH, [...baseArguments(host.uri), ...args], {
+    // It goes with this process, however that ends.
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', VIRSH, ...baseArguments(host.uri), ...args], {
       env: virshEnv(),
       detached: true,
       stdio: ['ignore', 'pipe', 'ignore'],
@@ -51,10 +52,8 @@ export class Events {
       if (job !== null) this.#completed.set(key, job);
       wake(watch);
     });
-    const over = (): void => {
-      if (this.#watches.get(key) === watch) this.#end(key);
-    };
-    // No events: the migration is polled.
+    // No events from here on: the migration is polled. The watch stays until nobody uses it, so that no other takes its place.
+    const over = (): void => wake(watch);
     child.once('error', over).once('close', over);
     child.unref();
   }

@@ -23,9 +23,10 @@ import { discardIncoming, keepDefinition, prepare, retire, shutdown } from './en
 import { Events } from './events.ts';
 import type { LibvirtHost } from './host.ts';
 import { Inventory } from './inventory.ts';
-import { Outgoing, STEP_BYTES_PER_SEC } from './outgoing.ts';
+import { STEP_BYTES_PER_SEC } from './migrate-words.ts';
+import { Outgoing } from './outgoing.ts';
 import { see, sighted, uuidAt } from './sights.ts';
-import { findVcpus, isAlive } from './vcpus.ts';
+import { findVcpus, vcpusOf } from './vcpus.ts';
 
 export type { LibvirtHost } from './host.ts';
 
@@ -36,7 +37,8 @@ export interface LibvirtHypervisorOptions {
 }
 
 /** What libvirt says of a VM that it will migrate to nowhere, whatever the destination. */
-const NEVER = /unsafe migration|cannot (?:be )?migrate|migration is disabled|not migratable|non-migratable/i;
+const NEVER =
+  /unsafe migration|cannot (?:be )?migrate(?!.*I\/O error)|migration is disabled|not migratable|non-migratable/i;
 
 export class LibvirtHypervisor implements Hypervisor {
   readonly driver = 'libvirt';
@@ -135,8 +137,8 @@ export class LibvirtHypervisor implements Hypervisor {
     return this.#outgoing.beginPostCopy(fence, source, vm);
   }
 
-  recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
-    return this.#outgoing.recoverPostCopy(fence, target);
+  recoverPostCopy(_fence: Fence, target: MigrationTarget): Promise<void> {
+    return this.#outgoing.recoverPostCopy(target);
   }
 
   cancelMigration(fence: Fence, source: string, vm: string): Promise<void> {
@@ -164,7 +166,8 @@ export class LibvirtHypervisor implements Hypervisor {
     const host = this.#host(name);
     const key = JSON.stringify([name, vm]);
     const known = this.#threads.get(key);
-    if (known !== undefined && isAlive(known)) return known;
+    const now = known === undefined ? null : vcpusOf(known);
+    if (now !== null) return now;
     this.#threads.delete(key);
     const seen = await see(host, vm);
     if (seen === null || sighted(seen, Date.now()).present === false) return null;

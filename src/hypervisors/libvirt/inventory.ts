@@ -11,7 +11,7 @@ import { type DomainStats, domainList, domainStats, uuidList } from './answers.t
 import { type DomainDefinition, definitionOf } from './domain-xml.ts';
 import type { LibvirtHost } from './host.ts';
 import { runStateOf } from './sights.ts';
-import { ask, askAll, uuidWord } from './virsh.ts';
+import { askAll, told, uuidWord } from './virsh.ts';
 
 /** A guest that halts on a timer needs several of its periods. */
 const SHORTEST_SPAN_MS = 200;
@@ -19,6 +19,8 @@ const XML_MS = 3_000;
 /** One whose definition cannot be read now is not asked for it again for so long. */
 const XML_AGAIN_MS = 60_000;
 const STATS = 'domstats --raw --nowait --state --balloon --vcpu';
+/** Long enough for an operation that goes by it, short enough for whoever mends what was in the way. */
+const REFUSED_MS = 300_000;
 const UNKNOWN: DomainDefinition = { labels: {}, notMigratable: null };
 
 interface Reading {
@@ -38,20 +40,24 @@ export class Inventory {
   readonly #begun = new Map<string, Reading>();
   readonly #definitions = new Map<string, DomainDefinition>();
   readonly #silentUntil = new Map<string, number>();
-  /** What libvirt has said of VMs that it would not migrate, by uuid. */
-  readonly #refusals = new Map<string, string>();
+  /** What libvirt has said of VMs that it would not migrate, by uuid, and when. */
+  readonly #refusals = new Map<string, { readonly words: string; readonly atMs: number }>();
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  /** libvirt tells only when it is asked to migrate. Its words stay until the VM is migrated or started again. */
+  /** libvirt tells only when it is asked to migrate. Its words hold for some minutes: then it has to be asked again. */
   refuses(host: LibvirtHost, uuid: string, words: string): void {
-    this.#refusals.set(keyOf(host, uuid), words);
+    this.#refusals.set(keyOf(host, uuid), { words, atMs: performance.now() });
   }
 
-  accepts(host: LibvirtHost, uuid: string): void {
+  #refusalOf(host: LibvirtHost, uuid: string): string | null {
+    const refusal = this.#refusals.get(keyOf(host, uuid));
+    if (refusal === undefined) return null;
+    if (performance.now() - refusal.atMs < REFUSED_MS) return refusal.words;
     this.#refusals.delete(keyOf(host, uuid));
+    return null;
   }
 
   async of(host: LibvirtHost): Promise<VmOnHost[]> {
@@ -63,11 +69,11 @@ export class Inventory {
       listed = await list(host);
     }
     const definitions = await this.#definitionsOf(host, listed);
-    const snapshots = uuidList((await ask(host, ['list', '--all', '--with-snapshot', '--uuid'])).out);
+    const snapshots = uuidList(await told(host, ['list', '--all', '--with-snapshot', '--uuid']));
     return listed.map((one) => {
       const { labels, notMigratable } = definitions.get(one.uuid) ?? UNKNOWN;
       const why = snapshots.has(one.uuid) ? 'libvirt migrates no domain with snapshots' : notMigratable;
-      return this.#vmOf(host, one, labels, this.#refusals.get(keyOf(host, one.uuid)) ?? why);
+      return this.#vmOf(host, one, labels, this.#refusalOf(host, one.uuid) ?? why);
     });
   }
 

@@ -5,20 +5,27 @@
  */
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
-import { HostevacError, type Reason } from '../../domain/errors.ts';
+import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
-import type { MigrationSample, MigrationTarget, MigrationTerms, OutgoingStatus } from '../hypervisor.ts';
+import type { MigrationSample, MigrationTarget, MigrationTerms } from '../hypervisor.ts';
 import { type JobStats, jobStats } from './answers.ts';
 import type { Client, Clients } from './clients.ts';
 import type { Events } from './events.ts';
 import type { HostNamed, LibvirtHost } from './host.ts';
+import {
+  failureOf,
+  lifeOf,
+  MIB,
+  migrateArguments,
+  NOTHING_SENT,
+  sampleOf,
+  wholeMib,
+  wholeMs,
+} from './migrate-words.ts';
 import { RECORD_KEY, RECORD_URI, recordText } from './record.ts';
 import { recordOf, type Seen, see, seeUuid, statusOf } from './sights.ts';
 import { ask, isNoDomain, refused, told, unreachable, uuidWord } from './virsh.ts';
 
-const MIB = 2 ** 20;
-/** libvirt's limits are whole MiB/s. */
-export const STEP_BYTES_PER_SEC = MIB;
 /** What a limit of 0 is told as. */
 const NO_LIMIT_MIB = 2 ** 40;
 
@@ -27,9 +34,6 @@ const LOOK_MS = 50;
 const CANCEL_MS = 8_000;
 const ABORT_ANSWER_MS = 3_000;
 
-/** What libvirt says when the connection between the two ends broke, or never was. */
-const LINK_WORDS =
-  /unable to (?:connect|write|read)|connection (?:reset|refused|timed out|closed)|broken pipe|no route to host|network is unreachable|keepalive|end of file|cannot recv data|channel error|input\/output error|lost connection/i;
 const CANCELLED_WORDS = /cancell?ed by client|migration was cancell?ed|operation aborted/i;
 
 export interface OutgoingParts {
@@ -65,22 +69,47 @@ export class Outgoing {
     if (seen.job?.kind === 'outgoing') throw refused(source, `${vm} is being migrated already`);
     if (seen.job?.kind === 'ending') throw stillEnding(source, vm);
     if (seen.job?.kind === 'other') throw refused(source, `${vm} is busy with another job (a backup, a snapshot)`);
+    if ((await this.#endPending(source, seen.uuid)) === 'mayHaveBegun') throw stillEnding(source, vm);
     const uuid = uuidWord(seen.uuid);
     const { persistent, autostart } = lifeOf(await told(source, ['dominfo', uuid]));
-    const record = { migrationId, destination: destination.name, writtenAtMs: Date.now(), autostart };
+    const record = {
+      migrationId,
+      destination: destination.name,
+      writtenAtMs: Date.now(),
+      autostart,
+      postCopy: target.postCopy,
+    };
     await this.#write(fence, source, ['metadata', uuid, ...RECORD, '--set', recordText(record), '--live']);
     await this.#write(fence, source, ['migrate-setmaxdowntime', uuid, wholeMs(target.downtimeLimitMs)]);
     events.begin(source, uuid);
     fence.assertHeld();
-    const client = clients.start(source, { uuid, migrationId, destination: destination.name, kind: 'migrate' }, [
+    const client = clients.start(source, { uuid, migrationId, destination: destination.name }, [
       ...migrateArguments(uuid, destination, { persistent, postCopy: target.postCopy, tls: source.tls, bandwidth }),
     ]);
     this.#followed.set(keyOf(target.source, vm), { uuid, destination: destination.name, last: null });
-    await this.#begun(source, client);
+    await this.#begun(fence, source, client);
   }
 
-  /** Until libvirtd has taken it, or has said why not. */
-  async #begun(source: LibvirtHost, client: Client): Promise<void> {
+  /** Until libvirtd has taken it, or has said why not. What could not be seen to begin must not begin later, unseen. */
+  async #begun(fence: Fence, source: LibvirtHost, client: Client): Promise<void> {
+    try {
+      await this.#takenOrRefused(fence, source, client);
+    } catch (error) {
+      await this.#endPending(source, client.uuid);
+      throw error;
+    }
+  }
+
+  /** Ends a client of ours that still waits to ask: otherwise it could begin a migration that nobody counts any more. */
+  async #endPending(source: LibvirtHost, uuid: string): Promise<'none' | 'mayHaveBegun'> {
+    const client = this.#parts.clients.of(source, uuid);
+    if (client === undefined || client.outcome !== null) return 'none';
+    client.end();
+    await client.ended;
+    return 'mayHaveBegun';
+  }
+
+  async #takenOrRefused(fence: Fence, source: LibvirtHost, client: Client): Promise<void> {
     while (client.outcome === null) {
       const job = jobStats((await ask(source, ['domjobinfo', client.uuid, '--rawstats'])).out);
       if (job?.kind === 'outgoing') return;
@@ -90,7 +119,9 @@ export class Outgoing {
     if (how === 'completed') return;
     // What libvirtd makes of what it had been asked is to be seen.
     if (how === 'lost') throw unreachable(source, words);
-    if (!isBusy((await seeUuid(source, client.uuid)) ?? { job: null })) await this.#forgetRecord(source, client.uuid);
+    if (!isBusy((await seeUuid(source, client.uuid)) ?? { job: null })) {
+      await this.#forgetRecord(fence, source, client.uuid, client.migrationId);
+    }
     const { code, message } = failureOf(source, words);
     throw new HostevacError(code, message);
   }
@@ -104,7 +135,7 @@ export class Outgoing {
     const seen = await see(source, vm);
     const status = seen === null ? null : statusOf(seen);
     if (seen !== null && seen.job !== null && status !== null) {
-      const sample = sampleOf(clock, status, seen.job);
+      const sample = sampleOf(clock.now(), status, seen.job);
       const record = recordOf(seen, Date.now());
       if (record !== null) {
         this.#followed.set(key, { uuid: seen.uuid, destination: record.destination, last: sample });
@@ -150,7 +181,7 @@ export class Outgoing {
     const { events, hostNamed, clock } = this.#parts;
     const heard = events.completed(source, uuid);
     const job = heard ?? (await completedAt(hostNamed(destination), uuid));
-    if (job !== null) return { ...sampleOf(clock, 'completed', job), remainingBytes: 0 };
+    if (job !== null) return { ...sampleOf(clock.now(), 'completed', job), remainingBytes: 0 };
     return last === null ? null : { ...last, atMs: clock.now(), status: 'completed', remainingBytes: 0 };
   }
 
@@ -163,7 +194,8 @@ export class Outgoing {
     const source = this.#parts.hostNamed(sourceName);
     const seen = await see(source, vm);
     if (seen === null || statusOf(seen) === null) return null;
-    const mib = Number.parseInt(await told(source, ['migrate-getspeed', uuidWord(seen.uuid)]), 10);
+    const phase = isInPostCopy(seen) ? ['--postcopy'] : [];
+    const mib = Number.parseInt(await told(source, ['migrate-getspeed', uuidWord(seen.uuid), ...phase]), 10);
     if (!Number.isFinite(mib)) throw refused(source, `no bandwidth limit of ${vm}`);
     return mib === 0 || mib >= NO_LIMIT_MIB ? Number.POSITIVE_INFINITY : mib * MIB;
   }
@@ -173,9 +205,10 @@ export class Outgoing {
     const seen = await this.#ours(source, vm);
     if (seen === null) return;
     const mib = wholeMib(source, vm, bytesPerSec);
-    const inPostCopy = ['postCopy', 'postCopyPaused'].includes(statusOf(seen) ?? '');
-    const phase = inPostCopy ? ['--postcopy'] : [];
-    await this.#write(fence, source, ['migrate-setspeed', seen.uuid, String(mib), ...phase]);
+    const set = ['migrate-setspeed', seen.uuid, String(mib)];
+    // libvirt keeps two limits: the one of post-copy must not be an older, larger one when that begins.
+    if (!isInPostCopy(seen)) await this.#write(fence, source, set);
+    if (seen.record?.postCopy === true) await this.#write(fence, source, [...set, '--postcopy']);
   }
 
   async setDowntimeLimit(fence: Fence, sourceName: string, vm: string, ms: number): Promise<void> {
@@ -187,42 +220,33 @@ export class Outgoing {
   async beginPostCopy(fence: Fence, sourceName: string, vm: string): Promise<void> {
     const source = this.#parts.hostNamed(sourceName);
     const seen = await this.#ours(source, vm);
-    if (seen === null || ['postCopy', 'postCopyPaused', 'completed'].includes(statusOf(seen) ?? '')) return;
+    if (seen === null || isInPostCopy(seen) || statusOf(seen) === 'completed') return;
     await this.#write(fence, source, ['migrate-postcopy', seen.uuid]);
   }
 
   /**
-   * A connection that is silent is given up first: QEMU does not notice by itself. What has been asked of libvirtd before has to
-   * end before it is asked to connect anew: whoever sees no progress asks again. Once, for the destination's libvirtd 11.3 dies
-   * of it (a fault of its own, docs/decisions/0036); a person then knows more than another try.
+   * Not done by us. A connection that is silent may come back by itself, and giving it up could not be undone: told to connect
+   * anew, the destination's libvirtd (11.3) dies, and with it every other migration to that host (docs/decisions/0036). Throws
+   * `hypervisorRefused` with what a person can do.
    */
-  async recoverPostCopy(fence: Fence, target: MigrationTarget): Promise<void> {
-    const { hostNamed, clients } = this.#parts;
-    const [source, destination] = [hostNamed(target.source), hostNamed(target.destination)];
+  async recoverPostCopy(target: MigrationTarget): Promise<void> {
+    const source = this.#parts.hostNamed(target.source);
     const seen = await this.#ours(source, target.vm);
-    const status = seen === null ? null : statusOf(seen);
-    if (seen === null || (status !== 'postCopy' && status !== 'postCopyPaused')) return;
-    if (status === 'postCopy') return this.#write(fence, source, ['domjobabort', seen.uuid, '--postcopy']);
-    const last = clients.of(source, seen.uuid);
-    if (last?.outcome === null) return;
-    if (last?.kind === 'resume' && last.outcome?.how === 'failed') {
-      const by = `virsh migrate --live --p2p --postcopy --postcopy-resume --domain ${seen.uuid}`;
-      const what = `it could not be connected anew (${last.outcome.words}) and is not told to again`;
-      throw refused(source, `${target.vm} is in post-copy: ${what}; when both daemons answer: ${by} ...`);
-    }
-    const { migrationId } = target;
-    fence.assertHeld();
-    clients.start(source, { uuid: seen.uuid, migrationId, destination: destination.name, kind: 'resume' }, [
-      ...['migrate', '--live', '--p2p', '--postcopy', '--postcopy-resume', '--domain', seen.uuid],
-      ...where(destination),
-    ]);
+    if (seen === null || !isInPostCopy(seen)) return;
+    const by = `virsh migrate --live --p2p --postcopy --postcopy-resume ${seen.uuid} ${this.#parts.hostNamed(target.destination).peerUri}`;
+    const when = 'a link that comes back may do; else, where its libvirtd does not die of it';
+    throw refused(source, `${target.vm} is in post-copy and is not connected anew by hostevac: ${when}: ${by}`);
   }
 
   async cancel(fence: Fence, sourceName: string, vm: string): Promise<void> {
     const { clients, clock, hostNamed } = this.#parts;
     const source = hostNamed(sourceName);
     const seen = await this.#ours(source, vm);
-    if (seen === null) return;
+    if (seen === null) {
+      const uuid = this.uuidOf(sourceName, vm);
+      if (uuid !== null) await this.#endPending(source, uuid);
+      return;
+    }
     const status = statusOf(seen);
     if (status === 'completed') return;
     if (status === 'postCopy' || status === 'postCopyPaused') {
@@ -238,7 +262,7 @@ export class Outgoing {
       if (clock.monotonic() > until) return;
       await abortableSleep(LOOK_MS);
     }
-    await this.#forgetRecord(source, seen.uuid);
+    await this.#forgetRecord(fence, source, seen.uuid, seen.record?.migrationId ?? null);
   }
 
   /** null: nothing leaves there. Throws for one that somebody else started. */
@@ -246,11 +270,17 @@ export class Outgoing {
     const seen = await see(source, vm);
     if (seen === null || statusOf(seen) === null) return null;
     if (recordOf(seen, Date.now()) !== null) return seen;
+    const client = this.#parts.clients.of(source, seen.uuid);
+    // Whatever the clocks say: its client is ours and waits for its end.
+    if (client?.outcome === null && client.migrationId === seen.record?.migrationId) return seen;
     throw refused(source, `the migration of ${vm} was not started by hostevac: it is left alone`);
   }
 
-  /** Harmless where it has gone with its domain. */
-  async #forgetRecord(source: LibvirtHost, uuid: string): Promise<void> {
+  /** Harmless where it has gone with its domain, and where another's stands there by now. */
+  async #forgetRecord(fence: Fence, source: LibvirtHost, uuid: string, migrationId: string | null): Promise<void> {
+    const seen = await seeUuid(source, uuid);
+    if (seen === null || seen.record === null || seen.record.migrationId !== migrationId || isBusy(seen)) return;
+    fence.assertHeld();
     const { code, words } = await ask(source, ['metadata', uuidWord(uuid), ...RECORD, '--remove', '--live']);
     // What stays is told from a later migration's by its time.
     if (code !== 0 && !isNoDomain(words) && !/state change lock|not found|no domain/i.test(words)) {
@@ -275,6 +305,10 @@ async function abort(source: LibvirtHost, uuid: string): Promise<void> {
   }
 }
 
+function isInPostCopy(seen: Seen): boolean {
+  return ['postCopy', 'postCopyPaused'].includes(statusOf(seen) ?? '');
+}
+
 /** Changing the domain would wait for that job. */
 function isBusy({ job }: Pick<Seen, 'job'>): boolean {
   return job !== null && job.kind !== 'none';
@@ -288,87 +322,11 @@ function stillEnding(source: LibvirtHost, vm: string): HostevacError {
 
 const RECORD = ['--uri', RECORD_URI, '--key', RECORD_KEY];
 
-const NOTHING_SENT: Omit<MigrationSample, 'atMs' | 'status'> = {
-  pass: 1,
-  remainingBytes: 0,
-  transferredBytes: 0,
-  totalBytes: 0,
-  rateBytesPerSec: 0,
-  dirtyRateBytesPerSec: 0,
-  downtimeMs: null,
-  failure: null,
-};
-
-interface MigrateOptions {
-  readonly persistent: boolean;
-  readonly postCopy: boolean;
-  readonly tls: boolean;
-  readonly bandwidth: number;
-}
-
-/**
- * A persistent domain is defined there before it is undefined here, by the two daemons themselves, so that no reboot of its
- * source doubles it. Auto-converge is never asked for: guests are slowed from outside.
- */
-function* migrateArguments(uuid: string, destination: LibvirtHost, options: MigrateOptions): Generator<string> {
-  const { persistent, postCopy, tls, bandwidth } = options;
-  yield* ['migrate', '--live', '--p2p', '--domain', uuid, ...where(destination), '--bandwidth', String(bandwidth)];
-  if (persistent) yield* ['--persistent', '--undefinesource'];
-  if (postCopy) yield* ['--postcopy', '--postcopy-bandwidth', String(bandwidth)];
-  if (tls) yield '--tls';
-}
-
-function where({ peerUri, migrationAddress }: LibvirtHost): string[] {
-  const address = migrationAddress.includes(':') ? `[${migrationAddress}]` : migrationAddress;
-  return ['--desturi', peerUri, '--migrateuri', `tcp://${address}`];
-}
-
-/** Rounded down: never more than was granted. libvirt takes 0 for no limit. */
-function wholeMib(host: LibvirtHost, vm: string, bytesPerSec: number): number {
-  const mib = Math.floor(bytesPerSec / MIB);
-  if (mib >= 1) return mib;
-  throw refused(host, `${vm}: limits are whole MiB/s, and ${bytesPerSec} B/s is less than one`);
-}
-
-function wholeMs(ms: number): string {
-  return String(Math.max(1, Math.floor(ms)));
-}
-
-function lifeOf(dominfo: string): { readonly persistent: boolean; readonly autostart: boolean } {
-  return {
-    persistent: /^Persistent:\s+yes$/m.test(dominfo),
-    autostart: /^Autostart:\s+enable$/m.test(dominfo),
-  };
-}
-
-function sampleOf(clock: Clock, status: OutgoingStatus, job: JobStats): MigrationSample {
-  const isOver = status === 'completed' || status === 'postCopy' || status === 'postCopyPaused';
-  return {
-    atMs: clock.now(),
-    status,
-    pass: job.pass,
-    remainingBytes: job.remainingBytes,
-    transferredBytes: job.processedBytes,
-    totalBytes: job.totalBytes,
-    rateBytesPerSec: job.bytesPerSec,
-    dirtyRateBytesPerSec: job.dirtiedBytesPerSec,
-    downtimeMs: isOver ? job.downtimeMs : null,
-    failure: null,
-  };
-}
-
 async function completedAt(destination: LibvirtHost, uuid: string): Promise<JobStats | null> {
   const asked = ['domjobinfo', uuidWord(uuid), '--completed', '--keep-completed', '--rawstats'];
   const answer = await ask(destination, asked);
   const job = answer.code === 0 ? jobStats(answer.out) : null;
   return job?.kind === 'completed' ? job : null;
-}
-
-function failureOf(source: LibvirtHost, words: string): Reason {
-  return {
-    code: LINK_WORDS.test(words) ? 'linkFailed' : 'hypervisorRefused',
-    message: `${source.name}: libvirt says that the migration failed: ${words || 'nothing'}`,
-  };
 }
 
 function keyOf(host: string, vm: string): string {

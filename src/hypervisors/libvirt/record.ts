@@ -17,19 +17,24 @@ export interface MigrationRecord {
   readonly writtenAtMs: number;
   /** libvirt does not carry it to the destination. */
   readonly autostart: boolean;
+  /** It may be switched to post-copy, whose limit libvirt keeps apart. */
+  readonly postCopy: boolean;
 }
 
+const yes = z.enum(['yes', 'no']).transform((text) => text === 'yes');
 const schema = z.object({
   migration: z.object({
     id: z.string().min(1),
     to: z.string().min(1),
     at: z.string().regex(/^\d+$/).transform(Number),
-    autostart: z.enum(['yes', 'no']).transform((text) => text === 'yes'),
+    autostart: yes,
+    postcopy: yes,
   }),
 });
 
-export function recordText({ migrationId, destination, writtenAtMs, autostart }: MigrationRecord): string {
-  const at = `at="${Math.round(writtenAtMs)}" autostart="${autostart ? 'yes' : 'no'}"`;
+export function recordText({ migrationId, destination, writtenAtMs, autostart, postCopy }: MigrationRecord): string {
+  const word = (is: boolean): string => (is ? 'yes' : 'no');
+  const at = `at="${Math.round(writtenAtMs)}" autostart="${word(autostart)}" postcopy="${word(postCopy)}"`;
   return `<migration id="${escaped(migrationId)}" to="${escaped(destination)}" ${at}/>`;
 }
 
@@ -50,13 +55,13 @@ export function recordIn(text: string): MigrationRecord | null {
   }
   const { success, data } = schema.safeParse(read);
   if (!success) return null;
-  const { id, to, at, autostart } = data.migration;
-  return { migrationId: id, destination: to, writtenAtMs: at, autostart };
+  const { id, to, at, autostart, postcopy } = data.migration;
+  return { migrationId: id, destination: to, writtenAtMs: at, autostart, postCopy: postcopy };
 }
 
 /** What two clocks, two questions and a daemon's start of a job take; a destination that is far away is connected to later. */
-const BEFORE_MS = 2_000;
-const AFTER_MS = 15_000;
+const BEFORE_MS = 5_000;
+const AFTER_MS = 60_000;
 
 /** Whether a migration that has run for `elapsedMs` is the one that the record was written for. */
 export function isOf(record: MigrationRecord, nowMs: number, elapsedMs: number): boolean {

@@ -6,7 +6,7 @@ import type { OutgoingMigration, OutgoingStatus, Sighting, VmRunState } from '..
 import { type DomainStats, domainList, domainStats, type JobStats, jobStats } from './answers.ts';
 import type { LibvirtHost } from './host.ts';
 import { isOf, type MigrationRecord, RECORD_URI, recordIn } from './record.ts';
-import { askAll, isNoDomain, refused, told, uuidWord } from './virsh.ts';
+import { askAll, isNoDomain, refused, told, unreachable, uuidWord } from './virsh.ts';
 
 export interface Seen {
   readonly uuid: string;
@@ -35,16 +35,32 @@ export async function seeUuid(host: LibvirtHost, uuid: string): Promise<Seen | n
     `metadata ${word} --uri ${RECORD_URI}`,
   ]);
   const [stats] = [...domainStats(outs[0] ?? '').values()];
-  if (stats === undefined) {
-    if (isNoDomain(words)) return null;
-    throw refused(host, words);
-  }
-  // Without one: it does not run, or it is its destination, where libvirt has no figures.
-  return { uuid, stats, job: jobStats(outs[1] ?? ''), record: recordIn(outs[2] ?? '') };
+  // Also where it has gone between two of the commands.
+  if (isNoDomain(words)) return null;
+  if (stats === undefined) throw refused(host, words);
+  const job = jobStats(outs[1] ?? '');
+  const strange = wordsLeft(words, job);
+  // What could not be told is not to be taken for "none": somebody would end what runs.
+  if (strange !== '') throw unreachable(host, strange);
+  return { uuid, stats, job, record: recordIn(outs[2] ?? '') };
+}
+
+/** It does not run, it is its destination, where libvirt has no figures, or it has no metadata of ours. */
+const NO_JOB = /migration statistics are available only on the source host|domain is not running/i;
+const NO_RECORD = /metadata not found|requested metadata element is not present/i;
+
+function wordsLeft(words: string, job: JobStats | null): string {
+  const expected = job === null ? [NO_JOB, NO_RECORD] : [NO_RECORD];
+  return words
+    .split('; ')
+    .filter((line) => line !== '' && !expected.some((one) => one.test(line)))
+    .join('; ');
 }
 
 /** Of the migration that leaves now; null: none does. */
 export function statusOf({ stats, job }: Seen): OutgoingStatus | null {
+  // It was ended while it stood still for the last bytes: libvirtd lets it go on, or has sent it.
+  if (job?.kind === 'ending' && stats.pausedByMigration) return 'switchover';
   if (job?.kind !== 'outgoing') return null;
   // Its source's QEMU is told to end when all has been sent.
   if (stats.state === 'inShutdown' || stats.state === 'shutOff') return 'completed';
@@ -89,9 +105,10 @@ export function runStateOf(stats: DomainStats, job: JobStats | null): VmRunState
       return 'running';
     case 'paused':
       if (stats.postCopy !== 'no') return 'postMigrate';
+      if (stats.startsUp) return job === null ? 'incoming' : 'paused';
       if (!stats.pausedByMigration) return 'paused';
-      // Its source waits at the end of it, with the job; its destination until then, with no job that may be asked about.
-      return job?.kind === 'outgoing' ? 'postMigrate' : 'incoming';
+      // Of a copy that waits libvirt tells no job at all; its source has one until the end, or is what a daemon that died has left.
+      return job === null ? 'incoming' : 'postMigrate';
     case 'suspended':
     case 'crashed':
     case 'unknown':

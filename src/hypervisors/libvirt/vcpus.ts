@@ -26,8 +26,9 @@ export function findVcpus(host: LibvirtHost, uuid: string): VcpuThreads | null {
   return threadsOf(pid);
 }
 
-export function isAlive({ pid, startTicks }: VcpuThreads): boolean {
-  return startOf(pid) === startTicks;
+/** Of the same process: vCPUs come and go while it runs. null: it has ended. */
+export function vcpusOf({ pid, startTicks }: Pick<VcpuThreads, 'pid' | 'startTicks'>): VcpuThreads | null {
+  return startOf(pid) === startTicks ? threadsOf(pid) : null;
 }
 
 function threadsOf(pid: number): VcpuThreads | null {
