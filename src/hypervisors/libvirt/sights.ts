@@ -46,7 +46,7 @@ export async function seeUuid(host: LibvirtHost, uuid: string): Promise<Seen | n
 }
 
 /** It does not run, it is its destination, where libvirt has no figures, or it has no metadata of ours. */
-const NO_JOB = /migration statistics are available only on the source host|domain is not running/i;
+const NO_JOB = /migration statistics are available only on the source host|domain is (?:not|no longer) running/i;
 const NO_RECORD = /metadata not found|requested metadata element is not present/i;
 
 function wordsLeft(words: string, job: JobStats | null): string {

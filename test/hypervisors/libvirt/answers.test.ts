@@ -41,6 +41,7 @@ describe('domstats', () => {
     expect(domainStats(RUNNING).get('lvhot')).toEqual({
       state: 'running',
       pausedByMigration: false,
+      startsUp: false,
       postCopy: 'no',
       maxMemoryBytes: 256 * MIB,
       residentBytes: 144_208 * 1_024,
@@ -52,6 +53,7 @@ describe('domstats', () => {
   test.each([
     [3, 1, { state: 'paused', pausedByMigration: false, postCopy: 'no' }],
     [3, 2, { state: 'paused', pausedByMigration: true, postCopy: 'no' }],
+    [3, 11, { state: 'paused', startsUp: true, pausedByMigration: false }],
     [3, 12, { state: 'paused', pausedByMigration: false, postCopy: 'active' }],
     [3, 13, { state: 'paused', pausedByMigration: false, postCopy: 'broken' }],
     [1, 10, { state: 'running', pausedByMigration: false, postCopy: 'active' }],

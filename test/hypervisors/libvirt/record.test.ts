@@ -4,7 +4,13 @@ import { expect, test } from 'vitest';
 import { entityName } from '../../../src/domain/names.ts';
 import { isOf, type MigrationRecord, recordIn, recordText } from '../../../src/hypervisors/libvirt/record.ts';
 
-const RECORD: MigrationRecord = { migrationId: 'ev-1-1-1', destination: 'b', writtenAtMs: 1_000_000, autostart: true, postCopy: true };
+const RECORD: MigrationRecord = {
+  migrationId: 'ev-1-1-1',
+  destination: 'b',
+  writtenAtMs: 1_000_000,
+  autostart: true,
+  postCopy: true,
+};
 
 test('what was written is read back, whatever hosts are called', () => {
   const names = fc
