@@ -132,8 +132,14 @@ function list(path: string): string[] {
 
 const OWN_OF_HOSTS: ReadonlySet<string> = new Set(['@id', '@index', 'seclabel', 'alias', '@portid']);
 
+function order(value: unknown): string {
+  return JSON.stringify(value);
+}
+
 function withoutHostsOwn(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutHostsOwn);
+  // libvirt writes devices of a kind in the order in which it came by them.
+  if (Array.isArray(value))
+    return value.map(withoutHostsOwn).sort((one, other) => order(one).localeCompare(order(other)));
   if (typeof value !== 'object' || value === null) return value;
   const kept = Object.entries(value).filter(([name]) => !OWN_OF_HOSTS.has(name));
   return Object.fromEntries(kept.map(([name, inner]) => [name, withoutHostsOwn(inner)]));
