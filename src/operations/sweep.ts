@@ -12,6 +12,7 @@ export async function sweepOperations(
   { records, delivery, clock }: Pick<OperationDeps, 'records' | 'delivery' | 'clock'>,
   signal: AbortSignal,
   onError: (error: unknown) => void,
+  everyRealMs: number = SWEEP_REAL_MS,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
@@ -21,6 +22,6 @@ export async function sweepOperations(
     } catch (error) {
       onError(error);
     }
-    await clock.sleepReal(SWEEP_REAL_MS, signal);
+    await clock.sleepReal(everyRealMs, signal);
   }
 }

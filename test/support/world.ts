@@ -136,6 +136,9 @@ export interface Crew {
 
 const PUBLISH_MS = 2_000;
 
+/** Virtual hours are simulated: more seldom than workers do. */
+const SWEEP_REAL_MS = 60_000;
+
 export class World {
   readonly clock = new VirtualClock({ startMs: 1_000_000 });
   readonly fleet: Fleet;
@@ -267,9 +270,8 @@ export class World {
         delivery,
       };
       consumers.push(await queues.consumeOperations((id) => operationTurn(deps, id)));
-      sweepOperations(deps, stopping.signal, (error) => this.delivery.errors.push(error)).catch((error: unknown) =>
-        this.delivery.errors.push(error),
-      );
+      const failed = (error: unknown): void => void this.delivery.errors.push(error);
+      sweepOperations(deps, stopping.signal, failed, SWEEP_REAL_MS).catch(failed);
     }
     tendAbandoned(migration, hosts, stopping.signal, (error) => this.delivery.errors.push(error)).catch(
       (error: unknown) => this.delivery.errors.push(error),
