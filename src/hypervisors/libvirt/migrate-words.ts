@@ -8,9 +8,8 @@ import type { JobStats } from './answers.ts';
 import type { LibvirtHost } from './host.ts';
 import { refused } from './virsh.ts';
 
-export const MIB = 2 ** 20;
 /** libvirt's limits are whole MiB/s. */
-export const STEP_BYTES_PER_SEC = MIB;
+export const STEP_BYTES_PER_SEC = 2 ** 20;
 /** What libvirt says when the connection between the two ends broke, or never was. */
 const LINK_WORDS =
   /unable to (?:connect|write|read)|connection (?:reset|refused|timed out|closed)|broken pipe|no route to host|network is unreachable|keepalive|end of file|cannot recv data|channel error|input\/output error|lost connection/i;
@@ -41,7 +40,7 @@ function where({ peerUri, migrationAddress }: LibvirtHost): string[] {
 
 /** Rounded down: never more than was granted. libvirt takes 0 for no limit. */
 export function wholeMib(host: LibvirtHost, vm: string, bytesPerSec: number): number {
-  const mib = Math.floor(bytesPerSec / MIB);
+  const mib = Math.floor(bytesPerSec / STEP_BYTES_PER_SEC);
   if (mib >= 1) return mib;
   throw refused(host, `${vm}: limits are whole MiB/s, and ${bytesPerSec} B/s is less than one`);
 }

@@ -15,9 +15,9 @@ import type { HostNamed, LibvirtHost } from './host.ts';
 import {
   failureOf,
   lifeOf,
-  MIB,
   migrateArguments,
   NOTHING_SENT,
+  STEP_BYTES_PER_SEC,
   sampleOf,
   wholeMib,
   wholeMs,
@@ -197,7 +197,7 @@ export class Outgoing {
     const phase = isInPostCopy(seen) ? ['--postcopy'] : [];
     const mib = Number.parseInt(await told(source, ['migrate-getspeed', uuidWord(seen.uuid), ...phase]), 10);
     if (!Number.isFinite(mib)) throw refused(source, `no bandwidth limit of ${vm}`);
-    return mib === 0 || mib >= NO_LIMIT_MIB ? Number.POSITIVE_INFINITY : mib * MIB;
+    return mib === 0 || mib >= NO_LIMIT_MIB ? Number.POSITIVE_INFINITY : mib * STEP_BYTES_PER_SEC;
   }
 
   async setBandwidth(fence: Fence, sourceName: string, vm: string, bytesPerSec: number): Promise<void> {
