@@ -1,4 +1,5 @@
 /** The network between hosts: names, ports, and (when asked for) what a stream really carries. */
+import { peerUriOf } from '../domain/fleet.ts';
 import { runsHere } from './examine-machine.ts';
 import type { Finding } from './finding.ts';
 import {
@@ -33,13 +34,6 @@ function namesOf(host: RealHost): string[] {
   const uris = host.driver === 'libvirt' ? [host.libvirt.uri, peerUriOf(host)] : [];
   const places = uris.flatMap((uri) => placeOf(uri) ?? []);
   return [...new Set([host.migrationAddress, ...places.map((place) => place.host)])];
-}
-
-/** As the fleet file's schema says it. */
-function peerUriOf(host: Extract<RealHost, { driver: 'libvirt' }>): string {
-  const { uri, peerUri } = host.libvirt;
-  if (peerUri !== undefined) return peerUri;
-  return placeOf(uri) === null ? `qemu+tls://${host.migrationAddress}/system` : uri;
 }
 
 interface Pair {

@@ -7,6 +7,7 @@ import { entityName } from './names.ts';
 import { NON_MIGRATABLE_LABEL, treatments } from './non-migratable.ts';
 import { policyName, policyNames } from './policy.ts';
 import { durationText, rateOrZeroText, rateText, share, sizeText } from './units.ts';
+import { uriHost } from './uri-host.ts';
 
 // Descriptions here are what an editor shows while somebody writes a fleet file (docs/fleet.schema.json).
 
@@ -51,7 +52,7 @@ export const simulatedVmSchema = z
     labels: labelsSchema.optional().describe('What the VM says of itself.'),
     notMigratable: z
       .string()
-      .min(1, { error: 'expected a reason, such as "a host device is attached"' })
+      .min(1, { error: 'expected a reason such as "a host device is attached"' })
       .max(500)
       .optional()
       .describe('Why it cannot be migrated. Default: it can.'),
@@ -79,7 +80,7 @@ const hostCommon = {
 /** `49152-49215`: the ports that libvirt uses too, so that one firewall rule serves both. */
 const portRange = z
   .string()
-  .regex(/^\d{1,5}-\d{1,5}$/, { error: 'expected two ports, such as 49152-49215' })
+  .regex(/^\d{1,5}-\d{1,5}$/, { error: 'expected two ports such as 49152-49215' })
   .transform((text, context) => {
     const [first = 0, last = 0] = text.split('-').map(Number);
     if (first >= 1 && last <= 65_535 && first <= last) return { first, last };
@@ -98,8 +99,10 @@ const libvirtUri = z
   .string()
   .max(1_000)
   .regex(/^qemu(?:\+[a-z]+)?:\/\/[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]*$/, {
-    error: 'expected a libvirt URI of its qemu driver, such as qemu:///system or qemu+tls://a/system',
+    error: 'expected a libvirt URI of its qemu driver such as qemu:///system or qemu+tls://a/system',
   });
+const namespaceName = z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/, { error: 'expected the name of a network namespace' });
+
 /** Of this machine only: no host in it, or a socket's transport. */
 export const LOCAL_URI = /^qemu(?:\+unix)?:\/\/\/|^qemu\+unix:/;
 
@@ -114,9 +117,7 @@ export const hostSchema = z
           ports: portRange
             .default({ first: 49_152, last: 49_215 })
             .describe('Ports on which the host takes migrations, first and last: 49152-49215.'),
-          networkNamespace: z
-            .string()
-            .regex(/^[A-Za-z0-9_.-]{1,64}$/, { error: 'expected the name of a network namespace' })
+          networkNamespace: namespaceName
             .optional()
             .describe('Network namespace (`ip netns`) in which its QEMU processes run. Default: that of the worker.'),
         })
@@ -130,7 +131,7 @@ export const hostSchema = z
           uri: libvirtUri.describe('How hostevac reaches its libvirtd: qemu:///system, qemu+tls://a/system.'),
           peerUri: libvirtUri
             .refine((uri) => !LOCAL_URI.test(uri), {
-              error: 'expected an address that other hosts can reach, such as qemu+tls://a/system',
+              error: 'expected an address that other hosts can reach such as qemu+tls://a/system',
             })
             .optional()
             .describe(
@@ -140,9 +141,7 @@ export const hostSchema = z
             .boolean()
             .default(false)
             .describe("Encrypt guests' memory on its way; needs libvirt's migration certificates on both hosts."),
-          networkNamespace: z
-            .string()
-            .regex(/^[A-Za-z0-9_.-]{1,64}$/, { error: 'expected the name of a network namespace' })
+          networkNamespace: namespaceName
             .optional()
             .describe(
               'Network namespace (`ip netns`) of its libvirtd, where several run on one machine. Default: that of the worker.',
@@ -261,6 +260,12 @@ export type Fleet = z.output<typeof fleetSchema>;
 /** The names of all policies that requests to this fleet may use. */
 export function policyNamesOf(fleet: Pick<Fleet, 'policies'> | null): string[] {
   return [...policyNames, ...(fleet?.policies ?? []).map(({ name }) => name)];
+}
+
+/** How the other hosts' libvirtd reach this one's. */
+export function peerUriOf({ migrationAddress, libvirt }: Extract<FleetHost, { driver: 'libvirt' }>): string {
+  const { uri, peerUri } = libvirt;
+  return peerUri ?? (LOCAL_URI.test(uri) ? `qemu+tls://${uriHost(migrationAddress)}/system` : uri);
 }
 
 /** The host of that name, or undefined. */

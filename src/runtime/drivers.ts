@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
-import { type DriverName, type Fleet, type FleetHost, hostOf, LOCAL_URI } from '../domain/fleet.ts';
+import { type DriverName, type Fleet, type FleetHost, hostOf, peerUriOf } from '../domain/fleet.ts';
 import type { Hypervisor, HypervisorOf } from '../hypervisors/hypervisor.ts';
 import { LibvirtHypervisor } from '../hypervisors/libvirt/hypervisor.ts';
 import { QemuHypervisor } from '../hypervisors/qemu/hypervisor.ts';
@@ -124,25 +124,16 @@ function qemu({ fleet, clock, log }: DriverOptions, guard: GuardClient): Driver 
 
 function libvirt({ fleet, clock, log }: DriverOptions, guard: GuardClient): Driver {
   const hypervisor = new LibvirtHypervisor({
-    hosts: hostsOf(fleet, 'libvirt').map(
-      ({ name, migrationAddress, libvirt: { uri, peerUri, tls, networkNamespace = null } }) => ({
-        name,
-        uri,
-        peerUri: peerUri ?? (LOCAL_URI.test(uri) ? `qemu+tls://${bracketed(migrationAddress)}/system` : uri),
-        migrationAddress,
-        tls,
-        networkNamespace,
-      }),
-    ),
+    hosts: hostsOf(fleet, 'libvirt').map((host) => {
+      const { name, migrationAddress, libvirt } = host;
+      const { uri, tls, networkNamespace = null } = libvirt;
+      return { name, uri, peerUri: peerUriOf(host), migrationAddress, tls, networkNamespace };
+    }),
     clock,
     log,
   });
   const throttle = throttleOf(hypervisor, hypervisor.vcpuThreads, { guard, clock, log });
   return { hypervisor, throttle, close: async () => hypervisor.close() };
-}
-
-function bracketed(address: string): string {
-  return address.includes(':') ? `[${address}]` : address;
 }
 
 function throttleOf(

@@ -3,9 +3,10 @@
  * Running it is `embedded-redis.ts`.
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, mkdirSync, rmSync, symlinkSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { HostevacError } from '../domain/errors.ts';
+import { inPath } from './in-path.ts';
 
 interface RedisProgramOptions {
   readonly env: NodeJS.ProcessEnv;
@@ -41,21 +42,6 @@ export async function redisServerProgram(options: RedisProgramOptions): Promise<
     'redisMissing',
     `no redis-server in PATH, and apt-get did not bring one${failure === undefined ? '' : ` (${failure})`}; ${NEEDED}`,
   );
-}
-
-/** The program's path in PATH, or undefined. */
-export function inPath(program: string, env: NodeJS.ProcessEnv): string | undefined {
-  for (const directory of (env['PATH'] ?? '').split(delimiter)) {
-    if (directory === '') continue;
-    const path = join(directory, program);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not in this one.
-    }
-  }
-  return undefined;
 }
 
 function installedServer({ env, stateDir }: RedisProgramOptions): string | undefined {

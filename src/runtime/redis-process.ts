@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { abortableSleep } from '../clock/abortable-sleep.ts';
 import { HostevacError } from '../domain/errors.ts';
-import { inPath } from './redis-install.ts';
+import { inPath } from './in-path.ts';
 
 /** How flock(1) says that another process holds the lock; no exit code of redis-server. */
 const LOCKED_EXIT = 75;

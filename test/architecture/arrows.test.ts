@@ -33,7 +33,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ],
   ['src/clock/clock.ts', 'ports'],
   ['src/store/{cell,lease,event-log}.ts', 'ports'],
-  ['src/hypervisors/hypervisor.ts', 'ports'],
+  ['src/hypervisors/{counters,hypervisor}.ts', 'ports'],
   ['src/throttling/throttle.ts', 'ports'],
   ['src/bandwidth/budget.ts', 'ports'],
   ['src/queue/delivery.ts', 'ports'],

@@ -7,7 +7,7 @@ import { createWriteStream, existsSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inPath } from '../../src/runtime/redis-install.ts';
+import { inPath } from '../../src/runtime/in-path.ts';
 import { until } from '../support/condition.ts';
 
 const script = (name: string) => fileURLToPath(new URL(`container/${name}.sh`, import.meta.url));

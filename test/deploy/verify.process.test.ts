@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { OTHER_COMMANDS, QUEUED_COMMANDS } from '../../src/doctor/redis-commands.ts';
-import { inPath } from '../../src/runtime/redis-install.ts';
+import { inPath } from '../../src/runtime/in-path.ts';
 import { execute } from './container.ts';
 
 const DEPLOY = fileURLToPath(new URL('../../docs/deploy/', import.meta.url));

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { reportSchema } from '../../src/doctor/finding.ts';
-import { inPath } from '../../src/runtime/redis-install.ts';
+import { inPath } from '../../src/runtime/in-path.ts';
 import type { Command } from '../cli/spawn.ts';
 import { describeWith } from '../support/needs.ts';
 import { DoctorPlace, fleetText, found, libvirtHost, verdictOf, wrong } from './place.ts';

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Report, reportSchema, type Verdict } from '../../src/doctor/finding.ts';
-import { inPath } from '../../src/runtime/redis-install.ts';
+import { inPath } from '../../src/runtime/in-path.ts';
 import { Command, userEnv } from '../cli/spawn.ts';
 
 export interface Examination {

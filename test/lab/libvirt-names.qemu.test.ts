@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { escapeXml } from '../../src/lab/libvirt/domain-xml.ts';
+import { escapeXml } from '../../src/hypervisors/libvirt/xml.ts';
 import { describeWith } from '../support/needs.ts';
 import { LibvirtPlace } from './libvirt-place.ts';
 import { resultOf } from './results.ts';

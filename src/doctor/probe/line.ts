@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
-import { entering } from './program.ts';
+import { entering } from '../../runtime/network-namespace.ts';
 
 const ENTRY = fileURLToPath(new URL('../line-end.js', import.meta.url));
 

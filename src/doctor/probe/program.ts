@@ -1,5 +1,6 @@
 /** Running another program for its answer: without a shell, bounded in time and in words. */
 import { execFile } from 'node:child_process';
+import { entering } from '../../runtime/network-namespace.ts';
 
 export interface Ran {
   /** null: it could not be run, or did not end in time. */
@@ -44,11 +45,6 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     // It may have ended before it has read all: then its exit says why.
     child.stdin?.on('error', () => undefined).end(options.input ?? '');
   });
-}
-
-/** Only the network is entered: `ip netns exec` would remount /sys and hide the cgroups. */
-export function entering(networkNamespace: string | null): string[] {
-  return networkNamespace === null ? [] : ['nsenter', `--net=/run/netns/${networkNamespace}`, '--'];
 }
 
 function oneLine(text: string): string {

@@ -1,15 +1,14 @@
 /**
- * The `virsh migrate` processes of this worker. libvirtd carries a migration on without its client, so they are told
- * nothing and ended by nobody; what they say at their end is why it failed.
+ * The `virsh migrate` processes of this worker. libvirtd carries a migration on without its client; what that says at its end is
+ * why it failed. One that has not asked yet must not outlive its attempt, and is ended with it.
  */
 import { spawn } from 'node:child_process';
-import type { LibvirtHost } from './host.ts';
+import { keyOf, type LibvirtHost } from './host.ts';
 import { baseArguments, VIRSH, virshEnv, wordsOf } from './virsh.ts';
 
 export interface Client {
   readonly uuid: string;
   readonly migrationId: string;
-  readonly destination: string;
   /** null: it waits for the end of its migration. `lost`: it was ended, or could not be run, and knows nothing of that end. */
   outcome: { readonly how: 'completed' | 'failed' | 'lost'; readonly words: string } | null;
   /** Resolves with its outcome. */
@@ -27,11 +26,7 @@ export class Clients {
   readonly #clients = new Map<string, Client>();
 
   /** In a session of its own: virsh ends the migration when Ctrl-C reaches it. */
-  start(
-    host: LibvirtHost,
-    client: Pick<Client, 'uuid' | 'migrationId' | 'destination'>,
-    args: readonly string[],
-  ): Client {
+  start(host: LibvirtHost, client: Pick<Client, 'uuid' | 'migrationId'>, args: readonly string[]): Client {
     const child = spawn(VIRSH, [...baseArguments(host.uri), ...args], {
       env: virshEnv(),
       detached: true,
@@ -71,8 +66,4 @@ export class Clients {
   of(host: LibvirtHost, uuid: string): Client | undefined {
     return this.#clients.get(keyOf(host, uuid));
   }
-}
-
-function keyOf(host: LibvirtHost, uuid: string): string {
-  return JSON.stringify([host.name, uuid]);
 }

@@ -11,16 +11,11 @@ export interface DomainDefinition {
   readonly notMigratable: string | null;
 }
 
-const some = z.looseObject({});
 const labelSchema = z.object({ '@name': z.string(), '#text': z.union([z.string(), z.number()]).default('') });
 const schema = z.object({
-  domain: z.looseObject({
-    metadata: z.union([z.looseObject({}), z.string()]).optional(),
-    devices: z
-      .union([z.looseObject({ hostdev: z.array(z.looseObject({ '@mode': z.string(), '@type': z.string() })) }), some])
-      .optional(),
-  }),
+  domain: z.looseObject({ metadata: z.unknown().optional(), devices: z.unknown().optional() }),
 });
+const devicesSchema = z.object({ hostdev: z.array(z.looseObject({ '@mode': z.string(), '@type': z.string() })) });
 
 const LISTS: ReadonlySet<string> = new Set(['hostdev', 'label']);
 
@@ -57,9 +52,7 @@ function labelsOf(metadata: unknown): Record<string, string> {
 
 /** libvirt's rule (qemuMigrationSrcIsAllowedHostdev): of devices of the host only USB ones that it can find again may go. */
 function passedThrough(devices: unknown): string | null {
-  const parsed = z
-    .object({ hostdev: z.array(z.looseObject({ '@mode': z.string(), '@type': z.string() })) })
-    .safeParse(devices);
+  const parsed = devicesSchema.safeParse(devices);
   if (!parsed.success) return null;
   const stuck = parsed.data.hostdev.find((device) => device['@type'] !== 'usb');
   if (stuck === undefined) return null;

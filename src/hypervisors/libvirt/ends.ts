@@ -6,11 +6,12 @@ import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
 import type { LibvirtHost } from './host.ts';
-import { RECORD_KEY, RECORD_URI } from './record.ts';
+import { lifeOf } from './migrate-words.ts';
+import { RECORD_ARGUMENTS } from './record.ts';
 import { runStateOf, type Seen, see } from './sights.ts';
-import { ask, refused, told } from './virsh.ts';
+import { ask, refused, told, uuidWord } from './virsh.ts';
 
-/** Refuses what a migration would fail at after it has begun: a destination that has the VM already, or lacks a network. */
+/** Refuses what a migration would fail at after it has begun: a destination that has the VM already. */
 export async function prepare(
   fence: Fence,
   { vm, source, destination }: { readonly vm: string; readonly source: LibvirtHost; readonly destination: LibvirtHost },
@@ -46,10 +47,15 @@ export async function keepDefinition(fence: Fence, destination: LibvirtHost, vm:
     fence.assertHeld();
     await told(destination, ['autostart', seen.uuid]);
   }
+  const why = await removeRecord(fence, destination, seen.uuid);
+  if (why !== null) throw refused(destination, why);
+}
+
+/** null: it is not there any more; else libvirt's words why it still is. */
+export async function removeRecord(fence: Fence, host: LibvirtHost, uuid: string): Promise<string | null> {
   fence.assertHeld();
-  const where = ['--uri', RECORD_URI, '--key', RECORD_KEY];
-  const { code, words } = await ask(destination, ['metadata', seen.uuid, ...where, '--remove', '--live']);
-  if (code !== 0 && !/not found|no domain/i.test(words)) throw refused(destination, words);
+  const { code, words } = await ask(host, ['metadata', uuidWord(uuid), ...RECORD_ARGUMENTS, '--remove', '--live']);
+  return code === 0 || /not found|no domain/i.test(words) ? null : words;
 }
 
 /** Ending the source's process takes libvirtd a second or two, on a busy machine longer. */
@@ -108,5 +114,5 @@ export async function shutdown(fence: Fence, host: LibvirtHost, vm: string): Pro
 }
 
 async function isPersistent(host: LibvirtHost, { uuid }: Seen): Promise<boolean> {
-  return /^Persistent:\s+yes$/m.test(await told(host, ['dominfo', uuid]));
+  return lifeOf(await told(host, ['dominfo', uuid])).persistent;
 }

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { type JobStats, jobStats } from './answers.ts';
-import type { LibvirtHost } from './host.ts';
+import { keyOf, type LibvirtHost } from './host.ts';
 import { baseArguments, uuidWord, VIRSH, virshEnv } from './virsh.ts';
 
 /** Whoever drives looks every second or so. */
@@ -120,8 +120,4 @@ function completedIn(text: string): JobStats | null {
 function wake(watch: Watch): void {
   watch.news = true;
   for (const done of watch.waiting) done();
-}
-
-function keyOf(host: LibvirtHost, uuid: string): string {
-  return JSON.stringify([host.name, uuid]);
 }

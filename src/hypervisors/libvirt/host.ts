@@ -13,5 +13,10 @@ export interface LibvirtHost {
   readonly networkNamespace: string | null;
 }
 
+/** A VM of a host, as the key of a map. */
+export function keyOf({ name }: LibvirtHost, uuid: string): string {
+  return JSON.stringify([name, uuid]);
+}
+
 /** Throws `unknownHost`. */
 export type HostNamed = (name: string) => LibvirtHost;

@@ -170,7 +170,7 @@ export class LibvirtHypervisor implements Hypervisor {
     if (now !== null) return now;
     this.#threads.delete(key);
     const seen = await see(host, vm);
-    if (seen === null || sighted(seen, Date.now()).present === false) return null;
+    if (seen === null) return null;
     const { state } = seen.stats;
     if (state === 'shutOff' || state === 'inShutdown') return null;
     // A copy that waits has no CPUs yet that anybody may slow.

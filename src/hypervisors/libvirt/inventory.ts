@@ -9,7 +9,7 @@ import { entityName } from '../../domain/names.ts';
 import type { VmOnHost } from '../hypervisor.ts';
 import { type DomainStats, domainList, domainStats, uuidList } from './answers.ts';
 import { type DomainDefinition, definitionOf } from './domain-xml.ts';
-import type { LibvirtHost } from './host.ts';
+import { keyOf, type LibvirtHost } from './host.ts';
 import { runStateOf } from './sights.ts';
 import { askAll, told, uuidWord } from './virsh.ts';
 
@@ -38,7 +38,8 @@ export class Inventory {
   readonly #log: Logger;
   /** The reading that the next span begins at, by host and uuid. */
   readonly #begun = new Map<string, Reading>();
-  readonly #definitions = new Map<string, DomainDefinition>();
+  /** With the text that each was read from: it is parsed again only when that has changed. */
+  readonly #definitions = new Map<string, { readonly text: string; readonly definition: DomainDefinition }>();
   readonly #silentUntil = new Map<string, number>();
   /** What libvirt has said of VMs that it would not migrate, by uuid, and when. */
   readonly #refusals = new Map<string, { readonly words: string; readonly atMs: number }>();
@@ -147,7 +148,7 @@ export class Inventory {
         }),
       );
     }
-    return new Map(listed.map(({ uuid }) => [uuid, this.#definitions.get(keyOf(host, uuid)) ?? UNKNOWN]));
+    return new Map(listed.map(({ uuid }) => [uuid, this.#definitions.get(keyOf(host, uuid))?.definition ?? UNKNOWN]));
   }
 
   async #read(host: LibvirtHost, listed: readonly Listed[]): Promise<void> {
@@ -158,7 +159,9 @@ export class Inventory {
       const text = outs[index] ?? '';
       // It has gone meanwhile.
       if (text.trim() === '') continue;
-      this.#definitions.set(keyOf(host, uuid), definitionOf(text));
+      const key = keyOf(host, uuid);
+      if (this.#definitions.get(key)?.text === text) continue;
+      this.#definitions.set(key, { text, definition: definitionOf(text) });
     }
   }
 }
@@ -176,8 +179,4 @@ async function list(host: LibvirtHost): Promise<Listed[]> {
     const what = `a domain whose name has control characters (uuid ${uuid})`;
     throw new HostevacError('hostUnreachable', `${host.name} has ${what}: rename it, nothing here can name it`);
   });
-}
-
-function keyOf(host: LibvirtHost, uuid: string): string {
-  return JSON.stringify([host.name, uuid]);
 }

@@ -3,6 +3,7 @@
  * and what a failure was. Pure.
  */
 import type { Reason } from '../../domain/errors.ts';
+import { uriHost } from '../../domain/uri-host.ts';
 import type { MigrationSample, OutgoingStatus } from '../hypervisor.ts';
 import type { JobStats } from './answers.ts';
 import type { LibvirtHost } from './host.ts';
@@ -34,8 +35,7 @@ export function* migrateArguments(uuid: string, destination: LibvirtHost, option
 }
 
 function where({ peerUri, migrationAddress }: LibvirtHost): string[] {
-  const address = migrationAddress.includes(':') ? `[${migrationAddress}]` : migrationAddress;
-  return ['--desturi', peerUri, '--migrateuri', `tcp://${address}`];
+  return ['--desturi', peerUri, '--migrateuri', `tcp://${uriHost(migrationAddress)}`];
 }
 
 /** Rounded down: never more than was granted. libvirt takes 0 for no limit. */
@@ -55,17 +55,6 @@ export function lifeOf(dominfo: string): { readonly persistent: boolean; readonl
     autostart: /^Autostart:\s+enable$/m.test(dominfo),
   };
 }
-
-export const NOTHING_SENT: Omit<MigrationSample, 'atMs' | 'status'> = {
-  pass: 1,
-  remainingBytes: 0,
-  transferredBytes: 0,
-  totalBytes: 0,
-  rateBytesPerSec: 0,
-  dirtyRateBytesPerSec: 0,
-  downtimeMs: null,
-  failure: null,
-};
 
 export function sampleOf(atMs: number, status: OutgoingStatus, job: JobStats): MigrationSample {
   const isOver = status === 'completed' || status === 'postCopy' || status === 'postCopyPaused';

@@ -7,22 +7,23 @@ import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
 import { HostevacError } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
+import { NO_COUNTERS } from '../counters.ts';
 import type { MigrationSample, MigrationTarget, MigrationTerms } from '../hypervisor.ts';
 import { type JobStats, jobStats } from './answers.ts';
 import type { Client, Clients } from './clients.ts';
+import { removeRecord } from './ends.ts';
 import type { Events } from './events.ts';
 import type { HostNamed, LibvirtHost } from './host.ts';
 import {
   failureOf,
   lifeOf,
   migrateArguments,
-  NOTHING_SENT,
   STEP_BYTES_PER_SEC,
   sampleOf,
   wholeMib,
   wholeMs,
 } from './migrate-words.ts';
-import { RECORD_KEY, RECORD_URI, recordText } from './record.ts';
+import { RECORD_ARGUMENTS, recordText } from './record.ts';
 import { recordOf, type Seen, see, seeUuid, statusOf } from './sights.ts';
 import { ask, isNoDomain, refused, told, unreachable, uuidWord } from './virsh.ts';
 
@@ -33,6 +34,8 @@ const LOOK_MS = 50;
 /** After `domjobabort` QEMU ends its threads and libvirtd takes the copy at the destination away. */
 const CANCEL_MS = 8_000;
 const ABORT_ANSWER_MS = 3_000;
+
+const NOTHING_SENT = { ...NO_COUNTERS, failure: null };
 
 const CANCELLED_WORDS = /cancell?ed by client|migration was cancell?ed|operation aborted/i;
 
@@ -79,13 +82,12 @@ export class Outgoing {
       autostart,
       postCopy: target.postCopy,
     };
-    await this.#write(fence, source, ['metadata', uuid, ...RECORD, '--set', recordText(record), '--live']);
+    await this.#write(fence, source, ['metadata', uuid, ...RECORD_ARGUMENTS, '--set', recordText(record), '--live']);
     await this.#write(fence, source, ['migrate-setmaxdowntime', uuid, wholeMs(target.downtimeLimitMs)]);
     events.begin(source, uuid);
     fence.assertHeld();
-    const client = clients.start(source, { uuid, migrationId, destination: destination.name }, [
-      ...migrateArguments(uuid, destination, { persistent, postCopy: target.postCopy, tls: source.tls, bandwidth }),
-    ]);
+    const options = { persistent, postCopy: target.postCopy, tls: source.tls, bandwidth };
+    const client = clients.start(source, { uuid, migrationId }, [...migrateArguments(uuid, destination, options)]);
     this.#followed.set(keyOf(target.source, vm), { uuid, destination: destination.name, last: null });
     await this.#begun(fence, source, client);
   }
@@ -119,9 +121,7 @@ export class Outgoing {
     if (how === 'completed') return;
     // What libvirtd makes of what it had been asked is to be seen.
     if (how === 'lost') throw unreachable(source, words);
-    if (!isBusy((await seeUuid(source, client.uuid)) ?? { job: null })) {
-      await this.#forgetRecord(fence, source, client.uuid, client.migrationId);
-    }
+    await this.#forgetRecord(fence, source, client.uuid, client.migrationId);
     const { code, message } = failureOf(source, words);
     throw new HostevacError(code, message);
   }
@@ -247,9 +247,8 @@ export class Outgoing {
       if (uuid !== null) await this.#endPending(source, uuid);
       return;
     }
-    const status = statusOf(seen);
-    if (status === 'completed') return;
-    if (status === 'postCopy' || status === 'postCopyPaused') {
+    if (statusOf(seen) === 'completed') return;
+    if (isInPostCopy(seen)) {
       throw refused(source, `${vm} is in post-copy: ending that would lose it`);
     }
     const client = clients.of(source, seen.uuid);
@@ -280,12 +279,9 @@ export class Outgoing {
   async #forgetRecord(fence: Fence, source: LibvirtHost, uuid: string, migrationId: string | null): Promise<void> {
     const seen = await seeUuid(source, uuid);
     if (seen === null || seen.record === null || seen.record.migrationId !== migrationId || isBusy(seen)) return;
-    fence.assertHeld();
-    const { code, words } = await ask(source, ['metadata', uuidWord(uuid), ...RECORD, '--remove', '--live']);
+    const why = await removeRecord(fence, source, uuid);
     // What stays is told from a later migration's by its time.
-    if (code !== 0 && !isNoDomain(words) && !/state change lock|not found|no domain/i.test(words)) {
-      throw refused(source, words);
-    }
+    if (why !== null && !isNoDomain(why) && !/state change lock/i.test(why)) throw refused(source, why);
   }
 
   async #write(fence: Fence, source: LibvirtHost, args: readonly string[]): Promise<void> {
@@ -310,7 +306,7 @@ function isInPostCopy(seen: Seen): boolean {
 }
 
 /** Changing the domain would wait for that job. */
-function isBusy({ job }: Pick<Seen, 'job'>): boolean {
+function isBusy({ job }: Seen): boolean {
   return job !== null && job.kind !== 'none';
 }
 
@@ -319,8 +315,6 @@ function stillEnding(source: LibvirtHost, vm: string): HostevacError {
     'its libvirtd has not given up yet on its last migration, which was ended: nothing came back over its link';
   return new HostevacError('stillConnecting', `${vm}: ${source.name}: ${why}`);
 }
-
-const RECORD = ['--uri', RECORD_URI, '--key', RECORD_KEY];
 
 async function completedAt(destination: LibvirtHost, uuid: string): Promise<JobStats | null> {
   const asked = ['domjobinfo', uuidWord(uuid), '--completed', '--keep-completed', '--rawstats'];

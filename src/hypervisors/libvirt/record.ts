@@ -5,10 +5,12 @@
  */
 import { XMLParser } from 'fast-xml-parser';
 import { z } from 'zod';
+import { escapeXml } from './xml.ts';
 
 /** One element for each address is what libvirt keeps. */
 export const RECORD_URI = 'urn:hostevac:migration';
-export const RECORD_KEY = 'hostevac';
+/** Of `virsh metadata`, which changes it. */
+export const RECORD_ARGUMENTS = ['--uri', RECORD_URI, '--key', 'hostevac'] as const;
 
 export interface MigrationRecord {
   readonly migrationId: string;
@@ -35,7 +37,7 @@ const schema = z.object({
 export function recordText({ migrationId, destination, writtenAtMs, autostart, postCopy }: MigrationRecord): string {
   const word = (is: boolean): string => (is ? 'yes' : 'no');
   const at = `at="${Math.round(writtenAtMs)}" autostart="${word(autostart)}" postcopy="${word(postCopy)}"`;
-  return `<migration id="${escaped(migrationId)}" to="${escaped(destination)}" ${at}/>`;
+  return `<migration id="${escapeXml(migrationId)}" to="${escapeXml(destination)}" ${at}/>`;
 }
 
 /** null: there is none, or what stands there is no record. */
@@ -67,10 +69,4 @@ const AFTER_MS = 60_000;
 export function isOf(record: MigrationRecord, nowMs: number, elapsedMs: number): boolean {
   const sinceMs = nowMs - elapsedMs - record.writtenAtMs;
   return sinceMs >= -BEFORE_MS && sinceMs <= AFTER_MS;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-
-function escaped(text: string): string {
-  return text.replace(/[&<>"]/g, (char) => ENTITIES[char] ?? char);
 }

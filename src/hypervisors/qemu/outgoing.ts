@@ -7,6 +7,7 @@ import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import type { Clock } from '../../clock/clock.ts';
 import { HostevacError, reasonOf } from '../../domain/errors.ts';
 import type { Fence } from '../../store/lease.ts';
+import { NO_COUNTERS } from '../counters.ts';
 import type { MigrationSample, OutgoingMigration, OutgoingStatus } from '../hypervisor.ts';
 import { anyAnswer, type MigrateAnswer, migrateAnswer, parametersAnswer } from './answers.ts';
 import type { Answered, Examiner } from './examine.ts';
@@ -16,16 +17,7 @@ import { type MigrationRecord, noteEnd, readMigration, recordOf } from './migrat
 import type { Monitors } from './monitors.ts';
 import { isAlive, tail } from './process.ts';
 import { scan, type VmEntry } from './run-dir.ts';
-import {
-  countersOf,
-  failureOf,
-  isEnded,
-  isInFlight,
-  isInPostCopy,
-  isPostcopy,
-  NO_COUNTERS,
-  outgoingStatusOf,
-} from './translate.ts';
+import { countersOf, failureOf, isEnded, isInFlight, isInPostCopy, isPostcopy, outgoingStatusOf } from './translate.ts';
 import type { VmDir } from './vm-dir.ts';
 import type { Watches } from './watch.ts';
 

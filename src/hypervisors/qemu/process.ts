@@ -17,6 +17,7 @@ import {
 import { connect } from 'node:net';
 import { abortableSleep } from '../../clock/abortable-sleep.ts';
 import { HostevacError } from '../../domain/errors.ts';
+import { entering } from '../../runtime/network-namespace.ts';
 import { isDeadHere, startTicksOf, thisProcess } from '../../runtime/process-identity.ts';
 import { errorCode, readSmallFile } from './durable-file.ts';
 import type { VmDir } from './vm-dir.ts';
@@ -158,15 +159,14 @@ export interface StartOptions {
 }
 
 /**
- * In a session of its own and without pipes to us, so that it outlives the worker and its process group. No shell. Only
- * the network is entered (nsenter): `ip netns exec` would remount /sys and hide the cgroups. Throws `hypervisorRefused`.
+ * In a session of its own and without pipes to us, so that it outlives the worker and its process group. No shell. Throws
+ * `hypervisorRefused`.
  */
 export async function startProcess(options: StartOptions): Promise<StartedProcess> {
   const { binary, argv, cwd, logPath, networkNamespace } = options;
   if (!isDirectory(cwd))
     throw new HostevacError('hypervisorRefused', `the working directory ${cwd} does not exist here`);
-  const inNamespace = networkNamespace === null ? [] : ['nsenter', `--net=/run/netns/${networkNamespace}`, '--'];
-  const [program = binary, ...rest] = [...inNamespace, binary, ...argv];
+  const [program = binary, ...rest] = [...entering(networkNamespace), binary, ...argv];
   const output = openSync(logPath, 'a', 0o600);
   try {
     const child = spawn(program, rest, {

@@ -3,7 +3,9 @@
  * Sources: qapi/run-state.json, qapi/migration.json, migration/migration.c (`fill_source_migration_info`).
  */
 import type { Reason } from '../../domain/errors.ts';
-import type { MigrationSample, OutgoingStatus, VmRunState } from '../hypervisor.ts';
+import { uriHost } from '../../domain/uri-host.ts';
+import type { Counters } from '../counters.ts';
+import type { OutgoingStatus, VmRunState } from '../hypervisor.ts';
 import type { MigrateAnswer } from './answers.ts';
 
 /** Every RunState of QEMU 10; what a later one adds is `paused`: not running, and nobody may think it gone. */
@@ -103,28 +105,6 @@ export function isPostcopy(answer: MigrateAnswer): boolean {
   return answer.status?.startsWith('postcopy-') === true;
 }
 
-type Counters = Pick<
-  MigrationSample,
-  | 'pass'
-  | 'remainingBytes'
-  | 'transferredBytes'
-  | 'totalBytes'
-  | 'rateBytesPerSec'
-  | 'dirtyRateBytesPerSec'
-  | 'downtimeMs'
->;
-
-/** Before the first counters, and after a failure that QEMU keeps none of. */
-export const NO_COUNTERS: Counters = {
-  pass: 1,
-  remainingBytes: 0,
-  transferredBytes: 0,
-  totalBytes: 0,
-  rateBytesPerSec: 0,
-  dirtyRateBytesPerSec: 0,
-  downtimeMs: null,
-};
-
 /** null: QEMU sent none. `mbps` is decimal megabits. */
 export function countersOf(status: OutgoingStatus, answer: MigrateAnswer): Counters | null {
   const { ram } = answer;
@@ -158,8 +138,7 @@ export function failureOf(status: OutgoingStatus, answer: MigrateAnswer, vm: str
 
 /** `tcp:10.0.0.1:49152`; an IPv6 address stands in brackets. `to`: QEMU listens on the first free port up to it. */
 export function migrationUri(address: string, port: number, to?: number): string {
-  const host = address.includes(':') && !address.startsWith('[') ? `[${address}]` : address;
-  return `tcp:${host}:${port}${to === undefined || to === port ? '' : `,to=${to}`}`;
+  return `tcp:${uriHost(address)}:${port}${to === undefined || to === port ? '' : `,to=${to}`}`;
 }
 
 /** `ZERO` is what QEMU answers for a VM that was given no `-uuid`. */

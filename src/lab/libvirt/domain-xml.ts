@@ -1,4 +1,5 @@
 /** A lab guest as a libvirt domain. Pure. Source: libvirt's formatdomain. */
+import { escapeXml } from '../../hypervisors/libvirt/xml.ts';
 
 export interface DomainSpec {
   readonly name: string;
@@ -45,16 +46,4 @@ export function domainXml(spec: DomainSpec): string {
   </devices>
 </domain>
 `;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  "'": '&apos;',
-  '"': '&quot;',
-};
-
-export function escapeXml(text: string): string {
-  return text.replaceAll(/[&<>'"]/g, (character) => ENTITIES[character] ?? character);
 }

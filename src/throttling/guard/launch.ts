@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { constants, setPriority } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { inPath } from '../../runtime/redis-install.ts';
+import { inPath } from '../../runtime/in-path.ts';
 import type { GuardPlaces } from './places.ts';
 
 /** How flock(1) says that another process holds the lock. */
