@@ -11,7 +11,8 @@ import {
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
-import { isActive } from './collect.ts';
+import { waitsForApproval } from './approval.ts';
+import { isActive, isPending } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
 import type { Planned } from './plan.ts';
 
@@ -30,6 +31,7 @@ export function waits(record: OperationRecord, { view, control, planned, found }
   const lines: string[] = [];
   if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
   if (found === 'later') lines.push(...unseen(record, view));
+  if (record.proposal !== null) lines.push(waitsForApproval(record.id, record.proposal));
   for (const one of planned?.waiting ?? []) lines.push(one.why);
   for (const { vm, moveId } of planned?.shutdowns ?? []) {
     if (moveId === null) lines.push(`${vm} is shut down when the others have left`);
@@ -77,6 +79,15 @@ export function closing({ tasks, request }: OperationRecord, reason: Reason | nu
   ].join('');
   const what = `${count('done')} of ${tasks.length} VMs moved${away}${others}`;
   return reason === null ? what : `${what}; ${reason.message}`;
+}
+
+/** It ends with VMs that nobody could plan for. */
+export function givenUp(record: OperationRecord, why: Reason): OperationRecord {
+  const tasks = record.tasks.map(
+    (task): VmTask =>
+      isPending(task) ? { ...task, state: 'blocked', needsMove: false, reason: task.reason ?? why } : task,
+  );
+  return { ...record, tasks };
 }
 
 /** A move that nobody has begun. */
