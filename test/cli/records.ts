@@ -119,6 +119,7 @@ export function host(name: string, over: Partial<HostStatus> = {}): HostStatus {
     memoryUsedBytes: 32 * GiB,
     egress: { capacity: 100 * MiB, counted: 40 * MiB },
     ingress: { capacity: 100 * MiB, counted: 0 },
+    capacityOverride: null,
     ...over,
   };
 }

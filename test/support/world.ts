@@ -218,6 +218,8 @@ export class World {
       ...shared,
       events: {
         read: (...args) => events.read(...args),
+        readFleet: (...args) => events.readFleet(...args),
+        lastOfFleet: () => events.lastOfFleet(),
         append: async (event) => {
           await events.append(event);
           await options.onEvent?.(event);
