@@ -18,6 +18,7 @@ export type {
   OperationRecord,
   OperationResult,
   OperationState,
+  Proposal,
   ShutdownResult,
 } from './domain/operation.ts';
 export { POLICY_PRESETS, type Policy, type PolicyInput } from './domain/policy.ts';

@@ -134,7 +134,7 @@ class RedisProducer implements Producer {
         continue;
       }
       if (!(await this.#stores.delivery.hasOperation(creation.id))) await this.#enqueue(creation.id);
-      const said = joined === null ? warnings : [...warnings, ...goesOnOtherwise(request, joined.request)];
+      const said = joined === null ? warnings : [...warnings, ...goesOnOtherwise(request, joined)];
       return new Handle(this.#stores, creation.id, { acceptance: creation.acceptance, warnings: said });
     }
   }

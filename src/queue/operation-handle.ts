@@ -6,7 +6,7 @@ import {
   type OperationRecord,
   type OperationResult,
 } from '../domain/operation.ts';
-import { cancel, known, pause, resume } from '../operations/control.ts';
+import { approve, cancel, known, pause, resume } from '../operations/control.ts';
 import { operationResult } from '../operations/result.ts';
 import type { Stores } from '../runtime/stores.ts';
 import type { StoredEvent } from '../store/event-log.ts';
@@ -88,6 +88,10 @@ export class Handle implements OperationHandle {
 
   resume(): Promise<ControlOutcome> {
     return resume(this.#stores, this.id);
+  }
+
+  approve(hash?: string): Promise<ControlOutcome> {
+    return approve(this.#stores, this.id, hash ?? null);
   }
 }
 

@@ -47,6 +47,11 @@ export interface OperationHandle {
   cancel(): Promise<ControlOutcome>;
   pause(options?: { readonly now?: boolean }): Promise<ControlOutcome>;
   resume(): Promise<ControlOutcome>;
+  /**
+   * For one that was asked for with `approveFirst`: what its record proposes may be done. `hash`: of the proposal that was seen
+   * (default: the one that stands now); when another stands by then, nothing is changed and the message says so.
+   */
+  approve(hash?: string): Promise<ControlOutcome>;
 }
 export interface ControlOutcome {
   readonly changed: boolean;

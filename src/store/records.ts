@@ -232,6 +232,15 @@ export class Records {
     });
   }
 
+  /** What was approved is not what is proposed any more. False: that is not what was approved last. */
+  async forgetApproval(operationId: string, hash: string): Promise<boolean> {
+    return this.#controlCell(operationId).update<boolean>((current) =>
+      current.approved === hash
+        ? { value: { ...current, approved: null }, result: true }
+        : { unchanged: true, result: false },
+    );
+  }
+
   /**
    * Takes an ended operation out of the active ones and lets its flags expire. Harmless twice, and where it has not ended: a
    * store that failed over between its record's end and this may have lost that end, and nobody would look at it again.
@@ -295,6 +304,8 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
+    proposal: null,
+    approvedAtMs: null,
     token: 0,
   };
 }

@@ -32,6 +32,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
       policy: POLICY_PRESETS.maintenance,
       overrides: {},
       deadlineMs: null,
+      approveFirst: false,
       nonMigratable: 'block',
       shutdownTimeoutMs: 120_000,
     },
@@ -46,6 +47,8 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
+    proposal: null,
+    approvedAtMs: null,
     token: 1,
     ...over,
   };
