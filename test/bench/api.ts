@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { until } from '../support/condition.ts';
-import { type LoadOrders, type LoadSeen, loadSeenSchema } from './api/load.ts';
+import { type LoadOrders, type LoadSeen, loadSeenSchema } from './api/orders.ts';
 import { markdownTable } from './markdown.ts';
 import { Bench } from './queue/parts.ts';
 import { runMain } from './series.ts';
