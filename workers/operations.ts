@@ -1,9 +1,11 @@
 /** The worker that carries operations out: takes their turns from the queue. Any number may run; one suffices. */
 
+import { reasonOf } from '../src/domain/errors.ts';
 import type { OperationDeps } from '../src/operations/deps.ts';
 import { sweepOperations } from '../src/operations/sweep.ts';
 import { operationTurn } from '../src/operations/turn.ts';
 import { MOVES_TOPIC } from '../src/queue/host-queues.ts';
+import { about } from '../src/runtime/observer.ts';
 import type { Site } from '../src/runtime/site.ts';
 
 export interface RunningWorker {
@@ -11,7 +13,7 @@ export interface RunningWorker {
 }
 
 export async function startOperationsWorker(site: Site): Promise<RunningWorker> {
-  const { stores, clock, log } = site;
+  const { stores, clock, log, observer } = site;
   await site.heartbeat.announce({ operations: true });
   const deps: OperationDeps = {
     clock,
@@ -34,7 +36,21 @@ export async function startOperationsWorker(site: Site): Promise<RunningWorker> 
       },
     },
   };
-  const consumer = await site.consumers.consumeOperations((id) => operationTurn(deps, id));
+  const consumer = await site.consumers.consumeOperations((id) =>
+    about({ operation: id }, async () => {
+      const began = performance.now();
+      try {
+        return await operationTurn(deps, id);
+      } catch (error) {
+        // The queue logs it, and gives it again.
+        if (reasonOf(error).code === 'leaseLost') observer.leaseLost('operation');
+        else observer.fault('operation');
+        throw error;
+      } finally {
+        observer.operationTurn(performance.now() - began);
+      }
+    }),
+  );
   const stop = new AbortController();
   const sweeping = sweepOperations(deps, stop.signal, (error) =>
     log.warn({ err: error }, 'could not look for operations without a job'),

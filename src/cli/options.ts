@@ -2,6 +2,7 @@
  * The options of commands as texts, and the inputs they become. Every fault of a command line is found before any is
  * reported. Pure: no commander, no Redis.
  */
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { Problem } from '../domain/errors.ts';
 import { type Fleet, policyNamesOf } from '../domain/fleet.ts';
@@ -188,9 +189,14 @@ export function upOptions(options: { readonly port: string }): { port: number } 
 
 /** Options of `worker`: hosts in the order given, each once. */
 export function workerOptions(
-  options: { readonly hosts?: string; readonly operations?: boolean },
+  options: {
+    readonly hosts?: string;
+    readonly operations?: boolean;
+    readonly metricsPort?: string;
+    readonly metricsAddress?: string;
+  },
   fleet: Fleet,
-): { hosts: string[]; operations: boolean } {
+): { hosts: string[]; operations: boolean; metrics: { port: number; address: string } | null } {
   const hosts = [
     ...new Set(
       (options.hosts ?? '')
@@ -200,6 +206,7 @@ export function workerOptions(
     ),
   ];
   const operations = options.operations === true;
+  const metrics = metricsPlace(options);
   if (options.hosts !== undefined && hosts.length === 0) {
     const remedy = `give names of hosts, like --hosts ${fleet.hosts[0]?.name ?? 'node-a'}`;
     throw badInput([{ path: '--hosts', value: printValue(options.hosts), message: 'names no host', remedy }], {
@@ -214,5 +221,35 @@ export function workerOptions(
   }
   const unknown = hosts.map((host) => hostProblem(fleet, host, '--hosts')).filter((problem) => problem !== null);
   if (unknown.length > 0) throw unknownHosts(unknown);
-  return { hosts, operations };
+  return { hosts, operations, metrics };
+}
+
+/** Where a worker shows its metrics; null: nowhere. */
+function metricsPlace({
+  metricsPort,
+  metricsAddress,
+}: {
+  readonly metricsPort?: string;
+  readonly metricsAddress?: string;
+}): { port: number; address: string } | null {
+  const value = {
+    ...(metricsPort === undefined ? {} : { 'metrics-port': numberOrText(metricsPort) }),
+    ...(metricsAddress === undefined ? {} : { 'metrics-address': metricsAddress }),
+  };
+  const schema = z.strictObject({
+    'metrics-port': portSchema.optional(),
+    'metrics-address': z
+      .string()
+      .refine((text) => isIP(text) !== 0, { error: 'expected an IP address of this machine such as 127.0.0.1' })
+      .optional(),
+  });
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw badInput(problemsOf(schema, value, parsed.error, '--'), { what: WHAT });
+  const { 'metrics-port': port, 'metrics-address': address } = parsed.data;
+  if (port === undefined && address !== undefined) {
+    const remedy = 'add --metrics-port, like --metrics-port 9461';
+    const problem = { path: '--metrics-address', value: printValue(address), message: 'serves nothing alone', remedy };
+    throw badInput([problem], { what: WHAT });
+  }
+  return port === undefined ? null : { port, address: address ?? '127.0.0.1' };
 }

@@ -4,6 +4,7 @@ import { startMigrationsWorker } from '../../../workers/migrations.ts';
 import { startOperationsWorker } from '../../../workers/operations.ts';
 import type { Fleet } from '../../domain/fleet.ts';
 import type { ProducerOptions } from '../../queue/producer.ts';
+import type { Observer } from '../../runtime/observer.ts';
 import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
 import { openSite } from '../../runtime/site.ts';
 
@@ -23,9 +24,11 @@ export async function startCrew(options: {
   readonly stateDir: string;
   readonly hosts: readonly string[];
   readonly operations: boolean;
+  /** They are told of what these workers do. */
+  readonly observers?: readonly Observer[];
 }): Promise<Crew> {
-  const { fleet, policies, connection, log, stateDir, hosts, operations } = options;
-  const site = await openSite({ fleet, policies, connection, log, stateDir });
+  const { fleet, policies, connection, log, stateDir, hosts, operations, observers = [] } = options;
+  const site = await openSite({ fleet, policies, connection, log, stateDir, observers });
   const workers: { close(graceMs: number): Promise<void> }[] = [];
   const close = async (graceMs: number): Promise<void> => {
     await Promise.allSettled(workers.map((worker) => worker.close(graceMs)));
