@@ -40,7 +40,7 @@ const CACHED_MS = 1_000;
 /** And this often although nobody asks: the index of ended operations is bounded. */
 const LOOK_EVERY_MS = 10_000;
 /** Prometheus gives up after 10 s by default. */
-const LOOK_LIMIT_MS = 5_000;
+const LOOK_LIMIT_MS = 3_000;
 
 /** Gauges that Prometheus' own naming rules refuse; the same facts are in `nodejs_active_resources`. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
@@ -100,12 +100,13 @@ async function openLooks(
       .catch((error: unknown) => {
         if (!isBroken && !stop.signal.aborted) log?.warn({ err: error }, 'metrics of the fleet could not be read');
         isBroken = true;
+        metrics.unknown();
       })
       .finally(() => {
         lookedAtMs = performance.now();
         running = null;
       });
-    await settledWithin(running, LOOK_LIMIT_MS);
+    if ((await settledWithin(running, LOOK_LIMIT_MS)) === undefined) metrics.unknown();
   };
   await fresh();
   const looking = (async (): Promise<void> => {

@@ -49,19 +49,21 @@ export class FleetMetrics {
     this.#counted = counted(registry);
   }
 
-  /** Throws what Redis throws; then what is gauged is shown no more, for it is not known. */
+  /** Throws what Redis throws. */
   async look(): Promise<void> {
     const began = performance.now();
     try {
       await this.#look();
       this.#gauges.success.set(1);
-    } catch (error) {
-      for (const gauge of this.#gauges.ofFleet) gauge.reset();
-      this.#gauges.success.set(0);
-      throw error;
     } finally {
       this.#gauges.took.set((performance.now() - began) / 1_000);
     }
+  }
+
+  /** What is gauged is not known now, and shown no more; what was counted stays. */
+  unknown(): void {
+    for (const gauge of this.#gauges.ofFleet) gauge.reset();
+    this.#gauges.success.set(0);
   }
 
   async #look(): Promise<void> {
