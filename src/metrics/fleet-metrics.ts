@@ -3,6 +3,7 @@
  * second), and now and then in between, so that no end is missed. Labels are hosts, states and kinds, never VMs.
  */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { Budget } from '../bandwidth/budget.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import {
   ENDED_MOVE_STATES,
@@ -18,7 +19,10 @@ import { Ended, type EndedMove, type Look } from './ended.ts';
 
 export interface FleetSource {
   readonly fleet: Fleet;
-  readonly stores: Pick<Stores, 'records' | 'presence' | 'claims' | 'delivery' | 'clock' | 'budget'>;
+  readonly stores: Pick<Stores, 'records' | 'presence' | 'claims' | 'clock'> & {
+    readonly delivery: Pick<Stores['delivery'], 'depths'>;
+    budget(fleet: Fleet): Pick<Budget, 'use'>;
+  };
 }
 
 const COUNTED =
@@ -30,6 +34,9 @@ const DOWNTIME_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 1, 2
 const CPU_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_000];
 const BYTES = [16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576].map((mib) => mib * 1_048_576);
 const RATIOS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5];
+
+/** After these somebody has to look before anything else. */
+const LOUDEST = ['vmDoubled', 'vmMissing', 'memoryLost'] as const;
 
 const ACTIVE_OPERATION_STATES = operationStates.filter((state) => !ENDED_OPERATION_STATES.has(state));
 const ACTIVE_MOVE_STATES = moveStates.filter((state) => !ENDED_MOVE_STATES.has(state));
@@ -264,14 +271,20 @@ function counted(registry: Registry) {
   for (const kind of ['evacuateNode', 'loadBalance']) {
     for (const outcome of ENDED_OPERATION_STATES) operations.inc({ kind, outcome }, 0);
   }
+  const moves = new Counter({
+    name: 'hostevac_moves_ended_total',
+    help: `Attempts to move a VM (or to shut one down that cannot be moved) that ended, by kind of request, how, and the code of the reason. ${COUNTED}`,
+    labelNames: ['kind', 'move', 'outcome', 'reason'],
+    registers,
+  });
+  for (const kind of ['evacuateNode', 'loadBalance']) {
+    moves.inc({ kind, move: 'migration', outcome: 'done', reason: '' }, 0);
+    // A series that appears with its first event hides that event from increase(), and these must not be missed.
+    for (const reason of LOUDEST) moves.inc({ kind, move: 'migration', outcome: 'failed', reason }, 0);
+  }
   return {
     operations,
-    moves: new Counter({
-      name: 'hostevac_moves_ended_total',
-      help: `Attempts to move a VM (or to shut one down that cannot be moved) that ended, by kind of request, how, and the code of the reason. ${COUNTED}`,
-      labelNames: ['kind', 'move', 'outcome', 'reason'],
-      registers,
-    }),
+    moves,
     duration: histogram(
       'hostevac_migration_duration_seconds',
       `From a migration's start to its end, of migrations that had begun. ${FLEET_TIME}`,
