@@ -7,12 +7,15 @@ import { operationTurn } from '../src/operations/turn.ts';
 import { MOVES_TOPIC } from '../src/queue/host-queues.ts';
 import { about } from '../src/runtime/observer.ts';
 import type { Site } from '../src/runtime/site.ts';
+import { runCourier } from '../src/webhooks/courier.ts';
+import type { Endpoint } from '../src/webhooks/endpoints.ts';
 
 export interface RunningWorker {
   close(graceMs: number): Promise<void>;
 }
 
-export async function startOperationsWorker(site: Site): Promise<RunningWorker> {
+/** `endpoints`: who is told of events, by one of the workers at a time. */
+export async function startOperationsWorker(site: Site, endpoints: readonly Endpoint[] = []): Promise<RunningWorker> {
   const { stores, clock, log, observer } = site;
   await site.heartbeat.announce({ operations: true });
   const deps: OperationDeps = {
@@ -55,11 +58,14 @@ export async function startOperationsWorker(site: Site): Promise<RunningWorker> 
   const sweeping = sweepOperations(deps, stop.signal, (error) =>
     log.warn({ err: error }, 'could not look for operations without a job'),
   );
+  const { cells, leases, events } = stores;
+  const courier = { fleetName: site.fleet.name, endpoints, cells, leases, events, clock, observer, log };
+  const telling = runCourier(courier, stop.signal);
   log.info('carrying out operations');
   return {
     close: async (graceMs) => {
       stop.abort();
-      await sweeping;
+      await Promise.all([sweeping, telling]);
       await consumer.close(graceMs);
     },
   };

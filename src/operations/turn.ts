@@ -16,6 +16,7 @@ import {
 } from '../domain/operation.ts';
 import { nonMigratableOf } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
+import { noticeMs } from '../domain/webhook.ts';
 import type { MoveJob, OperationTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
@@ -27,7 +28,7 @@ import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
 import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
+import { closing, isBeingDriven, isEmpty, isSoon, newMove, noticeOf, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -239,11 +240,13 @@ class Turn {
       .filter((task) => !isBeingDriven(this.#moves.get(task.moveIds.at(-1) ?? ''), nowMs, within));
     if (tasks.length === 0) return;
     const moves = await records.moves(tasks.map((task) => task.moveIds.at(-1) ?? ''));
+    const notice = noticeMs(this.#deps.fleet.webhooks);
     let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
     for (const [index, task] of tasks.entries()) {
       const job = this.#jobOf(task);
       const move = moves[index] ?? null;
       if (move !== null && ENDED_MOVE_STATES.has(move.state)) continue;
+      let made: MoveRecord | null = null;
       if (move === null) {
         reservations ??= (await claims.read()).reservations;
         const destination = reservations[job.moveId]?.host;
@@ -251,8 +254,13 @@ class Turn {
           await this.#forgetMove(task, job.moveId);
           continue;
         }
-        await records.createMove(newMove(this.#record.id, task, { id: job.moveId, destination, nowMs }));
+        made = newMove(this.#record.id, task, { id: job.moveId, destination, nowMs, noticeMs: notice });
+        // Told before it is kept: a crash in between tells it twice, under one id, and forgets nobody.
+        if (made.startsNotBeforeMs !== null) await this.#deps.events.append(noticeOf(made, nowMs));
+        await records.createMove(made);
       }
+      // Its place is kept; nothing else of it has begun, and it can be withdrawn like any that nobody has begun.
+      if (((move ?? made)?.startsNotBeforeMs ?? 0) > nowMs) continue;
       if (move === null || !(await delivery.hasMove(job))) await delivery.addMove(job);
     }
   }

@@ -7,6 +7,7 @@ import type { ProducerOptions } from '../../queue/producer.ts';
 import type { Observer } from '../../runtime/observer.ts';
 import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
 import { openSite } from '../../runtime/site.ts';
+import type { Endpoint } from '../../webhooks/endpoints.ts';
 
 export interface Crew {
   /**
@@ -26,8 +27,10 @@ export async function startCrew(options: {
   readonly operations: boolean;
   /** They are told of what these workers do. */
   readonly observers?: readonly Observer[];
+  /** Who is told of events by a worker of operations. */
+  readonly endpoints?: readonly Endpoint[];
 }): Promise<Crew> {
-  const { fleet, policies, connection, log, stateDir, hosts, operations, observers = [] } = options;
+  const { fleet, policies, connection, log, stateDir, hosts, operations, observers = [], endpoints = [] } = options;
   const site = await openSite({ fleet, policies, connection, log, stateDir, observers });
   const workers: { close(graceMs: number): Promise<void> }[] = [];
   const close = async (graceMs: number): Promise<void> => {
@@ -36,7 +39,7 @@ export async function startCrew(options: {
   };
   try {
     if (hosts.length > 0) workers.push(await startMigrationsWorker(site, [...hosts]));
-    if (operations) workers.push(await startOperationsWorker(site));
+    if (operations) workers.push(await startOperationsWorker(site, endpoints));
   } catch (error) {
     await close(0);
     throw error;

@@ -49,6 +49,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
   const { port } = upOptions(options);
   const fleet = cli.requireFleet();
   const policies = await cli.loadPolicies(fleet);
+  const endpoints = cli.loadEndpoints(fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   let phase: 'starting' | 'running' | 'stopping' = 'starting';
@@ -69,6 +70,7 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
       stateDir: stateDir(cli.env),
       hosts,
       operations: true,
+      endpoints,
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     const opened = await createProducer({ connection: source.target.options, fleet, policies });

@@ -54,6 +54,7 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
   const fleet = cli.requireFleet();
   const { hosts, operations, metrics: place } = workerOptions(options, fleet);
   const policies = await cli.loadPolicies(fleet);
+  const endpoints = operations ? cli.loadEndpoints(fleet) : [];
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   const closers: Closer[] = [];
@@ -73,6 +74,7 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
       stateDir: stateDir(cli.env),
       hosts,
       operations,
+      endpoints,
       observers: metrics?.observer == null ? [] : [metrics.observer],
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
