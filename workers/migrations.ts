@@ -22,6 +22,7 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
   await site.heartbeat.announce({ hosts });
   const deps = migrationDeps(site);
   const deliver = async (job: MoveJob, signal: AbortSignal): Promise<MoveTurn> => {
+    observer.moveBegins(job.moveId);
     try {
       return await migrate(deps, job, signal);
     } catch (error) {

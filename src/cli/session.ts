@@ -5,6 +5,7 @@ import { createProducer } from '../queue/create-producer.ts';
 import type { HostStatus, OperationHandle, Producer } from '../queue/producer.ts';
 import { connectionSource, type RedisSource } from '../runtime/redis-connection.ts';
 import { stateDir } from '../runtime/state-dir.ts';
+import { openTracing } from '../runtime/tracing.ts';
 import type { Cli } from './cli.ts';
 
 export interface Session {
@@ -41,8 +42,10 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOption
   const redis = await openRedisSource(cli, { supervise: options.supervise === true });
   try {
     const connection = redis.target.options;
+    const tracing = await openTracing(cli.env);
     const producer = await createProducer({
       connection,
+      telemetry: tracing?.telemetry,
       ...(fleet === null ? {} : { fleet }),
       ...(policies === null ? {} : { policies }),
     });
@@ -51,6 +54,7 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOption
       redis,
       async close() {
         await producer.close();
+        await tracing?.close();
         await redis.close();
       },
     };

@@ -5,7 +5,7 @@
  * while children are pending. Attempts are for crashes only; what a move came to is in its record.
  */
 import { setMaxListeners } from 'node:events';
-import { DelayedError, Job, Queue, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
+import { DelayedError, Job, Queue, type Telemetry, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { settledWithin } from '../clock/abortable-sleep.ts';
 import { encodeName } from '../domain/names.ts';
@@ -48,6 +48,8 @@ export interface BullMqOptions {
   readonly prefix: string;
   /** For commands; shared by all queues. */
   readonly redis: Redis;
+  /** Takes a trace along in the jobs. */
+  readonly telemetry?: Telemetry | undefined;
 }
 
 export class BullMqDelivery implements Delivery {
@@ -139,6 +141,7 @@ export class BullMqDelivery implements Delivery {
         connection: this.#options.redis,
         prefix: this.#options.prefix,
         skipWaitingForReady: true,
+        ...traced(this.#options),
       });
       // Without a listener a lost connection would end the process; the commands themselves report it.
       queue.on('error', () => undefined);
@@ -178,7 +181,11 @@ function jobOf({ name, id, data }: Job): { readonly operation?: string; readonly
   return known === undefined ? { move: String(id) } : { operation: known.operationId, move: known.moveId };
 }
 
-export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix'> {
+function traced({ telemetry }: Pick<BullMqOptions, 'telemetry'>): { telemetry?: Telemetry } {
+  return telemetry === undefined ? {} : { telemetry };
+}
+
+export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix' | 'telemetry'> {
   /** A connection of its own for each worker: it blocks. */
   readonly openRedis: () => Promise<Redis>;
   readonly times?: QueueTimes;
@@ -230,6 +237,7 @@ export class BullMqConsumers implements DeliveryConsumers {
       maxStalledCount: Number.MAX_SAFE_INTEGER,
       removeOnComplete: KEEP_ENDED,
       removeOnFail: KEEP_ENDED,
+      ...traced(this.#options),
     };
     const worker = new Worker(
       name,

@@ -2,6 +2,7 @@
  * Everything one process needs to serve a fleet: connections, the fleet's clock, stores, the adapters of its drivers.
  * The workers in `workers/` are thin users of it.
  */
+import type { Telemetry } from 'bullmq';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Logger } from 'pino';
 import type { CellBudget } from '../bandwidth/cell-budget.ts';
@@ -31,6 +32,8 @@ export interface SiteOptions {
   readonly stateDir: string;
   /** They are told of what the workers of this process do. */
   readonly observers?: readonly Observer[];
+  /** Takes a trace along in the jobs. */
+  readonly telemetry?: Telemetry | undefined;
   /** How long a worker may be silent before its jobs are given to another (real ms). */
   readonly lockMs?: number;
 }
@@ -71,7 +74,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
 }
 
 async function build(
-  { fleet, policies, log, stateDir, observers = [], lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
+  { fleet, policies, log, stateDir, observers = [], telemetry, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
   redis: Redis,
   openSubscriber: () => Promise<Redis>,
   openWorker: () => Promise<Redis>,
@@ -81,7 +84,7 @@ async function build(
   const { speed } = fleet.simulation;
   const originMs = fleet.hosts.some((host) => host.driver === 'simulated') ? await simulationOrigin(redis, prefix) : 0;
   const clock = new RealClock({ speed, originMs });
-  const stores = new Stores({ redis, prefix, clock, openSubscriber });
+  const stores = new Stores({ redis, prefix, clock, openSubscriber, telemetry });
   const hash = fleetHash(fleet);
   const drivers = await openDrivers({ fleet, clock, redis, prefix, stateDir, log });
   const hosts = fleet.hosts.map((host) => host.name);
@@ -98,6 +101,7 @@ async function build(
     consumers: new BullMqConsumers({
       prefix,
       openRedis: openWorker,
+      telemetry,
       times: { lockMs, stalledCheckMs: lockMs / 2 },
       onError: (error, job) => {
         observer.fault('queue');

@@ -7,6 +7,7 @@ import type { ProducerOptions } from '../../queue/producer.ts';
 import type { Observer } from '../../runtime/observer.ts';
 import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
 import { openSite } from '../../runtime/site.ts';
+import type { Tracing } from '../../runtime/tracing.ts';
 import type { Endpoint } from '../../webhooks/endpoints.ts';
 
 export interface Crew {
@@ -25,13 +26,16 @@ export async function startCrew(options: {
   readonly stateDir: string;
   readonly hosts: readonly string[];
   readonly operations: boolean;
+  readonly tracing?: Tracing | null;
   /** They are told of what these workers do. */
   readonly observers?: readonly Observer[];
   /** Who is told of events by a worker of operations. */
   readonly endpoints?: readonly Endpoint[];
 }): Promise<Crew> {
-  const { fleet, policies, connection, log, stateDir, hosts, operations, observers = [], endpoints = [] } = options;
-  const site = await openSite({ fleet, policies, connection, log, stateDir, observers });
+  const { fleet, policies, connection, log, stateDir, hosts, operations, endpoints = [], tracing = null } = options;
+  const observers = [...(options.observers ?? []), ...(tracing === null ? [] : [tracing.observer])];
+  const telemetry = tracing?.telemetry;
+  const site = await openSite({ fleet, policies, connection, log, stateDir, observers, telemetry });
   const workers: { close(graceMs: number): Promise<void> }[] = [];
   const close = async (graceMs: number): Promise<void> => {
     await Promise.allSettled(workers.map((worker) => worker.close(graceMs)));

@@ -5,6 +5,7 @@ import { EXIT, HostevacError } from '../../domain/errors.ts';
 import { createProducer } from '../../queue/create-producer.ts';
 import type { Producer } from '../../queue/producer.ts';
 import { stateDir } from '../../runtime/state-dir.ts';
+import { openTracing } from '../../runtime/tracing.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
 import { type Health, serveHealth } from '../health.ts';
@@ -62,6 +63,8 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
     closers.push(() => source.close());
     const hosts = fleet.hosts.map((host) => host.name);
     const connection = source.target.options;
+    const tracing = await openTracing(cli.env);
+    closers.push(async () => tracing?.close());
     const crew = await startCrew({
       fleet,
       policies,
@@ -71,9 +74,10 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
       hosts,
       operations: true,
       endpoints,
+      tracing,
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
-    const opened = await createProducer({ connection: source.target.options, fleet, policies });
+    const opened = await createProducer({ connection, fleet, policies, telemetry: tracing?.telemetry });
     producer = opened;
     closers.push(() => opened.close());
     phase = 'running';

@@ -4,6 +4,7 @@ import { EXIT } from '../../domain/errors.ts';
 import { createMetrics } from '../../metrics/create-metrics.ts';
 import { serveMetrics } from '../../metrics/serve.ts';
 import { stateDir } from '../../runtime/state-dir.ts';
+import { openTracing } from '../../runtime/tracing.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
@@ -66,6 +67,8 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
     const connection = source.target.options;
+    const tracing = await openTracing(cli.env);
+    closers.push(async () => tracing?.close());
     const crew = await startCrew({
       fleet,
       policies,
@@ -75,6 +78,7 @@ async function worker(cli: Cli, options: WorkerFlags): Promise<number> {
       hosts,
       operations,
       endpoints,
+      tracing,
       observers: metrics?.observer == null ? [] : [metrics.observer],
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
