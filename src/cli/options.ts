@@ -179,15 +179,6 @@ const portSchema = z
   .min(0, { error: 'expected a whole number from 0 to 65535' })
   .max(65_535, { error: 'expected a whole number from 0 to 65535' });
 
-/** Options of `up`. */
-export function upOptions(options: { readonly port: string }): { port: number } {
-  const value = { port: numberOrText(options.port) };
-  const schema = z.strictObject({ port: portSchema });
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) throw badInput(problemsOf(schema, value, parsed.error, '--'), { what: WHAT });
-  return parsed.data;
-}
-
 /** Options of `worker`: hosts in the order given, each once. */
 export function workerOptions(
   options: {

@@ -1,6 +1,7 @@
 /** The command line as a whole: global options, all commands, and how help looks. What a command does is in `commands/`. */
 import { Command, Option } from 'commander';
 import type { GlobalOptions, Run } from './cli.ts';
+import { addAudit } from './commands/audit.ts';
 import { addBalance } from './commands/balance.ts';
 import { addControls } from './commands/control.ts';
 import { addDemo } from './commands/demo.ts';
@@ -8,7 +9,9 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEvacuate } from './commands/evacuate.ts';
 import { addLab } from './commands/lab.ts';
 import { addRelease } from './commands/release.ts';
+import { addServe } from './commands/serve.ts';
 import { addStatus } from './commands/status.ts';
+import { addToken } from './commands/token.ts';
 import { addUp } from './commands/up.ts';
 import { addWatch } from './commands/watch.ts';
 import { addWhatIf } from './commands/what-if.ts';
@@ -52,6 +55,7 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
     );
   const bound: Run = (action) => run(program.opts<GlobalOptions>(), action);
   addUp(program, bound);
+  addServe(program, bound);
   addWorker(program, bound);
   addEvacuate(program, bound);
   addBalance(program, bound);
@@ -61,6 +65,8 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
   addControls(program, bound);
   addRelease(program, bound);
   addDoctor(program, bound);
+  addToken(program, bound);
+  addAudit(program, bound);
   addDemo(program, bound);
   addLab(program, bound);
   return program;

@@ -23,15 +23,21 @@ export interface MetricsPage {
 export interface Metrics {
   /** What the workers of this process tell; null where it has none. */
   readonly observer: Observer | null;
+  /** Shows the fleet from now on, over a connection of its own. Throws `redisAway`. */
+  showFleet(of: ShownFleet): Promise<void>;
   render(): Promise<MetricsPage>;
   close(): Promise<void>;
+}
+
+export interface ShownFleet {
+  readonly fleet: Fleet;
+  readonly connection: string | RedisOptions;
 }
 
 export interface MetricsOptions {
   /** This process has workers: they are told `observer`. */
   readonly works: boolean;
-  /** Show the fleet, over a connection of its own. */
-  readonly of?: { readonly fleet: Fleet; readonly connection: string | RedisOptions };
+  readonly of?: ShownFleet;
   readonly log?: Pick<Logger, 'warn'>;
 }
 
@@ -57,9 +63,12 @@ export async function createMetrics({ works, of, log }: MetricsOptions): Promise
     registers: [registry],
   }).set({ version: packageVersion(), node: process.versions.node }, 1);
   const observer = works ? workerMetrics(registry) : null;
-  const looks = of === undefined ? null : await openLooks(registry, of, log);
+  let looks = of === undefined ? null : await openLooks(registry, of, log);
   return {
     observer,
+    async showFleet(shown) {
+      looks ??= await openLooks(registry, shown, log);
+    },
     async render() {
       await looks?.fresh();
       return { contentType: registry.contentType, body: await registry.metrics() };
@@ -70,7 +79,7 @@ export async function createMetrics({ works, of, log }: MetricsOptions): Promise
 
 async function openLooks(
   registry: Registry,
-  { fleet, connection }: NonNullable<MetricsOptions['of']>,
+  { fleet, connection }: ShownFleet,
   log: MetricsOptions['log'],
 ): Promise<{ fresh(): Promise<void>; close(): Promise<void> }> {
   const target = redisTarget(connection);

@@ -151,4 +151,30 @@ describeWith(['redis', 'promtool'], 'the metrics of a run', () => {
     expect(seriesOf(body, 'hostevac_host_served', { host: 'node-a' })).toBeUndefined();
     checkWithPromtool(body);
   });
+
+  it('of `up` are one page: the fleet, and what its own workers do', async () => {
+    const command = new Command(['up', '--port', '0'], { env: userEnv(home, { REDIS_URL: redis.url }), cwd: home });
+    started.push(command);
+    await command.says(/^http:\/\/127\.0\.0\.1:\d+\n/);
+    const evacuation = new Command(['evacuate', 'node-a', '--wait'], {
+      env: userEnv(home, { REDIS_URL: redis.url }),
+      cwd: home,
+    });
+    started.push(evacuation);
+    expect(await evacuation.ended).toMatchObject({ code: 0 });
+    let page = '';
+    const ended = { kind: 'evacuateNode', outcome: 'done' };
+    await until(
+      async () => {
+        page = await (await fetch(`${command.stdout.trim()}/metrics`)).text();
+        return seriesOf(page, 'hostevac_operations_ended_total', ended) === 1;
+      },
+      10_000,
+      'the operation to be counted',
+    );
+    checkWithPromtool(page);
+    const done = { from: 'verifying', cause: 'verified', to: 'done' };
+    expect(seriesOf(page, 'hostevac_worker_transitions_total', done)).toBe(3);
+    expect(seriesOf(page, 'hostevac_migration_duration_seconds_count', { outcome: 'done' })).toBe(3);
+  });
 });
