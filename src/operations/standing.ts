@@ -15,7 +15,7 @@ import {
 import { formatDuration } from '../domain/units.ts';
 import { NOTICE_EVENT } from '../domain/webhook.ts';
 import { waitsForApproval } from './approval.ts';
-import { isActive } from './collect.ts';
+import { isActive, isPending } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
 import type { Planned } from './plan.ts';
 
@@ -82,6 +82,15 @@ export function closing({ tasks, request }: OperationRecord, reason: Reason | nu
   ].join('');
   const what = `${count('done')} of ${tasks.length} VMs moved${away}${others}`;
   return reason === null ? what : `${what}; ${reason.message}`;
+}
+
+/** It ends with VMs that nobody could plan for. */
+export function givenUp(record: OperationRecord, why: Reason): OperationRecord {
+  const tasks = record.tasks.map(
+    (task): VmTask =>
+      isPending(task) ? { ...task, state: 'blocked', needsMove: false, reason: task.reason ?? why } : task,
+  );
+  return { ...record, tasks };
 }
 
 /** A move that nobody has begun. */
