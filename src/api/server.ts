@@ -77,8 +77,8 @@ export interface ApiServer {
   close(): Promise<void>;
 }
 
-/** A token that was revoked or made is known of within this (real ms). */
-const TOKENS_MS = 1_000;
+/** A token that was revoked or made is known of within three times this (real ms). */
+const TOKENS_MS = 500;
 
 /** Listens before anything else is started. Throws `portTaken`, `badInput`. */
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
