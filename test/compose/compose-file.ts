@@ -36,7 +36,6 @@ const serviceSchema = z.strictObject({
     start_period: z.string(),
   }),
 });
-export type Service = z.infer<typeof serviceSchema>;
 
 const fileSchema = z.strictObject({
   name: z.string(),
