@@ -232,6 +232,8 @@ export const operationRecordSchema = z.object({
   reason: reasonSchema.nullable(),
   /** What it waits for now, one line each. */
   waitingFor: z.array(z.string()),
+  /** When that was written last: ages and countdowns in it are as of then (fleet time). */
+  waitingForAtMs: z.number().nullable().default(null),
   /** Since when hosts that must be seen could not be (fleet time), and when that was last so; null: they can. */
   waitingSinceMs: z.number().nullable(),
   waitingSeenMs: z.number().nullable(),

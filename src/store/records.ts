@@ -307,6 +307,7 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     tasks: [],
     reason: null,
     waitingFor: [],
+    waitingForAtMs: null,
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
