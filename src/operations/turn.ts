@@ -11,6 +11,7 @@ import {
   type Control,
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
+  isOverdue,
   type MoveRecord,
   needsApproval,
   type OperationRecord,
@@ -151,9 +152,9 @@ class Turn {
   }
 
   #overdue(): Reason | null {
-    const { deadlineMs } = this.#record.request;
-    if (deadlineMs === null || this.#deps.clock.now() < this.#record.createdAtMs + deadlineMs) return null;
-    return { code: 'deadlineExceeded', message: `the deadline of ${formatDuration(deadlineMs)} passed` };
+    if (!isOverdue(this.#record, this.#deps.clock.now())) return null;
+    const deadline = formatDuration(this.#record.request.deadlineMs ?? 0);
+    return { code: 'deadlineExceeded', message: `the deadline of ${deadline} passed` };
   }
 
   /** No new move starts; moves that no worker has begun end here, running ones see the flag or the deadline themselves. */

@@ -11,6 +11,12 @@ const fleet = (): FleetInput => ({
 const careful = (name = 'a', deadlineMs: number | null = null) =>
   evacuate(name, {}, deadlineMs, { approveFirst: true });
 
+const balanceFirst = (deadlineMs: number) => ({
+  ...balance([{ vm: 'web-1', to: 'b' }]),
+  deadlineMs,
+  approveFirst: true,
+});
+
 async function waits(world: World, id: string): Promise<Proposal> {
   await world.clock.runUntil(async () => (await world.operation(id)).state === 'awaitingApproval', 60_000);
   return proposalOf(await world.operation(id));
@@ -217,6 +223,7 @@ describe('when the fleet changes meanwhile', () => {
     expect((await approve(world, id, proposal.hash)).changed).toBe(true);
     const next = await changes(world, id, proposal);
     expect((await world.records.control(id)).approved).toBeNull();
+    expect(next.number).toBe(proposal.number + 1);
     await world.clock.advance(60_000);
     expect(await world.operation(id)).toMatchObject({ state: 'awaitingApproval', round: 0, approvedAtMs: null });
     expect(await world.claims.read()).toMatchObject({ vms: {}, reservations: {} });
@@ -231,6 +238,48 @@ describe('when the fleet changes meanwhile', () => {
     expect(proposalOf(await world.operation(id)).hash).toBe(next.hash);
     await approve(world, id, next.hash);
     expect(await world.ended(id)).toMatchObject({ state: 'done' });
+  });
+
+  it('the same plan that is shown again is approved as another: that is not forgotten with the first', async () => {
+    const world = new World(fleet());
+    const [id, first] = [await world.request(careful()), 'an approval of something else'];
+    let second = '';
+    // As two writes of a turn may have an approval between them: what is proposed now, and that the first is void.
+    await world.crew({
+      store: async (call) => {
+        const answer = await call();
+        const { approved } = await world.records.control(id);
+        const { proposal } = await world.operation(id);
+        if (second === '' && approved === first && proposal?.number === 2) {
+          second = proposal.hash;
+          expect(await approve(world, id, second)).toMatchObject({ changed: true });
+        }
+        return answer;
+      },
+    });
+    const proposal = await waits(world, id);
+    await world.records.setControl(id, { approved: first });
+    expect(await world.ended(id)).toMatchObject({ state: 'done' });
+    expect(second).toBe(proposal.hash);
+  });
+
+  it('is refused where the operation is being cancelled, or its deadline has passed', async () => {
+    const world = new World(fleet());
+    const crew = await world.crew();
+    const [cancelled, overdue] = [await world.request(careful()), await world.request(balanceFirst(60_000))];
+    for (const id of [cancelled, overdue]) await waits(world, id);
+    crew.kill();
+    await cancel(world, cancelled);
+    expect(await approve(world, cancelled, null)).toEqual({
+      changed: false,
+      message: `${cancelled} is being cancelled; nothing of it begins`,
+    });
+    void world.clock.sleep(120_000);
+    await world.clock.advance(60_000);
+    expect(await approve(world, overdue, null)).toEqual({
+      changed: false,
+      message: `the deadline of ${overdue} has passed; nothing of it begins: ask for it again`,
+    });
   });
 
   it('a host that is silent for a while changes nothing, and an approval waits for it', async () => {
