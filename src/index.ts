@@ -18,11 +18,13 @@ export type {
   OperationRecord,
   OperationResult,
   OperationState,
+  Proposal,
   ShutdownResult,
 } from './domain/operation.ts';
 export { POLICY_PRESETS, type Policy, type PolicyInput } from './domain/policy.ts';
 export type { Interval, Prediction } from './domain/prediction.ts';
 export type { EvacuateNodeInput, LoadBalanceInput } from './domain/request.ts';
+export type { CapacityInput } from './queue/capacity.ts';
 export { createProducer } from './queue/create-producer.ts';
 export type {
   Acceptance,
@@ -32,7 +34,9 @@ export type {
   PlanPreview,
   Producer,
   ProducerOptions,
+  VmStatus,
   WhatIfAnswer,
 } from './queue/producer.ts';
 export { type LoadedPolicies, loadPolicies } from './runtime/policy-modules.ts';
 export type { StoredEvent } from './store/event-log.ts';
+export type { OperationsPage } from './store/records.ts';

@@ -66,6 +66,10 @@ const entrySchema = z.object({
 /** A capacity set by a person in place of the fleet file's. */
 const overrideSchema = z.object({ bytesPerSec: z.number().min(0), by: z.string(), atMs: z.number() });
 export type CapacityOverride = z.infer<typeof overrideSchema>;
+export interface HostOverrides {
+  readonly egress: CapacityOverride | null;
+  readonly ingress: CapacityOverride | null;
+}
 
 const stateSchema = z.object({
   entries: z.record(z.string(), entrySchema),
@@ -253,12 +257,32 @@ export class CellBudget implements Budget {
    * once, and nothing starts or grows until what is in force fits.
    */
   async override(resource: Resource, override: CapacityOverride | null): Promise<void> {
-    await this.#update((state) => {
-      const key = keyOf(resource);
-      const { [key]: _, ...others } = state.overrides;
-      const overrides = override === null ? others : { ...others, [key]: override };
-      return changeTo(state, this.#settled({ ...state, overrides }), undefined);
+    await this.overrideAll([[resource, override]]);
+  }
+
+  /** Several as one; true when any capacity is another one now. What is as it was stays whose it was. */
+  overrideAll(changes: readonly (readonly [Resource, CapacityOverride | null])[]): Promise<boolean> {
+    return this.#update<boolean>((state) => {
+      const overrides = { ...state.overrides };
+      for (const [resource, override] of changes) {
+        const key = keyOf(resource);
+        if (override === null) delete overrides[key];
+        else if (overrides[key]?.bytesPerSec !== override.bytesPerSec) overrides[key] = override;
+      }
+      const isOther = JSON.stringify(overrides) !== JSON.stringify(state.overrides);
+      return isOther
+        ? changeTo(state, this.#settled({ ...state, overrides }), true)
+        : { unchanged: true, result: false };
     });
+  }
+
+  /** What a person has set in place of a host's capacities of the fleet file. */
+  async overridesOf(hosts: readonly string[]): Promise<readonly HostOverrides[]> {
+    const { overrides } = await this.#cell.read();
+    return hosts.map((host) => ({
+      egress: overrides[keyOf({ kind: 'egress', host })] ?? null,
+      ingress: overrides[keyOf({ kind: 'ingress', host })] ?? null,
+    }));
   }
 
   /** What the path of the fleet file can carry, overrides aside. */

@@ -159,6 +159,23 @@ export function newTask(vm: string, source: string, wanted: string | null = null
   };
 }
 
+const named = { vm: entityName, host: entityName };
+
+/** What an operation would do, for somebody to approve: nothing of it is claimed. */
+export const proposalSchema = z.object({
+  moves: z.array(z.object({ vm: entityName, source: entityName, destination: entityName, why: z.string() })),
+  /** Cannot be migrated, and would be shut down when the others have left. */
+  shutdowns: z.array(z.object({ ...named, why: z.string() })),
+  /** Cannot be migrated, and would be left where they are on purpose. */
+  skipped: z.array(z.object({ vm: entityName, reason: z.string() })),
+  /** Cannot be moved, or wait for something: those are planned when that has come. */
+  blocked: z.array(z.object({ vm: entityName, reason: z.string() })),
+  madeAtMs: z.number(),
+  /** Of what would be done; the same for the same plan. It is what is approved. */
+  hash: z.string(),
+});
+export type Proposal = z.infer<typeof proposalSchema>;
+
 export const operationRecordSchema = z.object({
   id: z.string(),
   request: requestSchema,
@@ -180,6 +197,10 @@ export const operationRecordSchema = z.object({
    * it has not ended, or it is a rebalance.
    */
   empty: z.boolean().nullable().default(null),
+  /** While it waits for approval (also when it is paused meanwhile): what is to be approved. */
+  proposal: proposalSchema.nullable().default(null),
+  /** When what was approved was begun; null: not yet, or nobody need approve it. */
+  approvedAtMs: z.number().nullable().default(null),
   /** The last lease token that wrote this. */
   token: z.number(),
 });
@@ -191,9 +212,16 @@ export const controlSchema = z.object({
   pause: z.boolean(),
   /** With `pause`: running migrations are cancelled and queued again. */
   pauseNow: z.boolean(),
+  /** The hash of the proposal that somebody has approved. */
+  approved: z.string().nullable().default(null),
 });
 export type Control = z.infer<typeof controlSchema>;
-export const NO_CONTROL: Control = { cancel: false, pause: false, pauseNow: false };
+export const NO_CONTROL: Control = { cancel: false, pause: false, pauseNow: false, approved: null };
+
+/** It waits, or will wait, for somebody to approve its plan. */
+export function needsApproval({ request, approvedAtMs }: Pick<OperationRecord, 'request' | 'approvedAtMs'>): boolean {
+  return request.approveFirst && approvedAtMs === null;
+}
 
 /** Something that happened, for watchers: one line. */
 export const eventSchema = z.object({

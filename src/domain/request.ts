@@ -20,6 +20,8 @@ function common(policies: readonly string[]) {
     overrides: z.record(entityName, vmPolicyInput(policies)).optional(),
     /** From the request on, in fleet time; then no new move starts and running ones abort. */
     deadline: durationText.optional(),
+    /** Its plan is shown, and nothing is done until somebody approves it. Default: false. */
+    approveFirst: z.boolean({ error: 'expected true or false' }).optional(),
     /** The same key again gives the same operation; with other content it is refused. */
     idempotencyKey: z.string().min(1).max(255).optional(),
   };
@@ -56,6 +58,7 @@ const kept = {
   /** The whole policy of each VM that has one of its own. */
   overrides: z.record(entityName, policySchema).default({}),
   deadlineMs: z.number().positive().nullable(),
+  approveFirst: z.boolean().default(false),
 };
 
 export const requestSchema = z.discriminatedUnion('kind', [

@@ -5,6 +5,7 @@
  */
 import { HostevacError, type Problem } from '../domain/errors.ts';
 import { type NonMigratable, SHUTDOWN_TIMEOUT_MS } from '../domain/non-migratable.ts';
+import { needsApproval, type OperationRecord } from '../domain/operation.ts';
 import { POLICY_PRESETS, type PolicyCatalogue } from '../domain/policy.ts';
 import { badInput, parseInput } from '../domain/problems.ts';
 import {
@@ -52,6 +53,7 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
       ...policiesOf(parsed, POLICY_PRESETS.maintenance, known.policies),
       deadlineMs: parsed.deadline ?? null,
       nonMigratable,
+      approveFirst: parsed.approveFirst ?? false,
       shutdownTimeoutMs: parsed.shutdownTimeout ?? SHUTDOWN_TIMEOUT_MS,
     },
     warnings: [
@@ -62,11 +64,19 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
   };
 }
 
-/** What is said to whoever joins an evacuation that does something else with VMs that cannot be migrated. */
-export function goesOnOtherwise(asked: OperationRequest, joined: OperationRequest): string[] {
-  const [wanted, given] = [nonMigratableOf(asked), nonMigratableOf(joined)];
-  if (wanted === given) return [];
-  return [`the evacuation that was joined says nonMigratable ${given}, not ${wanted}, and goes on with that`];
+/** What is said to whoever joins an evacuation that was asked for otherwise, or that waits for approval. */
+export function goesOnOtherwise(
+  asked: OperationRequest,
+  joined: Pick<OperationRecord, 'id' | 'request' | 'approvedAtMs'>,
+): string[] {
+  const said: string[] = [];
+  const [wanted, given] = [nonMigratableOf(asked), nonMigratableOf(joined.request)];
+  if (wanted !== given)
+    said.push(`the evacuation that was joined says nonMigratable ${given}, not ${wanted}, and goes on with that`);
+  if (needsApproval(joined))
+    said.push(`the evacuation that was joined moves nothing before it is approved: hostevac approve ${joined.id}`);
+  else if (asked.approveFirst) said.push('the evacuation that was joined does not wait for approval: it goes on');
+  return said;
 }
 
 /** Throws `badInput`, `unknownHost` or `unknownVm` (the first kind of fault decides the code; all are listed). */
@@ -90,6 +100,7 @@ export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
       moves: parsed.moves,
       ...policiesOf(parsed, POLICY_PRESETS.rebalance, known.policies),
       deadlineMs: parsed.deadline ?? null,
+      approveFirst: parsed.approveFirst ?? false,
     },
     warnings: Object.keys(parsed.overrides ?? {})
       .filter((vm) => !parsed.moves.some((move) => move.vm === vm))

@@ -4,14 +4,10 @@ import type { Redis } from 'ioredis';
 import { AdoptedClock } from '../clock/adopted-clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
-import {
-  ENDED_OPERATION_STATES,
-  type MoveRecord,
-  type OperationRecord,
-  type OperationResult,
-} from '../domain/operation.ts';
+import { ENDED_OPERATION_STATES, type OperationRecord } from '../domain/operation.ts';
+import { operationId } from '../domain/operation-id.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
-import { cancel, known, pause, resume } from '../operations/control.ts';
+import { known } from '../operations/control.ts';
 import { readFleet } from '../operations/fleet-view.ts';
 import {
   balance,
@@ -23,27 +19,29 @@ import {
   unknownName,
 } from '../operations/intake.ts';
 import { preview } from '../operations/preview.ts';
-import { operationResult } from '../operations/result.ts';
+import { seenVms } from '../operations/vms.ts';
 import { type LoadedPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
 import { openRedis, redisTarget } from '../runtime/redis-connection.ts';
 import { fleetPrefix, type PublishedFleet, Stores } from '../runtime/stores.ts';
 import { isCordoned } from '../store/claims.ts';
 import type { StoredEvent } from '../store/event-log.ts';
-import { operationTopic } from '../store/records.ts';
+import type { OperationsPage } from '../store/records.ts';
+import { type CapacityInput, overrideOf, setCapacity } from './capacity.ts';
+import { Handle } from './operation-handle.ts';
 import type {
-  Acceptance,
   ControlOutcome,
   HostStatus,
   OperationHandle,
   PlanPreview,
   Producer,
   ProducerOptions,
+  VmStatus,
   WhatIfAnswer,
 } from './producer.ts';
 import { askWhatIf, type WhatIfInput } from './what-if.ts';
 
-/** Records are looked at this often even when nobody wakes us (real ms). */
-const LOOK_AGAIN_MS = 1_000;
+/** One that is being cancelled is looked at this often (real ms). */
+const LOOK_AGAIN_MS = 250;
 const EVENTS_WAIT_MS = 2_000;
 /** An evacuation that is being cancelled is waited for this long before a new one of its host is refused. */
 const ENDING_PATIENCE_MS = 15_000;
@@ -110,11 +108,11 @@ class RedisProducer implements Producer {
     return this.#accept(balance(input, await this.#names()), 'lb');
   }
 
-  async #accept(intake: Intake, kind: string): Promise<OperationHandle> {
+  async #accept(intake: Intake, kind: 'ev' | 'lb'): Promise<OperationHandle> {
     const { request, idempotencyKey, warnings } = intake;
     const began = performance.now();
     for (;;) {
-      const id = newId(kind);
+      const id = operationId(kind, Date.now(), randomBytes(3).toString('hex'));
       const createdAtMs = (await this.learnFleet()) === null ? 0 : this.#clock.now();
       const creation = await this.#stores.records.create({ id, request, createdAtMs, idempotencyKey });
       const joined = creation.acceptance === 'joined' ? await this.#stores.records.operation(creation.id) : null;
@@ -132,11 +130,11 @@ class RedisProducer implements Producer {
           );
         }
         await this.#stores.delivery.wakeOperation(creation.id);
-        await this.#stores.clock.sleepReal(LOOK_AGAIN_MS / 4);
+        await this.#stores.clock.sleepReal(LOOK_AGAIN_MS);
         continue;
       }
       if (!(await this.#stores.delivery.hasOperation(creation.id))) await this.#enqueue(creation.id);
-      const said = joined === null ? warnings : [...warnings, ...goesOnOtherwise(request, joined.request)];
+      const said = joined === null ? warnings : [...warnings, ...goesOnOtherwise(request, joined)];
       return new Handle(this.#stores, creation.id, { acceptance: creation.acceptance, warnings: said });
     }
   }
@@ -174,8 +172,24 @@ class RedisProducer implements Producer {
     return new Handle(this.#stores, id, { acceptance: 'repeated', warnings: [] });
   }
 
-  operations(limit = 50): Promise<OperationRecord[]> {
-    return this.#stores.records.recentOperations(limit);
+  operations(which: number | OperationsPage = 50): Promise<OperationRecord[]> {
+    const { records } = this.#stores;
+    return typeof which === 'number' ? records.recentOperations(which) : records.operationsPage(which);
+  }
+
+  async *fleetEvents(
+    options: { readonly after?: string; readonly signal?: AbortSignal } = {},
+  ): AsyncIterable<StoredEvent> {
+    const { events } = this.#stores;
+    let after = options.after ?? (await events.lastOfFleet());
+    for (;;) {
+      const read = await events.readFleet(after, EVENTS_WAIT_MS, options.signal);
+      if (options.signal?.aborted === true) return;
+      for (const event of read) {
+        after = event.streamId;
+        yield event;
+      }
+    }
   }
 
   async hosts(): Promise<HostStatus[]> {
@@ -183,13 +197,15 @@ class RedisProducer implements Producer {
     if (fleet === null)
       throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
     await this.learnFleet();
-    const [view, claims, use, { down }] = await Promise.all([
+    const budget = this.#stores.budget(fleet);
+    const [view, claims, use, overrides, { down }] = await Promise.all([
       readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence }),
       this.#stores.claims.read(),
-      this.#stores.budget(fleet).use(),
+      budget.use(),
+      budget.overridesOf(fleet.hosts.map(({ name }) => name)),
       this.#stores.abandoned.read(),
     ]);
-    return fleet.hosts.map((host): HostStatus => {
+    return fleet.hosts.map((host, index): HostStatus => {
       const seen = view.hosts.get(host.name);
       const inventory = seen?.inventory ?? null;
       const present = inventory?.vms.filter((vm) => vm.state !== 'shutOff') ?? [];
@@ -205,8 +221,27 @@ class RedisProducer implements Producer {
         memoryUsedBytes: present.reduce((sum, vm) => sum + vm.memoryBytes, 0),
         egress: used?.egress ?? { capacity: host.egress, counted: 0 },
         ingress: used?.ingress ?? { capacity: host.ingress, counted: 0 },
+        capacityOverride: overrideOf(overrides[index] ?? { egress: null, ingress: null }),
       };
     });
+  }
+
+  async vms(): Promise<VmStatus[]> {
+    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? (await this.learnFleet())?.hosts ?? [];
+    const [inventories, claims] = await Promise.all([
+      this.#stores.presence.inventories(hosts),
+      this.#stores.claims.read(),
+    ]);
+    return seenVms(inventories, claims);
+  }
+
+  async capacity(host: string, capacity: CapacityInput | null, by: string): Promise<ControlOutcome> {
+    const fleet = this.#fleet;
+    if (fleet === null)
+      throw new HostevacError('fleetFileMissing', 'Capacity needs the fleet file; give `fleet` to createProducer');
+    await this.#mustKnow(host);
+    await this.learnFleet();
+    return setCapacity(this.#stores.budget(fleet), host, { capacity, by, atMs: this.#stores.clock.now() });
   }
 
   async hasWorkers(): Promise<boolean> {
@@ -282,85 +317,4 @@ class RedisProducer implements Producer {
     );
     return { hosts, vms: vmsOn.size === hosts.length ? [...vmsOn.values()].flat() : null, vmsOn, policies };
   }
-}
-
-class Handle implements OperationHandle {
-  readonly id: string;
-  readonly acceptance: Acceptance;
-  readonly warnings: readonly string[];
-  readonly #stores: Stores;
-
-  constructor(stores: Stores, id: string, taken: Pick<OperationHandle, 'acceptance' | 'warnings'>) {
-    this.#stores = stores;
-    this.id = id;
-    this.acceptance = taken.acceptance;
-    this.warnings = taken.warnings;
-  }
-
-  record(): Promise<OperationRecord> {
-    return known(this.#stores, this.id);
-  }
-
-  async moves(): Promise<MoveRecord[]> {
-    const record = await this.record();
-    const ids = record.tasks.flatMap((task) => task.moveIds.at(-1) ?? []);
-    return (await this.#stores.records.moves(ids)).filter((move) => move !== null);
-  }
-
-  async result(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<OperationResult> {
-    const until = options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.timeoutMs;
-    const listener = await this.#stores.wakeups.listen(operationTopic(this.id));
-    try {
-      for (;;) {
-        options.signal?.throwIfAborted();
-        const record = await this.record();
-        if (ENDED_OPERATION_STATES.has(record.state))
-          return operationResult(record, await this.moves(), this.#stores.clock.now());
-        const left = until - performance.now();
-        if (left <= 0)
-          throw new HostevacError(
-            'timeout',
-            `${this.id} has not ended yet (${record.state}); it goes on: hostevac watch ${this.id}`,
-          );
-        await listener.next(Math.min(LOOK_AGAIN_MS, left), options.signal);
-      }
-    } finally {
-      await listener.close();
-    }
-  }
-
-  async *events(options: { readonly after?: string; readonly signal?: AbortSignal } = {}): AsyncIterable<StoredEvent> {
-    let after = options.after ?? '0';
-    for (;;) {
-      // The state first: what was written before it ended is then surely in what is read next.
-      const ended = ENDED_OPERATION_STATES.has((await this.record()).state);
-      const events = await this.#stores.events.read(this.id, after, ended ? 0 : EVENTS_WAIT_MS, options.signal);
-      if (options.signal?.aborted === true) return;
-      for (const event of events) {
-        after = event.streamId;
-        yield event;
-        if (CLOSING_KINDS.has(event.kind)) return;
-      }
-      if (ended && events.length === 0) return;
-    }
-  }
-
-  cancel(): Promise<ControlOutcome> {
-    return cancel(this.#stores, this.id);
-  }
-
-  pause(options: { readonly now?: boolean } = {}): Promise<ControlOutcome> {
-    return pause(this.#stores, this.id, options.now ?? false);
-  }
-
-  resume(): Promise<ControlOutcome> {
-    return resume(this.#stores, this.id);
-  }
-}
-
-const CLOSING_KINDS: ReadonlySet<string> = new Set([...ENDED_OPERATION_STATES].map((state) => `operation.${state}`));
-
-/** Sorts by time, says what it is, holds no `:` and is no integer (BullMQ job ids). */
-function newId(kind: string): string {
-  return `${kind}-${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
 }

@@ -12,6 +12,8 @@ import type { DirtyWindow } from '../domain/prediction.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import type { StoredEvent } from '../store/event-log.ts';
+import type { OperationsPage } from '../store/records.ts';
+import type { CapacityInput } from './capacity.ts';
 import type { WhatIfInput } from './what-if.ts';
 
 export interface ProducerOptions {
@@ -45,6 +47,11 @@ export interface OperationHandle {
   cancel(): Promise<ControlOutcome>;
   pause(options?: { readonly now?: boolean }): Promise<ControlOutcome>;
   resume(): Promise<ControlOutcome>;
+  /**
+   * For one that was asked for with `approveFirst`: what its record proposes may be done. `hash`: of the proposal that was seen
+   * (default: the one that stands now); when another stands by then, nothing is changed and the message says so.
+   */
+  approve(hash?: string): Promise<ControlOutcome>;
 }
 export interface ControlOutcome {
   readonly changed: boolean;
@@ -126,6 +133,27 @@ export interface HostStatus {
   readonly memoryUsedBytes: number;
   readonly egress: { readonly capacity: number; readonly counted: number };
   readonly ingress: { readonly capacity: number; readonly counted: number };
+  /** What a person has set in place of the fleet file's capacity (bytes per second); null: nothing. */
+  readonly capacityOverride: {
+    readonly egress?: number;
+    readonly ingress?: number;
+    /** Of the newer of the two. */
+    readonly by: string;
+    readonly atMs: number;
+  } | null;
+}
+
+/** A VM where it was last seen. */
+export interface VmStatus {
+  readonly vm: string;
+  readonly uuid: string;
+  readonly host: string;
+  /** `incoming`, `postMigrate`: what there is of a migration's other end where no copy is seen that runs. */
+  readonly state: 'running' | 'paused' | 'incoming' | 'postMigrate' | 'shutOff';
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** The operation that moves it, or is about to. */
+  readonly operation: string | null;
 }
 
 export interface Producer {
@@ -144,9 +172,25 @@ export interface Producer {
   ): Promise<WhatIfAnswer>;
   /** Throws `unknownOperation`. */
   operation(id: string): Promise<OperationHandle>;
-  /** Newest first. */
-  operations(limit?: number): Promise<OperationRecord[]>;
+  /**
+   * A number (default 50): so many of them, those that have not ended before those that have, each newest first. A page: newest
+   * first by when they were asked for, behind the operation `before` (the last of the page before).
+   */
+  operations(which?: number | OperationsPage): Promise<OperationRecord[]>;
   hosts(): Promise<HostStatus[]>;
+  /** Every VM once, by name, as the workers' inventories show it. Empty where no worker has ever run. */
+  vms(): Promise<VmStatus[]>;
+  /**
+   * Another capacity for a host from now on, in force within 2 s, or (null) the fleet file's again; what is not named is the
+   * fleet file's. Nothing starts or grows while what is in force is more than that. `by`: who says so. Throws `badInput`,
+   * `unknownHost`.
+   */
+  capacity(host: string, capacity: CapacityInput | null, by: string): Promise<ControlOutcome>;
+  /**
+   * Every operation's events, as they come, until the signal aborts. `after`: the `streamId` of the last one that was seen
+   * here, '0' for all that are kept; without it those from now on. Ids are of the fleet's stream, not of an operation's.
+   */
+  fleetEvents(options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<StoredEvent>;
   /** True while a worker that carries out operations is alive. */
   hasWorkers(): Promise<boolean>;
   cordon(host: string): Promise<ControlOutcome>;

@@ -1,21 +1,35 @@
-/** Streams of events, one per operation, that watchers follow from any process and resume by id. */
+/**
+ * Streams of events that watchers follow from any process and resume by id: one per operation, and one of the whole fleet
+ * with the events of all of them.
+ */
 import type { OperationEvent } from '../domain/operation.ts';
 
 export interface StoredEvent extends OperationEvent {
-  /** Grows within a stream; give it as `after` to go on behind it. */
+  /** In the stream that it was read from, within which it grows; give it as `after` to go on behind it there. */
   readonly streamId: string;
 }
 
 export interface EventLog {
+  /** To its operation's stream and to the fleet's. */
   append(event: OperationEvent): Promise<void>;
   /** Events of one operation behind `after` ('0' for all), waiting up to `waitRealMs` for the first. */
   read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
+  /** The same of the fleet's stream: events of all operations. */
+  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
+  /** The id of the fleet's last event; '0' where there is none. */
+  lastOfFleet(): Promise<string>;
 }
 
 /** Woken (store/cell.ts `Wakeups`) when an event of the operation was appended. */
 export function eventsTopic(operationId: string): string {
   return `events:${operationId}`;
 }
+
+/** Woken when an event of any operation was appended. */
+export const FLEET_EVENTS_TOPIC = 'events';
+
+/** Events kept of the whole fleet, about: who was away for longer reads what it missed from the operations. */
+export const FLEET_EVENTS_KEPT = 20_000;
 
 /** Events kept per operation, about: a bound for memory, far above what a sane operation makes. */
 export const EVENTS_KEPT = 5_000;

@@ -5,7 +5,14 @@
 import type { Clock } from '../clock/clock.ts';
 import type { OperationEvent } from '../domain/operation.ts';
 import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups, Written } from './cell.ts';
-import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
+import {
+  EVENTS_KEPT,
+  type EventLog,
+  eventsTopic,
+  FLEET_EVENTS_KEPT,
+  FLEET_EVENTS_TOPIC,
+  type StoredEvent,
+} from './event-log.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
 
 /** No replica lags longer. */
@@ -126,21 +133,40 @@ export class MemoryEventLog implements EventLog {
 
   async append(event: OperationEvent): Promise<void> {
     this.#lastId += 1;
-    const stream = this.#streams.get(event.operationId) ?? [];
-    this.#streams.set(event.operationId, stream);
-    stream.push({ ...event, streamId: `${this.#lastId}-0` });
-    if (stream.length > EVENTS_KEPT) stream.shift();
-    await this.#wakeups.wake(eventsTopic(event.operationId));
+    const stored = { ...event, streamId: `${this.#lastId}-0` };
+    const own = eventsTopic(event.operationId);
+    this.#push(own, stored, EVENTS_KEPT);
+    this.#push(FLEET_EVENTS_TOPIC, stored, FLEET_EVENTS_KEPT);
+    await Promise.all([this.#wakeups.wake(own), this.#wakeups.wake(FLEET_EVENTS_TOPIC)]);
   }
 
-  async read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+  #push(topic: string, event: StoredEvent, kept: number): void {
+    const stream = this.#streams.get(topic) ?? [];
+    this.#streams.set(topic, stream);
+    stream.push(event);
+    if (stream.length > kept) stream.shift();
+  }
+
+  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    return this.#read(eventsTopic(operationId), after, waitRealMs, signal);
+  }
+
+  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    return this.#read(FLEET_EVENTS_TOPIC, after, waitRealMs, signal);
+  }
+
+  async lastOfFleet(): Promise<string> {
+    return this.#streams.get(FLEET_EVENTS_TOPIC)?.at(-1)?.streamId ?? '0';
+  }
+
+  async #read(topic: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
     const behind = (): StoredEvent[] =>
-      (this.#streams.get(operationId) ?? []).filter((event) => sequence(event.streamId) > sequence(after));
+      (this.#streams.get(topic) ?? []).filter((event) => sequence(event.streamId) > sequence(after));
     const there = behind();
     if (there.length > 0 || waitRealMs <= 0) return there;
     const untilMs = this.#clock.monotonic() + waitRealMs;
     const aborted = (): boolean => signal?.aborted === true;
-    const listener = await this.#wakeups.listen(eventsTopic(operationId));
+    const listener = await this.#wakeups.listen(topic);
     try {
       for (;;) {
         const events = behind();

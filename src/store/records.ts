@@ -15,8 +15,10 @@ import {
   moveRecordSchema,
   NO_CONTROL,
   type OperationRecord,
+  type OperationState,
   operationRecordSchema,
 } from '../domain/operation.ts';
+import { newestFirst } from '../domain/operation-id.ts';
 import { type OperationRequest, requestSchema } from '../domain/request.ts';
 import { Cell, type CellStore } from './cell.ts';
 import type { Fence } from './lease.ts';
@@ -25,6 +27,8 @@ import type { Fence } from './lease.ts';
 const KEEP_ENDED_MS = 7 * 86_400_000;
 const KEEP_ENDED_COUNT = 500;
 const KEEP_KEYS_COUNT = 1_000;
+/** Records that are read at once. */
+const READ_AT_ONCE = 100;
 
 /** What was left as it is for a person must not look like something forgotten before that person has come. */
 const KEEP_HALTED_MS = 365 * 86_400_000;
@@ -49,6 +53,13 @@ export interface NewOperation {
   /** Fleet time; 0 when the producer does not know the fleet's clock: the first turn sets it. */
   readonly createdAtMs: number;
   readonly idempotencyKey: string | null;
+}
+
+export interface OperationsPage {
+  readonly limit: number;
+  /** The id of the last operation of the page before. */
+  readonly before?: string;
+  readonly states?: readonly OperationState[];
 }
 
 export type Creation = { readonly id: string; readonly acceptance: 'created' | 'joined' | 'repeated' };
@@ -111,6 +122,33 @@ export class Records {
     const ids = [...active.map(([id]) => id), ...index.ended.toReversed()].slice(0, limit);
     const records = await Promise.all(ids.map((id) => this.operation(id)));
     return records.filter((record) => record !== null);
+  }
+
+  /**
+   * Newest first by when they were asked for, at most `limit`, those behind the operation `before`: what is asked for or ends
+   * between two pages moves no other to another page. `states`: only those that are in one of these.
+   */
+  async operationsPage({ limit, before, states }: OperationsPage): Promise<OperationRecord[]> {
+    const { active, ended } = await this.#index.read();
+    const byCreation = Object.entries(active).sort(([, a], [, b]) => b.createdAtMs - a.createdAtMs);
+    const ids = [...byCreation.map(([id]) => id), ...ended.toReversed()].sort(newestFirst);
+    const page: OperationRecord[] = [];
+    for (let at = before === undefined ? 0 : placeBehind(ids, before); at < ids.length; at += READ_AT_ONCE) {
+      const texts = await this.#store.readMany(ids.slice(at, at + READ_AT_ONCE).map((id) => `operation:${id}`));
+      for (const [index, { text }] of texts.entries()) {
+        const record = this.#recordOf(ids[at + index] ?? '', text, active);
+        if (record === null || states?.includes(record.state) === false) continue;
+        page.push(record);
+        if (page.length >= limit) return page;
+      }
+    }
+    return page;
+  }
+
+  #recordOf(id: string, text: string | null, active: Index['active']): OperationRecord | null {
+    if (text !== null) return storedOperation.parse(JSON.parse(text));
+    const entry = active[id];
+    return entry === undefined ? null : initialRecord(id, entry.request, entry.createdAtMs);
   }
 
   /** null: never was, or expired. */
@@ -194,6 +232,15 @@ export class Records {
     });
   }
 
+  /** What was approved is not what is proposed any more. False: that is not what was approved last. */
+  async forgetApproval(operationId: string, hash: string): Promise<boolean> {
+    return this.#controlCell(operationId).update<boolean>((current) =>
+      current.approved === hash
+        ? { value: { ...current, approved: null }, result: true }
+        : { unchanged: true, result: false },
+    );
+  }
+
   /**
    * Takes an ended operation out of the active ones and lets its flags expire. Harmless twice, and where it has not ended: a
    * store that failed over between its record's end and this may have lost that end, and nobody would look at it again.
@@ -257,6 +304,8 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
+    proposal: null,
+    approvedAtMs: null,
     token: 0,
   };
 }
@@ -278,6 +327,14 @@ function sameRequest(content: string, request: OperationRequest): boolean {
   const meant = { ...asked, policy: { ...asked.policy, precedence, controller } };
   // Parsed both, so that their members stand in one order.
   return JSON.stringify(kept.data) === JSON.stringify(requestSchema.parse(meant));
+}
+
+/** An operation that is not listed any more still has its place. */
+function placeBehind(ids: readonly string[], before: string): number {
+  const at = ids.indexOf(before);
+  if (at >= 0) return at + 1;
+  const next = ids.findIndex((id) => newestFirst(before, id) < 0);
+  return next < 0 ? ids.length : next;
 }
 
 function evacuationOf(index: Index, request: OperationRequest): string | undefined {

@@ -1,6 +1,6 @@
 /**
- * Cells, wake-ups and event logs in Redis. Keys: `<prefix>:cell:<key>`, `<prefix>:versions`, `<prefix>:events:<operation>`;
- * channels: `<prefix>:wake:<topic>`. The prefix holds a hash tag, so all of them live in one cluster slot.
+ * Cells, wake-ups and event logs in Redis. Keys: `<prefix>:cell:<key>`, `<prefix>:versions`, `<prefix>:events:<operation>`,
+ * `<prefix>:events`; channels: `<prefix>:wake:<topic>`. The prefix holds a hash tag, so all of them live in one cluster slot.
  */
 import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
@@ -9,7 +9,14 @@ import type { Clock } from '../clock/clock.ts';
 import { RealClock } from '../clock/real-clock.ts';
 import { eventSchema, type OperationEvent } from '../domain/operation.ts';
 import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups, Written } from './cell.ts';
-import { EVENTS_KEPT, type EventLog, eventsTopic, type StoredEvent } from './event-log.ts';
+import {
+  EVENTS_KEPT,
+  type EventLog,
+  eventsTopic,
+  FLEET_EVENTS_KEPT,
+  FLEET_EVENTS_TOPIC,
+  type StoredEvent,
+} from './event-log.ts';
 import { isRedisAway, RedisScript, reachable } from './redis-script.ts';
 import { WakeupListeners } from './wakeup-listeners.ts';
 
@@ -238,27 +245,42 @@ export class RedisEventLog implements EventLog {
   }
 
   async append(event: OperationEvent): Promise<void> {
-    const key = this.#streamKey(event.operationId);
+    const text = JSON.stringify(event);
     const pipeline = this.#redis.pipeline();
-    pipeline.xadd(key, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', JSON.stringify(event));
-    pipeline.pexpire(key, EVENTS_EXPIRE_MS);
-    pipeline.publish(wakeChannel(this.#prefix, eventsTopic(event.operationId)), '');
+    const own = eventsTopic(event.operationId);
+    for (const [topic, kept] of [[own, EVENTS_KEPT] as const, [FLEET_EVENTS_TOPIC, FLEET_EVENTS_KEPT] as const]) {
+      const key = this.#streamKey(topic);
+      pipeline.xadd(key, 'MAXLEN', '~', kept, '*', 'e', text);
+      pipeline.pexpire(key, EVENTS_EXPIRE_MS);
+      pipeline.publish(wakeChannel(this.#prefix, topic), '');
+    }
     await reachable(this.#redis, pipelineValues(pipeline));
   }
 
   /** Waits on the shared wake-ups: no blocking command, so no connection per watcher. */
-  async read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    const there = await this.#behind(operationId, after, signal);
+  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    return this.#read(eventsTopic(operationId), after, waitRealMs, signal);
+  }
+
+  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    return this.#read(FLEET_EVENTS_TOPIC, after, waitRealMs, signal);
+  }
+
+  async lastOfFleet(): Promise<string> {
+    const last = this.#redis.xrevrange(this.#streamKey(FLEET_EVENTS_TOPIC), '+', '-', 'COUNT', 1);
+    return (await reachable(this.#redis, last))[0]?.[0] ?? '0';
+  }
+
+  async #read(topic: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
+    const there = await this.#behind(topic, after, signal);
     const aborted = (): boolean => signal?.aborted === true;
     if (there.length > 0 || waitRealMs <= 0 || aborted()) return there;
     const untilMs = this.#clock.monotonic() + waitRealMs;
-    const listener = await unlessAborted(this.#wakeups.listen(eventsTopic(operationId)), signal, (late) =>
-      late.close(),
-    );
+    const listener = await unlessAborted(this.#wakeups.listen(topic), signal, (late) => late.close());
     if (listener === undefined) return [];
     try {
       for (;;) {
-        const events = await this.#behind(operationId, after, signal);
+        const events = await this.#behind(topic, after, signal);
         const leftMs = untilMs - this.#clock.monotonic();
         if (events.length > 0 || leftMs <= 0 || aborted()) return events;
         await listener.next(Math.min(leftMs, EVENTS_LOOK_MS), signal);
@@ -268,14 +290,15 @@ export class RedisEventLog implements EventLog {
     }
   }
 
-  async #behind(operationId: string, after: string, signal: AbortSignal | undefined): Promise<StoredEvent[]> {
-    const range = this.#redis.xrange(this.#streamKey(operationId), `(${after}`, '+', 'COUNT', EVENTS_PER_READ);
+  async #behind(topic: string, after: string, signal: AbortSignal | undefined): Promise<StoredEvent[]> {
+    const range = this.#redis.xrange(this.#streamKey(topic), `(${after}`, '+', 'COUNT', EVENTS_PER_READ);
     const entries = (await unlessAborted(reachable(this.#redis, range), signal)) ?? [];
     return entries.map(([streamId, fields]) => ({ ...eventSchema.parse(JSON.parse(fields[1] ?? 'null')), streamId }));
   }
 
-  #streamKey(operationId: string): string {
-    return `${this.#prefix}:events:${operationId}`;
+  /** A stream is called as its topic. */
+  #streamKey(topic: string): string {
+    return `${this.#prefix}:${topic}`;
   }
 }
 

@@ -32,6 +32,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
       policy: POLICY_PRESETS.maintenance,
       overrides: {},
       deadlineMs: null,
+      approveFirst: false,
       nonMigratable: 'block',
       shutdownTimeoutMs: 120_000,
     },
@@ -46,6 +47,8 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
+    proposal: null,
+    approvedAtMs: null,
     token: 1,
     ...over,
   };
@@ -119,6 +122,7 @@ export function host(name: string, over: Partial<HostStatus> = {}): HostStatus {
     memoryUsedBytes: 32 * GiB,
     egress: { capacity: 100 * MiB, counted: 40 * MiB },
     ingress: { capacity: 100 * MiB, counted: 0 },
+    capacityOverride: null,
     ...over,
   };
 }

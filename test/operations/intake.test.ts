@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { PRESET_CATALOGUE } from '../../src/domain/policy.ts';
+import type { OperationRequest } from '../../src/domain/request.ts';
 import { balance, evacuation, goesOnOtherwise, type KnownNames } from '../../src/operations/intake.ts';
 
 const known: KnownNames = {
@@ -52,10 +53,24 @@ describe('VMs with a policy of their own', () => {
   it('whoever joins an evacuation that shuts VMs down, or does not, is told', () => {
     const { request: careful } = evacuation({ host: 'node-c' }, known);
     const { request: shutting } = evacuation({ host: 'node-c', nonMigratable: 'shutdown' }, known);
-    expect(goesOnOtherwise(careful, shutting)).toEqual([
+    const joined = (request: OperationRequest) => ({ id: 'ev-1', request, approvedAtMs: null });
+    expect(goesOnOtherwise(careful, joined(shutting))).toEqual([
       expect.stringMatching(/says nonMigratable shutdown, not block/),
     ]);
-    expect(goesOnOtherwise(careful, careful)).toEqual([]);
+    expect(goesOnOtherwise(careful, joined(careful))).toEqual([]);
+  });
+
+  it('whoever joins an evacuation that waits for approval, or does not, is told', () => {
+    const { request: plain } = evacuation({ host: 'node-c' }, known);
+    const { request: careful } = evacuation({ host: 'node-c', approveFirst: true }, known);
+    expect([plain.approveFirst, careful.approveFirst]).toEqual([false, true]);
+    const waiting = { id: 'ev-1', request: careful, approvedAtMs: null };
+    const moved = [expect.stringMatching(/moves nothing before it is approved: hostevac approve ev-1/)];
+    expect(goesOnOtherwise(plain, waiting)).toEqual(moved);
+    expect(goesOnOtherwise(careful, waiting)).toEqual(moved);
+    expect(goesOnOtherwise(plain, { ...waiting, approvedAtMs: 5 })).toEqual([]);
+    const runs = { id: 'ev-1', request: plain, approvedAtMs: null };
+    expect(goesOnOtherwise(careful, runs)).toEqual([expect.stringMatching(/does not wait for approval: it goes on/)]);
   });
 
   it('all that is wrong is said at once, each with its place', () => {

@@ -44,10 +44,12 @@ describe('records of an earlier version', () => {
       ...JSON.parse(REQUEST),
       policy: { ...JSON.parse(POLICY), precedence: ['minCpu', 'maxBandwidth', 'maxTime'] },
       overrides: {},
+      approveFirst: false,
       nonMigratable: 'block',
       shutdownTimeoutMs: 120_000,
     });
     expect(kept?.tasks[0]?.treatment).toBeNull();
+    expect(kept).toMatchObject({ proposal: null, approvedAtMs: null });
     expect((await records.move('op-1-1-1'))?.kind).toBe('migration');
     expect(await records.recentOperations(10)).toEqual([kept]);
   });

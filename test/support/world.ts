@@ -73,7 +73,7 @@ export function evacuate(
   name: string,
   over: Partial<Policy> = {},
   deadlineMs: number | null = null,
-  others: Partial<Pick<Evacuation, 'nonMigratable' | 'shutdownTimeoutMs'>> = {},
+  others: Partial<Pick<Evacuation, 'nonMigratable' | 'shutdownTimeoutMs' | 'approveFirst'>> = {},
 ): OperationRequest {
   return {
     kind: 'evacuateNode',
@@ -82,6 +82,7 @@ export function evacuate(
     overrides: {},
     deadlineMs,
     nonMigratable: 'block',
+    approveFirst: false,
     shutdownTimeoutMs: 120_000,
     ...others,
   };
@@ -94,6 +95,7 @@ export function balance(moves: { vm: string; to: string }[], over: Partial<Polic
     policy: { ...POLICY_PRESETS.rebalance, ...over },
     overrides: {},
     deadlineMs: null,
+    approveFirst: false,
   };
 }
 
@@ -218,6 +220,8 @@ export class World {
       ...shared,
       events: {
         read: (...args) => events.read(...args),
+        readFleet: (...args) => events.readFleet(...args),
+        lastOfFleet: () => events.lastOfFleet(),
         append: async (event) => {
           await events.append(event);
           await options.onEvent?.(event);

@@ -81,7 +81,7 @@ async function move(stage: Stage, over: Partial<Policy>): Promise<Told> {
     const moves = [{ vm, to: destination.name }];
     await records.create({
       id: OPERATION,
-      request: { kind: 'loadBalance', moves, policy, overrides: {}, deadlineMs: null },
+      request: { kind: 'loadBalance', moves, policy, overrides: {}, deadlineMs: null, approveFirst: false },
       createdAtMs: clock.now(),
       idempotencyKey: null,
     });

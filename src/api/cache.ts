@@ -1,0 +1,76 @@
+/** Values that are read for many askers at once: one read at a time, its outcome given to everyone for a short while. */
+
+export class Cached<T> {
+  readonly #read: () => Promise<T>;
+  readonly #forMs: number;
+  #value: { readonly value: T; readonly atMs: number } | null = null;
+  #reading: Promise<T> | null = null;
+
+  constructor(forMs: number, read: () => Promise<T>) {
+    this.#forMs = forMs;
+    this.#read = read;
+  }
+
+  /** Not older than `forMs`; a read that fails is told to those who wait for it, and not kept. */
+  get(): Promise<T> {
+    const known = this.#value;
+    if (known !== null && performance.now() - known.atMs < this.#forMs) return Promise.resolve(known.value);
+    return this.#reading ?? this.#begin();
+  }
+
+  /** Forgets what was read; what is being read now is for those who asked before. */
+  drop(): void {
+    this.#value = null;
+    this.#reading = null;
+  }
+
+  #begin(): Promise<T> {
+    const over = (): boolean => {
+      const current = this.#reading === reading;
+      if (current) this.#reading = null;
+      return current;
+    };
+    const reading: Promise<T> = this.#read().then(
+      (value) => {
+        // Dropped meanwhile: it may be from before the change that it was dropped for.
+        if (over()) this.#value = { value, atMs: performance.now() };
+        return value;
+      },
+      (error: unknown) => {
+        over();
+        throw error;
+      },
+    );
+    this.#reading = reading;
+    return reading;
+  }
+}
+
+/** One `Cached` for each key, the oldest dropped when there are many. */
+export class CachedByKey<T> {
+  readonly #forMs: number;
+  readonly #read: (key: string) => Promise<T>;
+  readonly #most: number;
+  readonly #byKey = new Map<string, Cached<T>>();
+
+  constructor(forMs: number, read: (key: string) => Promise<T>, most = 500) {
+    this.#forMs = forMs;
+    this.#read = read;
+    this.#most = most;
+  }
+
+  get(key: string): Promise<T> {
+    const known = this.#byKey.get(key) ?? new Cached(this.#forMs, () => this.#read(key));
+    this.#byKey.delete(key);
+    this.#byKey.set(key, known);
+    for (const oldest of this.#byKey.keys()) {
+      if (this.#byKey.size <= this.#most) break;
+      this.#byKey.delete(oldest);
+    }
+    return known.get();
+  }
+
+  drop(): void {
+    this.#byKey.clear();
+  }
+}

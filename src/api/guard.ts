@@ -1,0 +1,84 @@
+/**
+ * Who is let in. With a token (bearer only, no cookies): whose it is, and whether the role suffices. Where no token was ever
+ * made and the server listens on the loopback address: everybody on this machine, as long as no web page of somebody else is
+ * behind the request (the name that the server is called by, and the origin, must be local).
+ */
+import type { FastifyRequest } from 'fastify';
+import { mayAs, type Role, type WantedRole } from '../domain/access.ts';
+import { HostevacError } from '../domain/errors.ts';
+import { holderOfToken, needsToken, type TokenTable } from '../store/tokens.ts';
+
+export interface Caller {
+  readonly name: string;
+  readonly role: Role;
+  readonly authenticated: boolean;
+}
+
+const LOCAL: Caller = { name: 'local', role: 'admin', authenticated: false };
+
+/** The same for every reason: a caller learns nothing about which tokens there are. */
+const UNAUTHORIZED = 'this needs a valid token: Authorization: Bearer hev_...; one is made with: hostevac token create';
+
+export interface GuardOptions {
+  readonly loopback: boolean;
+  readonly tls: boolean;
+}
+
+/** Throws `unauthorized` or `forbidden`. */
+export function admit(
+  request: FastifyRequest,
+  wanted: WantedRole,
+  table: TokenTable,
+  options: GuardOptions,
+): Caller | null {
+  if (!needsToken(table)) {
+    // A page of somebody else's, shown in a browser on this machine, must not reach what is open to this machine.
+    if (options.loopback) mustBeLocal(request, options.tls);
+    if (wanted === 'none') return null;
+    if (!options.loopback) throw new HostevacError('unauthorized', UNAUTHORIZED);
+    return LOCAL;
+  }
+  if (wanted === 'none') return null;
+  const holder = holderOfToken(table, bearerOf(request), Date.now());
+  if (holder === null) throw new HostevacError('unauthorized', UNAUTHORIZED);
+  const caller = { name: holder.name, role: holder.role, authenticated: true };
+  // Known before it is refused, for the audit log.
+  request.caller = caller;
+  if (!mayAs(caller.role, wanted)) {
+    throw new HostevacError('forbidden', `this needs the role ${wanted}; the token "${caller.name}" has ${caller.role}`);
+  }
+  return caller;
+}
+
+function bearerOf({ headers }: FastifyRequest): string {
+  return /^Bearer +([^ ]+) *$/i.exec(headers.authorization ?? '')?.[1] ?? '';
+}
+
+function mustBeLocal(request: FastifyRequest, tls: boolean): void {
+  const { host = '', origin } = request.headers;
+  if (!isLoopbackName(nameOf(host))) {
+    throw new HostevacError(
+      'forbidden',
+      `without tokens this server answers to localhost only, not to ${JSON.stringify(host)}; make a token: hostevac token create`,
+    );
+  }
+  if (origin !== undefined && origin.toLowerCase() !== `${tls ? 'https' : 'http'}://${host.toLowerCase()}`) {
+    throw new HostevacError('forbidden', `a page of ${JSON.stringify(origin)} may not ask this server`);
+  }
+  const site = request.headers['sec-fetch-site'];
+  // A link that leads here is followed; everything else is asked by a page.
+  const navigates = request.headers['sec-fetch-mode'] === 'navigate' && request.method === 'GET';
+  if (site !== undefined && site !== 'same-origin' && site !== 'none' && !navigates) {
+    throw new HostevacError('forbidden', 'a page of another origin may not ask this server');
+  }
+}
+
+/** A host header without its port. */
+function nameOf(host: string): string {
+  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1').toLowerCase();
+}
+
+/** A name or address that leads to this machine and nowhere else. */
+export function isLoopbackName(name: string): boolean {
+  return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
+}
