@@ -57,6 +57,7 @@ function Frame({ announce }: { readonly announce: (text: string) => void }) {
   }, [away, announce]);
   return (
     <>
+      {/* biome-ignore lint/a11y/useValidAnchor: it goes to a place of this page, but the address is the page's */}
       <a class="skip" href="#main" onClick={skip}>
         Skip to the page
       </a>

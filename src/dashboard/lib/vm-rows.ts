@@ -58,7 +58,7 @@ export function vmRows<Move extends MoveFacts>(
       move,
       progress,
       fraction: GONE_MOVE_STATES.has(state) ? 1 : fractionOf(progress),
-      why: task.reason?.message ?? (current ? (move?.reason?.message ?? null) : null) ?? progress?.decision ?? null,
+      why: task.reason?.message ?? (current ? move?.reason?.message : undefined) ?? progress?.decision ?? null,
       lastFailure: failed?.reason?.message ?? null,
       retryInMs: waits ? task.retryAtMs - nowMs : null,
     };

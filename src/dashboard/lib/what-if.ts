@@ -1,21 +1,10 @@
 /** The rows of a what-if as a slider goes through them, and the policy's four requirements beside one of them. Pure. */
+import type { WhatIf } from '../../api/schemas/fleet.ts';
 import { formatDuration, formatRate, formatShare } from '../../domain/format.ts';
 import type { Policy } from '../../domain/policy.ts';
-import type { Prediction } from '../../domain/prediction.ts';
 
-export type Requirement = 'maxTime' | 'minCpu' | 'maxStall' | 'maxBandwidth';
-
-export interface WhatIfRow {
-  /** null: without a throttle. */
-  readonly aggression: number | null;
-  readonly chosen: boolean;
-  readonly share: number;
-  readonly begins: 'now' | 'nextPass';
-  readonly prediction: Prediction;
-  readonly endsInTime: number;
-  readonly breaks: readonly { readonly requirement: Requirement; readonly why: string }[];
-  readonly why: string;
-}
+export type WhatIfRow = WhatIf['rows'][number];
+export type Requirement = WhatIfRow['breaks'][number]['requirement'];
 
 /** By ascending aggression, without the row that nobody throttles. */
 export function steps<Row extends WhatIfRow>(rows: readonly Row[]): Row[] {

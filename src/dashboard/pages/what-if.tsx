@@ -1,6 +1,6 @@
 /** What would moving this VM cost now? Measures, then shows for every aggression what it comes to and what it would break. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { formatDuration, formatRate, formatShare, formatSize, intervalText } from '../../domain/format.ts';
+import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
 import type { Interval } from '../../domain/prediction.ts';
 import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
 import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
