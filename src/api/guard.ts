@@ -45,7 +45,10 @@ export function admit(
   // Known before it is refused, for the audit log.
   request.caller = caller;
   if (!mayAs(caller.role, wanted)) {
-    throw new HostevacError('forbidden', `this needs the role ${wanted}; the token "${caller.name}" has ${caller.role}`);
+    throw new HostevacError(
+      'forbidden',
+      `this needs the role ${wanted}; the token "${caller.name}" has ${caller.role}`,
+    );
   }
   return caller;
 }
@@ -75,7 +78,10 @@ function mustBeLocal(request: FastifyRequest, tls: boolean): void {
 
 /** A host header without its port. */
 function nameOf(host: string): string {
-  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  return host
+    .replace(/:\d+$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+    .toLowerCase();
 }
 
 /** A name or address that leads to this machine and nowhere else. */

@@ -2,10 +2,16 @@
  * What many clients read: hosts, VMs, operations and migrations, read once for all who ask within a moment, and kept as the
  * JSON that is sent. A page of a dashboard costs one look at Redis, not one for each client.
  */
-import type { VmStatus } from '../queue/producer.ts';
+
 import { HostevacError } from '../domain/errors.ts';
-import { ENDED_OPERATION_STATES, type MoveRecord, type OperationRecord, type OperationState } from '../domain/operation.ts';
+import {
+  ENDED_OPERATION_STATES,
+  type MoveRecord,
+  type OperationRecord,
+  type OperationState,
+} from '../domain/operation.ts';
 import { operationResult } from '../operations/result.ts';
+import type { VmStatus } from '../queue/producer.ts';
 import type { Backend } from './backend.ts';
 import { Cached, CachedByKey } from './cache.ts';
 import { etaOf } from './eta.ts';
@@ -122,10 +128,7 @@ export class Reader {
     const record = await (await this.#backend.producer.operation(id)).record();
     const current = record.tasks.flatMap((task) => task.moveIds.at(-1) ?? []);
     const earlier = record.tasks.flatMap((task) => task.moveIds.slice(0, -1).toReversed());
-    const [moves, nowMs] = await Promise.all([
-      this.#movesOf([...current, ...earlier]),
-      this.#backend.producer.now(),
-    ]);
+    const [moves, nowMs] = await Promise.all([this.#movesOf([...current, ...earlier]), this.#backend.producer.now()]);
     return JSON.stringify({ items: moves.map(migrationOf), nowMs });
   }
 

@@ -15,7 +15,7 @@ import {
 import { durationText } from '../domain/units.ts';
 import { type WhatIfInput, whatIfInput } from '../queue/what-if.ts';
 import { hostProblem, unknownHosts } from './hosts.ts';
-import { numberOrText, optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
+import { optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
 
 /** What commander hands over for `evacuate` and `balance`; every value a text as it was typed. */
 export interface RequestOptions extends PolicyOptions {
@@ -170,20 +170,6 @@ function parsedOptions(
   const { timeout, ...given } = parsed.data;
   const overrides = vm.length === 0 ? {} : { overrides: own.overrides };
   return { given: { ...given, ...overrides }, timeoutMs: timeout ?? null, problems };
-}
-
-const portSchema = z
-  .int({ error: 'expected a whole number from 0 to 65535' })
-  .min(0, { error: 'expected a whole number from 0 to 65535' })
-  .max(65_535, { error: 'expected a whole number from 0 to 65535' });
-
-/** Options of `up`. */
-export function upOptions(options: { readonly port: string }): { port: number } {
-  const value = { port: numberOrText(options.port) };
-  const schema = z.strictObject({ port: portSchema });
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) throw badInput(problemsOf(schema, value, parsed.error, '--'), { what: WHAT });
-  return parsed.data;
 }
 
 /** Options of `worker`: hosts in the order given, each once. */

@@ -8,6 +8,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEvacuate } from './commands/evacuate.ts';
 import { addLab } from './commands/lab.ts';
 import { addRelease } from './commands/release.ts';
+import { addServe } from './commands/serve.ts';
 import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 import { addWatch } from './commands/watch.ts';
@@ -52,6 +53,7 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
     );
   const bound: Run = (action) => run(program.opts<GlobalOptions>(), action);
   addUp(program, bound);
+  addServe(program, bound);
   addWorker(program, bound);
   addEvacuate(program, bound);
   addBalance(program, bound);

@@ -38,7 +38,10 @@ export const ERROR_CATALOGUE = {
   payloadTooLarge: { exit: EXIT.usage, when: 'the body of a request to the API is larger than the API takes' },
   unsupportedMediaType: { exit: EXIT.usage, when: 'the body of a request to the API is not application/json' },
   unauthorized: { exit: EXIT.usage, when: 'a request to the API has no token that is valid' },
-  forbidden: { exit: EXIT.usage, when: 'a request to the API has a token of a lesser role, or comes from another origin' },
+  forbidden: {
+    exit: EXIT.usage,
+    when: 'a request to the API has a token of a lesser role, or comes from another origin',
+  },
   tooManyRequests: { exit: EXIT.failed, when: 'a client of the API asks for more than it serves one client' },
   unavailable: { exit: EXIT.failed, when: 'the API is starting or ending, or has as many streams open as it serves' },
   fleetFileMissing: { exit: EXIT.usage, when: 'no fleet file was found where one is needed' },

@@ -73,7 +73,10 @@ export class Tokens {
     await this.#cell.update((tokens) => {
       const room = Object.keys(tokens).length < MOST ? tokens : withoutEnded(tokens, atMs);
       if (Object.keys(room).length >= MOST || Object.hasOwn(room, id)) {
-        throw new HostevacError('internal', `there are ${MOST} tokens already; revoke some with: hostevac token revoke`);
+        throw new HostevacError(
+          'internal',
+          `there are ${MOST} tokens already; revoke some with: hostevac token revoke`,
+        );
       }
       return { value: { ...room, [id]: token }, result: undefined };
     });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { balanceRequest, evacuateRequest, parseMoves, upOptions, workerOptions } from '../../src/cli/options.ts';
+import { apiPlace } from '../../src/cli/api-server.ts';
+import { balanceRequest, evacuateRequest, parseMoves, workerOptions } from '../../src/cli/options.ts';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { type Fleet, fleetSchema } from '../../src/domain/fleet.ts';
 
@@ -205,9 +206,9 @@ describe('options of balance', () => {
 
 describe('options of up and worker', () => {
   it('a port is a whole number', () => {
-    expect(upOptions({ port: '0' })).toEqual({ port: 0 });
+    expect(apiPlace({ port: '0' })).toEqual({ port: 0, address: '127.0.0.1', tls: null });
     for (const port of ['-1', '65536', '7.5', 'http']) {
-      expect(paths(failure(() => upOptions({ port })))).toEqual(['--port']);
+      expect(paths(failure(() => apiPlace({ port })))).toEqual(['--port']);
     }
   });
 

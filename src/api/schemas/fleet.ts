@@ -57,9 +57,7 @@ export const hostWithVmsSchema = hostSchema
   .extend({ vms: z.array(vmSchema), nowMs: z.number() })
   .meta({ id: 'HostWithVms' });
 
-export const vmPageSchema = z
-  .object({ items: z.array(vmSchema), next: z.string().nullable() })
-  .meta({ id: 'VmPage' });
+export const vmPageSchema = z.object({ items: z.array(vmSchema), next: z.string().nullable() }).meta({ id: 'VmPage' });
 
 export const vmsQuery = z.strictObject({
   host: entityName.optional().describe('Only those on this host.'),

@@ -33,6 +33,12 @@ export const pauseBody = z
   .strictObject({ now: z.boolean().optional().describe('Running migrations are cancelled, too, and queued again.') })
   .optional();
 
+export const approveBody = z
+  .strictObject({
+    hash: z.string().max(255).optional().describe('Of the proposal that was seen: another one is not approved.'),
+  })
+  .optional();
+
 const left = z.object({ vm: z.string(), reason: z.string() });
 
 const moveResultSchema = migrationFiguresSchema.extend({

@@ -1,15 +1,12 @@
 /** `hostevac up`: everything in one process. Until it is asked to end, and then without harm to what runs. */
 import { once } from 'node:events';
 import type { Command } from 'commander';
-import { EXIT, HostevacError } from '../../domain/errors.ts';
-import { createProducer } from '../../queue/create-producer.ts';
-import type { Producer } from '../../queue/producer.ts';
+import { EXIT } from '../../domain/errors.ts';
 import { stateDir } from '../../runtime/state-dir.ts';
+import { ACCESS_NOTES, type ApiFlags, addApiOptions, apiPlace, openCliApi, type Phase } from '../api-server.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
-import { type Health, serveHealth } from '../health.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
-import { upOptions } from '../options.ts';
 import { openRedisSource } from '../session.ts';
 import { catchInterrupt } from '../signals.ts';
 import { startCrew } from './crew.ts';
@@ -18,20 +15,19 @@ import { startCrew } from './crew.ts';
 export const CLOSE_GRACE_MS = 8_000;
 /** For each thing that is closed: the grace, and a little for Redis to answer. */
 export const CLOSE_LIMIT_MS = CLOSE_GRACE_MS + 2_000;
-/** A health check that takes longer is an answer, too. */
-const HEALTH_TIMEOUT_MS = 2_000;
 
 export function addUp(program: Command, run: Run): void {
-  program
+  const command = program
     .command('up')
-    .description('run everything in this process: workers for every host of the fleet, and Redis if none is set')
-    .option('--port <port>', 'where http://127.0.0.1:<port>/healthz is served; 0: any free port', '7460')
+    .description('run everything in this process: API, dashboard, workers for every host, and Redis if none is set');
+  addApiOptions(command)
     .addHelpText(
       'after',
       helpAfter({
         notes: [
           'Prints one line when it is ready: the URL. Redis: REDIS_URL if set, else one of its own on a private socket in the',
           'state directory (HOSTEVAC_STATE_DIR, default ~/.local/state/hostevac), found there by the other commands.',
+          ...ACCESS_NOTES,
           'Ctrl-C or SIGTERM ends it; running migrations go on and are adopted at the next start. Twice: at once.',
         ],
         examples: [
@@ -42,25 +38,27 @@ export function addUp(program: Command, run: Run): void {
         codes: SIMPLE_CODES,
       }),
     )
-    .action((options: { port: string }) => run((cli) => up(cli, options)));
+    .action((options: ApiFlags) => run((cli) => up(cli, options)));
 }
 
-async function up(cli: Cli, options: { readonly port: string }): Promise<number> {
-  const { port } = upOptions(options);
+async function up(cli: Cli, options: ApiFlags): Promise<number> {
+  const place = apiPlace(options);
   const fleet = cli.requireFleet();
   const policies = await cli.loadPolicies(fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
-  let phase: 'starting' | 'running' | 'stopping' = 'starting';
-  let producer: Producer | null = null;
+  let phase: Phase = 'starting';
   // The port first: of two that start at once, one must not have begun anything.
-  const server = await serveHealth(port, () => healthOf(producer, phase));
-  const closers: Closer[] = [() => server.close()];
+  const api = await openCliApi({ place, fleet, policies, log: logger, phase: () => phase, needsWorkers: true });
+  const closers: Closer[] = [() => api.close()];
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
-    const hosts = fleet.hosts.map((host) => host.name);
     const connection = source.target.options;
+    // Before the workers: a server that may not listen where it does must not have begun anything either.
+    const detach = await api.attach(connection);
+    closers.push(detach);
+    const hosts = fleet.hosts.map((host) => host.name);
     const crew = await startCrew({
       fleet,
       policies,
@@ -71,14 +69,13 @@ async function up(cli: Cli, options: { readonly port: string }): Promise<number>
       operations: true,
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
-    const opened = await createProducer({ connection: source.target.options, fleet, policies });
-    producer = opened;
-    closers.push(() => opened.close());
     phase = 'running';
-    cli.output.lines([server.url]);
-    cli.output.result({ url: server.url });
+    cli.output.lines([api.url]);
+    cli.output.result({ url: api.url });
     await aborted(interruption.signal);
     phase = 'stopping';
+    // Who follows something connects again to whoever is next.
+    api.server.hub.close();
     cli.output.remark('Stopping. Running migrations go on and are adopted at the next start. Again: at once.');
     return EXIT.done;
   } finally {
@@ -93,25 +90,4 @@ export async function aborted(signal: AbortSignal): Promise<void> {
   const alive = setInterval(() => undefined, 60_000);
   await once(signal, 'abort');
   clearInterval(alive);
-}
-
-async function healthOf(producer: Producer | null, phase: 'starting' | 'running' | 'stopping'): Promise<Health> {
-  if (producer === null) return { status: 'starting', redis: 'unknown', workers: { operations: false, hosts: [] } };
-  try {
-    const [operations, hosts] = await within(HEALTH_TIMEOUT_MS, Promise.all([producer.hasWorkers(), producer.hosts()]));
-    const served = hosts.filter((host) => host.served).map((host) => host.host);
-    const complete = operations && served.length === hosts.length;
-    const status = phase === 'stopping' ? 'stopping' : complete ? 'ok' : 'degraded';
-    return { status, redis: 'ok', workers: { operations, hosts: served } };
-  } catch {
-    return { status: 'degraded', redis: 'away', workers: { operations: false, hosts: [] } };
-  }
-}
-
-function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new HostevacError('redisAway', `no answer within ${ms} ms`)), ms);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

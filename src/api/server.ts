@@ -1,0 +1,269 @@
+/**
+ * The API server: takes its port first, is given what it needs of Redis later, and says `unavailable` in between. The routes are
+ * in `routes/`; here is what holds for all of them.
+ */
+import { readFileSync } from 'node:fs';
+import type { Server as HttpServer } from 'node:http';
+import rateLimit from '@fastify/rate-limit';
+import swagger from '@fastify/swagger';
+import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
+import { createJsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import { HostevacError } from '../domain/errors.ts';
+import type { Fleet } from '../domain/fleet.ts';
+import { packageVersion } from '../runtime/package-version.ts';
+import { needsToken } from '../store/tokens.ts';
+import type { Backend } from './backend.ts';
+import { Cached } from './cache.ts';
+import { ApiContext } from './context.ts';
+import { isLoopbackName } from './guard.ts';
+import { Reader } from './reader.ts';
+import { Recorder } from './recorder.ts';
+import { accessRoutes } from './routes/access.ts';
+import { fleetRoutes } from './routes/fleet.ts';
+import { migrationRoutes } from './routes/migrations.ts';
+import { operationRoutes } from './routes/operations.ts';
+import { type Metrics, systemRoutes } from './routes/system.ts';
+import { applyRules } from './rules.ts';
+import type { Health } from './schemas/common.ts';
+import { CONTENT_SECURITY_POLICY, serveDashboard } from './static.ts';
+import { FleetStreams } from './streams/fleet-streams.ts';
+import { StreamHub } from './streams/hub.ts';
+
+export interface ApiLimits {
+  /** Requests that one client may make in ten seconds. */
+  readonly requestsPer10s: number;
+  readonly streams: number;
+  readonly connections: number;
+  readonly heartbeatMs: number;
+  /** A stream whose client takes nothing for this long is dropped. */
+  readonly drainMs: number;
+  readonly bufferBytes: number;
+}
+
+export const API_LIMITS: ApiLimits = {
+  requestsPer10s: 5_000,
+  streams: 1_000,
+  connections: 4_000,
+  heartbeatMs: 15_000,
+  drainMs: 30_000,
+  bufferBytes: 1_024 * 1_024,
+};
+
+export interface ApiOptions {
+  readonly fleet: Fleet;
+  /** Names of policies that a request may use. */
+  readonly policies: readonly string[];
+  readonly log: Logger;
+  readonly health: () => Promise<Health>;
+  readonly metrics?: () => Promise<Metrics>;
+  /** Default: 127.0.0.1. */
+  readonly address?: string;
+  readonly port: number;
+  readonly tls?: { readonly certPath: string; readonly keyPath: string };
+  /** The built dashboard. */
+  readonly dashboard: string;
+  readonly limits?: Partial<ApiLimits>;
+}
+
+export interface ApiServer {
+  /** `http://127.0.0.1:7460` */
+  readonly url: string;
+  readonly app: FastifyInstance;
+  readonly hub: StreamHub;
+  /** From now on requests are served. Throws `forbidden` when anybody could reach a server that has no tokens. */
+  attach(backend: Backend): Promise<void>;
+  /** Ends every stream and takes no requests any more; health is still told. */
+  detach(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A token that was revoked or made is known of within this (real ms). */
+const TOKENS_MS = 1_000;
+
+/** Listens before anything else is started. Throws `portTaken`, `badInput`. */
+export async function startApi(options: ApiOptions): Promise<ApiServer> {
+  const limits = { ...API_LIMITS, ...options.limits };
+  const address = options.address ?? '127.0.0.1';
+  const report = (error: unknown): void => options.log.warn({ err: error }, 'api');
+  const hub = new StreamHub(limits, report);
+  const context = new ApiContext({ fleet: options.fleet, policies: options.policies, hub });
+  const loopback = isLoopbackName(address);
+  const app = await build(options, context, { loopback, limits });
+  const detach = async (): Promise<void> => {
+    const live = context.attached;
+    context.detach();
+    hub.close();
+    live?.fleetStreams.close();
+    await live?.recorder.close();
+  };
+  await listen(app, address, options.port);
+  return {
+    url: urlOf(app, address, options.tls !== undefined),
+    app,
+    hub,
+    async attach(backend) {
+      if (!loopback && !needsToken(await backend.tokens.read())) throw openToAll(address);
+      const reader = new Reader(backend);
+      const recorder = new Recorder(backend, report);
+      const fleetStreams = new FleetStreams(reader, recorder, report);
+      const tokens = new Cached(TOKENS_MS, () => backend.tokens.read());
+      context.attach({ backend, reader, recorder, fleetStreams, tokens });
+      recorder.start();
+    },
+    detach,
+    async close() {
+      await detach();
+      await app.close();
+    },
+  };
+}
+
+function openToAll(address: string): HostevacError {
+  const message = `listening on ${address} lets others than this machine in, and there is no token yet`;
+  const remedy = 'make one first: hostevac token create --name me --role admin; or leave out --listen';
+  return new HostevacError('badInput', `${message}; ${remedy}`, {
+    problems: [{ path: '--listen', value: JSON.stringify(address), message, remedy }],
+  });
+}
+
+async function build(
+  options: ApiOptions,
+  context: ApiContext,
+  { loopback, limits }: { readonly loopback: boolean; readonly limits: ApiLimits },
+): Promise<FastifyInstance> {
+  const app = open(options);
+  app.server.maxConnections = limits.connections;
+  // What is not sent within these has no business here.
+  app.server.headersTimeout = 20_000;
+  app.server.keepAliveTimeout = 30_000;
+  applyRules(app, context, { loopback, tls: options.tls !== undefined, log: options.log });
+  await app.register(rateLimit, {
+    max: limits.requestsPer10s,
+    timeWindow: 10_000,
+    // Health checks come from one address and must always be answered.
+    allowList: (request) => request.routeOptions.config.always === true,
+    errorResponseBuilder: (_request, { after }) =>
+      new HostevacError('tooManyRequests', `this client asks more than it may; try again in ${after}`),
+  });
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'hostevac',
+        version: packageVersion(),
+        description:
+          'Empties hosts and evens out load by live migration. Times are milliseconds of the fleet (its clock is faster in a simulated ' +
+          'fleet), sizes bytes, rates bytes per second, shares 0..1. Errors are application/problem+json.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      servers: [{ url: '/' }],
+      components: {
+        securitySchemes: {
+          bearer: { type: 'http', scheme: 'bearer', description: 'hev_..., made with hostevac token create.' },
+        },
+      },
+    },
+    transform: createJsonSchemaTransform({}),
+    transformObject: (input) => pruned(jsonSchemaTransformObject(input)),
+  });
+  const metrics = options.metrics ?? noMetrics;
+  await app.register(async (routes) => {
+    systemRoutes(routes, context, { health: options.health, metrics });
+    accessRoutes(routes, context);
+    operationRoutes(routes, context);
+    migrationRoutes(routes, context);
+    fleetRoutes(routes, context);
+    await serveDashboard(routes, options.dashboard);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('x-content-type-options', 'nosniff');
+    reply.header('referrer-policy', 'no-referrer');
+    reply.header('content-security-policy', CONTENT_SECURITY_POLICY);
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
+  });
+  await app.ready();
+  return app;
+}
+
+function open({ tls, log }: ApiOptions): FastifyInstance {
+  const common = {
+    loggerInstance: log.child({}, { redact: ['req.headers.authorization', 'headers.authorization'] }),
+    disableRequestLogging: true,
+    exposeHeadRoutes: false,
+    bodyLimit: 64 * 1_024,
+    requestTimeout: 30_000,
+    forceCloseConnections: true,
+    return503OnClosing: false,
+    // A name may have 255 bytes, each of them encoded.
+    routerOptions: { maxParamLength: 1_024 },
+  } satisfies FastifyServerOptions;
+  if (tls === undefined) return fastify(common) as unknown as FastifyInstance;
+  const read = (path: string, option: string): Buffer => {
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      const message = `cannot be read (${error instanceof Error ? error.message : String(error)})`;
+      const remedy = 'name a PEM file that this user may read';
+      throw new HostevacError('badInput', `${option} ${path} ${message}; ${remedy}`, {
+        problems: [{ path: option, value: JSON.stringify(path), message, remedy }],
+        cause: error,
+      });
+    }
+  };
+  const https = {
+    cert: read(tls.certPath, '--tls-cert'),
+    key: read(tls.keyPath, '--tls-key'),
+    minVersion: 'TLSv1.2',
+  } as const;
+  return fastify({ ...common, https }) as unknown as FastifyInstance;
+}
+
+async function noMetrics(): Promise<Metrics> {
+  return { contentType: 'text/plain; version=0.0.4; charset=utf-8', body: '' };
+}
+
+async function listen(app: FastifyInstance, address: string, port: number): Promise<void> {
+  try {
+    await app.listen({ port, host: address });
+  } catch (error) {
+    await app.close();
+    const code = error instanceof Error && 'code' in error ? error.code : null;
+    const reason = error instanceof Error ? error.message : String(error);
+    const why =
+      code === 'EADDRINUSE'
+        ? 'is already in use (another `hostevac up`?); end that one, or choose another with --port, 0 for any free one'
+        : code === 'EACCES'
+          ? 'may not be used by this user; choose one above 1023 with --port'
+          : `cannot be listened on (${reason}); choose another with --port`;
+    throw new HostevacError('portTaken', `port ${port} of ${address} ${why}. Nothing was started`, { cause: error });
+  }
+}
+
+function urlOf(app: FastifyInstance, address: string, tls: boolean): string {
+  const server: HttpServer = app.server;
+  const bound = server.address();
+  const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
+  return `${tls ? 'https' : 'http'}://${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
+
+type Spec = ReturnType<typeof jsonSchemaTransformObject>;
+interface WithSchemas {
+  readonly components?: { readonly schemas?: Readonly<Record<string, unknown>> };
+}
+
+/** Without the schemas that nothing refers to: each is made twice, for what is sent and for what is answered. */
+function pruned(document: Spec): Spec {
+  const { components } = document as WithSchemas;
+  const schemas: Record<string, unknown> = { ...components?.schemas };
+  for (;;) {
+    const whole = { ...document, components: { ...components, schemas } };
+    const text = JSON.stringify(whole);
+    // What streams send is in no answer's schema, but somebody has to be able to look it up.
+    const unused = Object.keys(schemas).filter(
+      (name) => name.endsWith('Input') && !text.includes(`"#/components/schemas/${name}"`),
+    );
+    if (unused.length === 0) return whole as unknown as Spec;
+    for (const name of unused) delete schemas[name];
+  }
+}
