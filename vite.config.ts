@@ -13,11 +13,6 @@ export default defineConfig({
     // What is inlined as data: would need more of the content security policy than 'self'.
     assetsInlineLimit: 0,
     modulePreload: false,
-    rolldownOptions: {
-      // The dashboard takes functions and words from files of `domain` that also make schemas. Those have no effects:
-      // without this all of zod would be sent to every browser.
-      treeshake: { manualPureFunctions: ['z', 'quantity'] },
-    },
   },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
 });

@@ -57,6 +57,11 @@ export function dateText(ms: number): string {
   return `${date} ${clockText(ms)}`;
 }
 
+/** Fleet time is the clock's, but a simulated fleet counts from its beginning. */
+export function momentText(fleetMs: number): string {
+  return fleetMs > 1e12 ? dateText(fleetMs) : `${formatDuration(fleetMs)} into the simulation`;
+}
+
 /** `+1m12s`: how long after the beginning. */
 export function sinceText(ms: number): string {
   return ms < 0 ? `-${formatDuration(-ms)}` : `+${formatDuration(ms)}`;

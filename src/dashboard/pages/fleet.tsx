@@ -147,7 +147,7 @@ export function FleetPage() {
 
 export function MemoryMeter({ host }: { readonly host: Pick<Host, 'memoryBytes' | 'memoryUsedBytes'> }) {
   const text = `${formatSize(host.memoryUsedBytes)} of ${formatSize(host.memoryBytes)}`;
-  return <Meter part={memoryPart(host)} text={text} />;
+  return <Meter part={memoryPart(host)} text={text} scarce />;
 }
 
 export function RateMeter({ use }: { readonly use: Host['egress'] }) {

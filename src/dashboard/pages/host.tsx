@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { formatDuration, formatRate, formatSize } from '../../domain/format.ts';
 import { ENDED_OPERATION_STATES } from '../../domain/states.ts';
 import { hrefOf } from '../lib/route.ts';
-import { dateText, printable } from '../lib/words.ts';
+import { momentText, printable } from '../lib/words.ts';
 import { useLive, useMay, useServer } from '../net/hooks.ts';
 import type { ControlOutcome, HostWithVms, OperationPage, Vm } from '../net/types.ts';
 import { ActionButton } from '../parts/act.tsx';
@@ -99,7 +99,7 @@ export function HostPage({ host }: { readonly host: string }) {
                   ? null
                   : {
                       term: 'Set by hand',
-                      value: `${overrideText(data.capacityOverride)} by ${printable(data.capacityOverride.by)} at ${dateText(data.capacityOverride.atMs)}`,
+                      value: `${overrideText(data.capacityOverride)} by ${printable(data.capacityOverride.by)} at ${momentText(data.capacityOverride.atMs)}`,
                     },
               ]}
             />

@@ -170,9 +170,9 @@ function Charts({ series }: { readonly series: ReturnType<typeof seriesOf> }) {
       rates: [
         { label: 'sent', colour: 'line-1', values: rate },
         { label: 'dirtied', colour: 'line-2', values: dirtyRate },
-        { label: 'granted', colour: 'line-3', values: grant, dashed: true },
+        { label: 'granted', colour: 'line-3', values: grant, dashed: true, stepped: true },
       ],
-      share: [{ label: 'allowed', colour: 'line-4', values: share }],
+      share: [{ label: 'allowed', colour: 'line-4', values: share, stepped: true }],
     }),
     [series],
   );

@@ -6,7 +6,7 @@ import { ENDED_OPERATION_STATES, GONE_MOVE_STATES } from '../../domain/states.ts
 import { hrefOf } from '../lib/route.ts';
 import { timelineOf } from '../lib/timeline.ts';
 import { type VmRow, vmRows } from '../lib/vm-rows.ts';
-import { counted, dateText, operationTitle, printable } from '../lib/words.ts';
+import { counted, momentText, operationTitle, printable } from '../lib/words.ts';
 import { useLive, useMay } from '../net/hooks.ts';
 import type { Migration, Migrations, Operation } from '../net/types.ts';
 import { ActionButton } from '../parts/act.tsx';
@@ -189,7 +189,12 @@ function VmTable({ rows }: { readonly rows: readonly VmRow<Migration>[] }) {
             move === null ? printable(vm) : <a href={hrefOf({ page: 'migration', id: move.id })}>{printable(vm)}</a>,
         },
         { key: 'state', title: 'State', cell: ({ state }) => <MoveBadge state={state} /> },
-        { key: 'to', title: 'To', cell: ({ destination }) => (destination === null ? '–' : printable(destination)) },
+        {
+          key: 'to',
+          title: 'To',
+          class: 'name',
+          cell: ({ destination }) => (destination === null ? '–' : printable(destination)),
+        },
         { key: 'attempts', title: 'Attempts', align: 'right', cell: ({ attempts }) => attempts },
         {
           key: 'clean',
@@ -212,7 +217,7 @@ function VmTable({ rows }: { readonly rows: readonly VmRow<Migration>[] }) {
             progress !== null
               ? formatShare(progress.share)
               : state === 'done' && move !== null
-                ? formatShare(move.figures.minShare)
+                ? `≥ ${formatShare(move.figures.minShare)}`
                 : '–',
         },
         { key: 'ends', title: 'Ends in', cell: endsText },
@@ -242,8 +247,8 @@ function Why({ row }: { readonly row: VmRow<Migration> }) {
 
 function requestFacts({ request, createdAtMs, startedAtMs, round }: Operation) {
   return [
-    { term: 'Asked for', value: dateText(createdAtMs) },
-    startedAtMs === null ? null : { term: 'Begun', value: dateText(startedAtMs) },
+    { term: 'Asked for', value: momentText(createdAtMs) },
+    startedAtMs === null ? null : { term: 'Begun', value: momentText(startedAtMs) },
     request.deadlineMs === null
       ? null
       : { term: 'Deadline', value: `${formatDuration(request.deadlineMs)} after that` },

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { formatDuration } from '../../domain/format.ts';
 import { type OperationState, operationStates } from '../../domain/states.ts';
 import { hrefOf } from '../lib/route.ts';
-import { dateText, OPERATION_WORDS, operationTitle, printable } from '../lib/words.ts';
+import { momentText, OPERATION_WORDS, operationTitle, printable } from '../lib/words.ts';
 import type { OperationSummary } from '../net/types.ts';
 import { usePaged } from '../parts/pages.tsx';
 import { Empty, Loading, OperationBadge, PageHead, Problem, ProgressBar } from '../parts/small.tsx';
@@ -76,7 +76,7 @@ export function OperationsPage() {
                 ),
               },
               { key: 'policy', title: 'Policy', cell: ({ policy }) => printable(policy) },
-              { key: 'asked', title: 'Asked for', cell: ({ createdAtMs }) => dateText(createdAtMs) },
+              { key: 'asked', title: 'Asked for', cell: ({ createdAtMs }) => momentText(createdAtMs) },
               { key: 'took', title: 'Took', align: 'right', cell: tookText },
             ]}
           />

@@ -125,26 +125,28 @@ function Answer({ answer }: { readonly answer: WhatIf }) {
         <Empty title={notMoved(answer)} />
       ) : (
         <>
-          <section class="card" aria-labelledby="cost-title">
-            <h2 id="cost-title">What it would cost</h2>
-            <AggressionSlider rows={throttled} place={place} onPlace={setPlace} answer={answer} />
-            <Costs row={row} free={free} answer={answer} />
-          </section>
-          <section class="card" aria-labelledby="requirements-title">
-            <h2 id="requirements-title">What the policy requires</h2>
-            <Requirements row={row} answer={answer} />
-            <Notes
-              title="Gives way"
-              lines={answer.relaxed.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]}: ${why}`)}
-            />
-            <Notes
-              title="Gives up"
-              tone="bad"
-              lines={
-                answer.givesUp === null ? [] : [`${answer.givesUp}; then ${DEADLINE_WORDS[answer.policy.atDeadline]}`]
-              }
-            />
-          </section>
+          <div class="beside">
+            <section class="card" aria-labelledby="cost-title">
+              <h2 id="cost-title">What it would cost</h2>
+              <AggressionSlider rows={throttled} place={place} onPlace={setPlace} answer={answer} />
+              <Costs row={row} free={free} answer={answer} />
+            </section>
+            <section class="card" aria-labelledby="requirements-title">
+              <h2 id="requirements-title">What the policy requires</h2>
+              <Requirements row={row} answer={answer} />
+              <Notes
+                title="Gives way"
+                lines={answer.relaxed.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]}: ${why}`)}
+              />
+              <Notes
+                title="Gives up"
+                tone="bad"
+                lines={
+                  answer.givesUp === null ? [] : [`${answer.givesUp}; then ${DEADLINE_WORDS[answer.policy.atDeadline]}`]
+                }
+              />
+            </section>
+          </div>
           <section aria-labelledby="all-title">
             <h2 id="all-title">Every aggression</h2>
             <Rows
@@ -349,6 +351,7 @@ function Rows({
   return (
     <Table
       caption="What each aggression would cost"
+      selected={({ row }) => row === selected}
       rows={shown}
       keyOf={({ row }) => String(row.aggression)}
       columns={[

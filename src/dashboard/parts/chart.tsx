@@ -11,6 +11,8 @@ export interface Line {
   readonly colour: string;
   readonly values: readonly number[];
   readonly dashed?: boolean;
+  /** It holds until it is changed. */
+  readonly stepped?: boolean;
 }
 
 export interface ChartProps {
@@ -90,6 +92,7 @@ function colour(element: HTMLElement, token: string): string {
 function optionsFor(element: HTMLElement, latest: { readonly current: ChartProps }): uPlot.Options {
   const { lines, format, most } = latest.current;
   const [ink, grid, mark, strong] = ['ink-2', 'line', 'ink-3', 'accent'].map((token) => colour(element, token));
+  const stepped = uPlot.paths.stepped?.({ align: 1 });
   const axis = {
     stroke: ink ?? '',
     grid: { stroke: grid ?? '', width: 1 },
@@ -107,9 +110,18 @@ function optionsFor(element: HTMLElement, latest: { readonly current: ChartProps
       drag: { x: false, y: false, setScale: false },
       points: { size: 6 },
     },
-    scales: { x: { time: false }, y: { range: (_plot, _low, high) => [0, most ?? Math.max(1, high * 1.08)] } },
+    scales: {
+      x: { time: false, range: (_plot, _low, high) => [0, Math.max(1, high)] },
+      y: { range: (_plot, _low, high) => [0, most ?? Math.max(1, high * 1.08)] },
+    },
     axes: [
-      { ...axis, values: (_plot, values) => values.map((value) => formatDuration(value * 1_000)), size: 28, space: 70 },
+      {
+        ...axis,
+        values: (_plot, values) => values.map((value) => formatDuration(value * 1_000)),
+        size: 28,
+        space: 70,
+        incrs: SECONDS,
+      },
       {
         ...axis,
         values: (_plot, values) => values.map(format),
@@ -126,6 +138,7 @@ function optionsFor(element: HTMLElement, latest: { readonly current: ChartProps
         width: 2,
         points: { show: false },
         ...(line.dashed === true ? { dash: [5, 4] } : {}),
+        ...(line.stepped === true && stepped !== undefined ? { paths: stepped } : {}),
       })),
     ],
     hooks: {
@@ -165,3 +178,5 @@ function optionsFor(element: HTMLElement, latest: { readonly current: ChartProps
 const STEPS: number[] = [0, 10, 20, 30, 40].flatMap((power) =>
   [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map((factor) => factor * 2 ** power),
 );
+
+const SECONDS: number[] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400];

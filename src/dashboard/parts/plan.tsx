@@ -30,8 +30,8 @@ export function PlanView({
           columns={[
             { key: 'place', title: '#', align: 'right', cell: ({ place }) => place },
             { key: 'vm', title: 'VM', heads: true, cell: ({ vm }) => printable(vm) },
-            { key: 'from', title: 'From', cell: ({ source }) => printable(source) },
-            { key: 'to', title: 'To', cell: ({ destination }) => printable(destination) },
+            { key: 'from', title: 'From', class: 'name', cell: ({ source }) => printable(source) },
+            { key: 'to', title: 'To', class: 'name', cell: ({ destination }) => printable(destination) },
             { key: 'why', title: 'Why', class: 'prose', cell: ({ why }) => printable(why) },
           ]}
         />

@@ -21,9 +21,18 @@ export function MoveBadge({ state }: { readonly state: MoveState }) {
 }
 
 /** How much of something is in use: the figures in words, and a bar for the eye. */
-export function Meter({ part, text }: { readonly part: number; readonly text: string }) {
+export function Meter({
+  part,
+  text,
+  scarce = false,
+}: {
+  readonly part: number;
+  readonly text: string;
+  /** Little left of it is a worry. */
+  readonly scarce?: boolean;
+}) {
   const percent = Math.round(Math.min(1, Math.max(0, part)) * 100);
-  const tone = part >= 0.95 ? 'full' : part >= 0.8 ? 'high' : 'low';
+  const tone = !scarce ? 'low' : part >= 0.95 ? 'full' : part >= 0.85 ? 'high' : 'low';
   return (
     <div class="meter">
       <span class="meter-text">{text}</span>

@@ -20,6 +20,7 @@ export function Table<Row, Key extends string>({
   keyOf,
   sorting,
   onSort,
+  selected,
 }: {
   /** Says what the table is; only read aloud. */
   readonly caption: string;
@@ -28,6 +29,7 @@ export function Table<Row, Key extends string>({
   readonly keyOf: (row: Row) => string;
   readonly sorting?: Sorting<string>;
   readonly onSort?: (key: Key) => void;
+  readonly selected?: (row: Row) => boolean;
 }) {
   return (
     <table class="table">
@@ -60,7 +62,7 @@ export function Table<Row, Key extends string>({
       </thead>
       <tbody>
         {rows.map((row) => (
-          <tr key={keyOf(row)}>
+          <tr key={keyOf(row)} class={selected?.(row) === true ? 'selected' : ''}>
             {columns.map((column) => {
               const classes = [column.align, column.class].filter((name) => name !== undefined).join(' ');
               return column.heads === true ? (
