@@ -27,15 +27,15 @@ export function docsPage(document: unknown): string {
       const role = route['x-hostevac-role'] ?? 'none';
       const parameters = (route.parameters ?? []).map(
         ({ name, in: place, schema }) =>
-          `<li><code>${escape(name)}</code> (${escape(place)}) ${details('schema', schema)}</li>`,
+          `<li><code>${escaped(name)}</code> (${escaped(place)}) ${details('schema', schema)}</li>`,
       );
       const answers = Object.entries(route.responses ?? {}).map(
         ([status, { description = '', content }]) =>
-          `<li><b>${escape(status)}</b> ${escape(description)} ${details('content', content)}</li>`,
+          `<li><b>${escaped(status)}</b> ${escaped(description)} ${details('content', content)}</li>`,
       );
       return [
-        `<section><h2><span>${method.toUpperCase()}</span> ${escape(path)} <small>${escape(role)}</small></h2>`,
-        `<p>${escape(route.summary ?? '')}. ${escape(route.description ?? '')}</p>`,
+        `<section><h2><span>${method.toUpperCase()}</span> ${escaped(path)} <small>${escaped(role)}</small></h2>`,
+        `<p>${escaped(route.summary ?? '')}. ${escaped(route.description ?? '')}</p>`,
         parameters.length === 0 ? '' : `<ul>${parameters.join('')}</ul>`,
         route.requestBody === undefined ? '' : details('body', route.requestBody),
         `<ul>${answers.join('')}</ul></section>`,
@@ -44,9 +44,9 @@ export function docsPage(document: unknown): string {
   );
   const schemas = Object.entries(components?.schemas ?? {}).map(([name, schema]) => details(name, schema));
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(info.title)}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escaped(info.title)}</title>
 <link rel="stylesheet" href="/docs/style.css"></head><body><main>
-<h1>${escape(info.title)} ${escape(info.version)}</h1><p>${escape(info.description ?? '')}</p>
+<h1>${escaped(info.title)} ${escaped(info.version)}</h1><p>${escaped(info.description ?? '')}</p>
 <p><a href="/openapi.json">openapi.json</a></p>
 ${routes.join('\n')}
 <h1>Schemas</h1>
@@ -56,7 +56,7 @@ ${schemas.join('\n')}
 }
 
 function details(title: string, value: unknown): string {
-  return `<details><summary>${escape(title)}</summary><pre>${escape(JSON.stringify(value, null, 2) ?? '')}</pre></details>`;
+  return `<details><summary>${escaped(title)}</summary><pre>${escaped(JSON.stringify(value, null, 2) ?? '')}</pre></details>`;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = {
@@ -67,7 +67,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (char) => ENTITIES[char] ?? '');
 }
 

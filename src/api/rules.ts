@@ -20,6 +20,7 @@ export function applyRules(app: FastifyInstance, context: ApiContext, rules: Rul
   app.decorateRequest('caller', null);
   app.decorateRequest('audited');
   const paths = new Paths();
+  const strangers = new Strangers();
   app.addHook('onRoute', ({ method, url }) => paths.add(url, method));
   readBodies(app);
   checkInput(app);
@@ -39,7 +40,7 @@ export function applyRules(app: FastifyInstance, context: ApiContext, rules: Rul
   });
 
   app.addHook('onSend', async (request, reply, payload) => {
-    await audit(context, rules, request, reply, payload);
+    await audit(context, { ...rules, strangers }, request, reply, payload);
   });
 
   app.setErrorHandler((error, request, reply) => {
@@ -60,7 +61,7 @@ export function applyRules(app: FastifyInstance, context: ApiContext, rules: Rul
   });
 }
 
-function refuse(reply: FastifyReply, error: HostevacError): FastifyReply {
+export function refuse(reply: FastifyReply, error: HostevacError): FastifyReply {
   const body = problemOf(error);
   if (body.status === 401) reply.header('www-authenticate', 'Bearer');
   if (body.status === 503) reply.header('retry-after', '1');
@@ -125,11 +126,26 @@ class Paths {
 
 /** Strangers must not push out what is worth keeping: of those nobody knows, so many a minute are written down. */
 const STRANGERS_PER_MINUTE = 60;
-let strangers = { fromMs: 0, count: 0 };
+
+class Strangers {
+  #fromMs = 0;
+  #count = 0;
+
+  /** Whether one more is written down. */
+  counts(): boolean {
+    const now = performance.now();
+    if (now - this.#fromMs > 60_000) {
+      this.#fromMs = now;
+      this.#count = 0;
+    }
+    this.#count += 1;
+    return this.#count <= STRANGERS_PER_MINUTE;
+  }
+}
 
 async function audit(
   context: ApiContext,
-  { log }: Rules,
+  { log, strangers }: Rules & { readonly strangers: Strangers },
   request: FastifyRequest,
   reply: FastifyReply,
   payload: unknown,
@@ -138,7 +154,7 @@ async function audit(
   const live = context.attached;
   if (action === undefined || live === null) return;
   const status = reply.statusCode;
-  if (status === 401 && !strangerCounts()) return;
+  if (status === 401 && !strangers.counts()) return;
   const { caller, audited } = request;
   const entry: AuditEntry = {
     atMs: Date.now(),
@@ -155,13 +171,6 @@ async function audit(
   } catch (error) {
     log.error({ err: error, entry }, 'not written to the audit log');
   }
-}
-
-function strangerCounts(): boolean {
-  const now = performance.now();
-  if (now - strangers.fromMs > 60_000) strangers = { fromMs: now, count: 0 };
-  strangers.count += 1;
-  return strangers.count <= STRANGERS_PER_MINUTE;
 }
 
 const namedSchema = z.object({ id: z.string().optional(), host: z.string().optional() });

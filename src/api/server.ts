@@ -2,11 +2,9 @@
  * The API server: takes its port first, is given what it needs of Redis later, and says `unavailable` in between. The routes are
  * in `routes/`; here is what holds for all of them.
  */
-import { readFileSync } from 'node:fs';
-import type { Server as HttpServer } from 'node:http';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
-import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { createJsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import { HostevacError } from '../domain/errors.ts';
@@ -17,6 +15,7 @@ import type { Backend } from './backend.ts';
 import { Cached } from './cache.ts';
 import { ApiContext } from './context.ts';
 import { isLoopbackName } from './guard.ts';
+import { listen, openHttp, type TlsFiles, urlOf } from './http.ts';
 import { Reader } from './reader.ts';
 import { Recorder } from './recorder.ts';
 import { accessRoutes } from './routes/access.ts';
@@ -60,7 +59,7 @@ export interface ApiOptions {
   /** Default: 127.0.0.1. */
   readonly address?: string;
   readonly port: number;
-  readonly tls?: { readonly certPath: string; readonly keyPath: string };
+  readonly tls?: TlsFiles;
   /** The built dashboard. */
   readonly dashboard: string;
   readonly limits?: Partial<ApiLimits>;
@@ -132,11 +131,7 @@ async function build(
   context: ApiContext,
   { loopback, limits }: { readonly loopback: boolean; readonly limits: ApiLimits },
 ): Promise<FastifyInstance> {
-  const app = open(options);
-  app.server.maxConnections = limits.connections;
-  // What is not sent within these has no business here.
-  app.server.headersTimeout = 20_000;
-  app.server.keepAliveTimeout = 30_000;
+  const app = openHttp(options.log, options.tls, limits);
   applyRules(app, context, { loopback, tls: options.tls !== undefined, log: options.log });
   await app.register(rateLimit, {
     max: limits.requestsPer10s,
@@ -186,65 +181,8 @@ async function build(
   return app;
 }
 
-function open({ tls, log }: ApiOptions): FastifyInstance {
-  const common = {
-    loggerInstance: log.child({}, { redact: ['req.headers.authorization', 'headers.authorization'] }),
-    disableRequestLogging: true,
-    exposeHeadRoutes: false,
-    bodyLimit: 64 * 1_024,
-    requestTimeout: 30_000,
-    forceCloseConnections: true,
-    return503OnClosing: false,
-    // A name may have 255 bytes, each of them encoded.
-    routerOptions: { maxParamLength: 1_024 },
-  } satisfies FastifyServerOptions;
-  if (tls === undefined) return fastify(common) as unknown as FastifyInstance;
-  const read = (path: string, option: string): Buffer => {
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const message = `cannot be read (${error instanceof Error ? error.message : String(error)})`;
-      const remedy = 'name a PEM file that this user may read';
-      throw new HostevacError('badInput', `${option} ${path} ${message}; ${remedy}`, {
-        problems: [{ path: option, value: JSON.stringify(path), message, remedy }],
-        cause: error,
-      });
-    }
-  };
-  const https = {
-    cert: read(tls.certPath, '--tls-cert'),
-    key: read(tls.keyPath, '--tls-key'),
-    minVersion: 'TLSv1.2',
-  } as const;
-  return fastify({ ...common, https }) as unknown as FastifyInstance;
-}
-
 async function noMetrics(): Promise<Metrics> {
   return { contentType: 'text/plain; version=0.0.4; charset=utf-8', body: '' };
-}
-
-async function listen(app: FastifyInstance, address: string, port: number): Promise<void> {
-  try {
-    await app.listen({ port, host: address });
-  } catch (error) {
-    await app.close();
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    const reason = error instanceof Error ? error.message : String(error);
-    const why =
-      code === 'EADDRINUSE'
-        ? 'is already in use (another `hostevac up`?); end that one, or choose another with --port, 0 for any free one'
-        : code === 'EACCES'
-          ? 'may not be used by this user; choose one above 1023 with --port'
-          : `cannot be listened on (${reason}); choose another with --port`;
-    throw new HostevacError('portTaken', `port ${port} of ${address} ${why}. Nothing was started`, { cause: error });
-  }
-}
-
-function urlOf(app: FastifyInstance, address: string, tls: boolean): string {
-  const server: HttpServer = app.server;
-  const bound = server.address();
-  const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
-  return `${tls ? 'https' : 'http'}://${address.includes(':') ? `[${address}]` : address}:${port}`;
 }
 
 type Spec = ReturnType<typeof jsonSchemaTransformObject>;

@@ -2,7 +2,6 @@
  * The options of commands as texts, and the inputs they become. Every fault of a command line is found before any is
  * reported. Pure: no commander, no Redis.
  */
-import { z } from 'zod';
 import type { Problem } from '../domain/errors.ts';
 import { type Fleet, policyNamesOf } from '../domain/fleet.ts';
 import { badInput, printValue, problemsOf } from '../domain/problems.ts';

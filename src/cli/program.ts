@@ -1,6 +1,7 @@
 /** The command line as a whole: global options, all commands, and how help looks. What a command does is in `commands/`. */
 import { Command, Option } from 'commander';
 import type { GlobalOptions, Run } from './cli.ts';
+import { addAudit } from './commands/audit.ts';
 import { addBalance } from './commands/balance.ts';
 import { addControls } from './commands/control.ts';
 import { addDemo } from './commands/demo.ts';
@@ -10,6 +11,7 @@ import { addLab } from './commands/lab.ts';
 import { addRelease } from './commands/release.ts';
 import { addServe } from './commands/serve.ts';
 import { addStatus } from './commands/status.ts';
+import { addToken } from './commands/token.ts';
 import { addUp } from './commands/up.ts';
 import { addWatch } from './commands/watch.ts';
 import { addWhatIf } from './commands/what-if.ts';
@@ -63,6 +65,8 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
   addControls(program, bound);
   addRelease(program, bound);
   addDoctor(program, bound);
+  addToken(program, bound);
+  addAudit(program, bound);
   addDemo(program, bound);
   addLab(program, bound);
   return program;

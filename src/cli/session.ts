@@ -5,10 +5,14 @@ import { createProducer } from '../queue/create-producer.ts';
 import type { HostStatus, OperationHandle, Producer } from '../queue/producer.ts';
 import { connectionSource, type RedisSource } from '../runtime/redis-connection.ts';
 import { stateDir } from '../runtime/state-dir.ts';
+import { type AuditWriter, auditWriter } from './audit-writer.ts';
+import { auditedProducer } from './audited-producer.ts';
 import type { Cli } from './cli.ts';
 
 export interface Session {
+  /** What it changes is written to the audit log. */
   readonly producer: Producer;
+  readonly audit: AuditWriter;
   readonly redis: RedisSource;
   close(): Promise<void>;
 }
@@ -46,10 +50,13 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOption
       ...(fleet === null ? {} : { fleet }),
       ...(policies === null ? {} : { policies }),
     });
+    const audit = auditWriter(redis.target, fleet, (line) => cli.output.remark(line));
     return {
-      producer,
+      producer: auditedProducer(producer, (word) => audit.write(word)),
+      audit,
       redis,
       async close() {
+        audit.close();
         await producer.close();
         await redis.close();
       },

@@ -48,7 +48,8 @@ function toReason(why: string | undefined): Reason | undefined {
 export interface Told {
   readonly kind: string;
   readonly message: string;
-  readonly vm: string;
+  /** null: it is about the operation itself. */
+  readonly vm: string | null;
   readonly moveId: string | null;
 }
 

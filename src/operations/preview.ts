@@ -2,34 +2,27 @@
 
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
-import type { VmTask } from '../domain/operation.ts';
+import type { Proposal, VmTask } from '../domain/operation.ts';
 import { nonMigratableOf, type OperationRequest } from '../domain/request.ts';
-import type { ClaimsState } from '../store/claims.ts';
+import { type ClaimsState, withCordon } from '../store/claims.ts';
 import { tasksOfMoves, withFound } from './find.ts';
 import type { FleetView } from './fleet-view.ts';
-import { planRound } from './plan.ts';
+import { type Planned, planRound } from './plan.ts';
 
-export interface Preview {
-  readonly moves: readonly {
-    readonly vm: string;
-    readonly source: string;
-    readonly destination: string;
-    readonly why: string;
-  }[];
-  /** Cannot be migrated, and would be shut down when the others have left. */
-  readonly shutdowns: readonly { readonly vm: string; readonly host: string; readonly why: string }[];
-  /** Cannot be migrated, and would be left where they are on purpose. */
-  readonly skipped: readonly { readonly vm: string; readonly reason: string }[];
-  readonly blocked: readonly { readonly vm: string; readonly reason: string }[];
-}
+export type Preview = Pick<Proposal, 'moves' | 'shutdowns' | 'skipped' | 'blocked'>;
 
 /** Throws `hostUnreachable` when what is on the host to empty cannot be seen: an unseen host is not an empty one. */
 export function preview(fleet: Fleet, view: FleetView, claims: ClaimsState, request: OperationRequest): Preview {
   const tasks = previewTasks(view, request);
   const seen = withoutChanges(claims);
-  const cordoned = request.kind === 'evacuateNode' ? withCordon(seen, request.host) : seen;
+  const cordoned = request.kind === 'evacuateNode' ? withCordon(seen, request.host, 'preview') : seen;
   const nonMigratable = nonMigratableOf(request);
   const { result } = planRound({ fleet, view, operationId: 'preview', tasks, round: 1, nonMigratable })(cordoned);
+  return previewOf(tasks, result);
+}
+
+/** What a plan of these tasks would do. */
+export function previewOf(tasks: readonly VmTask[], result: Planned): Preview {
   const source = new Map(tasks.map((task) => [task.vm, task.source]));
   return {
     moves: result.assigned.map(({ vm, destination, why }) => ({ vm, source: source.get(vm) ?? '', destination, why })),
@@ -58,8 +51,4 @@ function previewTasks(view: FleetView, request: OperationRequest): VmTask[] {
 /** A preview need not wait for inventories younger than the last change: it promises nothing. */
 function withoutChanges(claims: ClaimsState): ClaimsState {
   return { ...claims, changedAtMs: {} };
-}
-
-function withCordon(claims: ClaimsState, host: string): ClaimsState {
-  return { ...claims, cordons: { ...claims.cordons, [host]: { operator: false, operations: ['preview'] } } };
 }

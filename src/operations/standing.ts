@@ -11,6 +11,7 @@ import {
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
+import { waitsForApproval } from './approval.ts';
 import { isActive } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
 import type { Planned } from './plan.ts';
@@ -30,6 +31,7 @@ export function waits(record: OperationRecord, { view, control, planned, found }
   const lines: string[] = [];
   if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
   if (found === 'later') lines.push(...unseen(record, view));
+  if (record.proposal !== null) lines.push(waitsForApproval(record.id, record.proposal));
   for (const one of planned?.waiting ?? []) lines.push(one.why);
   for (const { vm, moveId } of planned?.shutdowns ?? []) {
     if (moveId === null) lines.push(`${vm} is shut down when the others have left`);

@@ -4,6 +4,7 @@
  * one; what a turn does twice is harmless.
  *
  *   queued -> planning -> running <-> paused -> done | partial | failed | cancelled | blocked
+ *                     -> awaitingApproval -> running (asked for with approve-first; see approval.ts)
  */
 import type { Reason } from '../domain/errors.ts';
 import {
@@ -11,7 +12,9 @@ import {
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
   type MoveRecord,
+  needsApproval,
   type OperationRecord,
+  type OperationState,
   type VmTask,
 } from '../domain/operation.ts';
 import { nonMigratableOf } from '../domain/request.ts';
@@ -19,12 +22,14 @@ import { formatDuration } from '../domain/units.ts';
 import type { MoveJob, OperationTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
-import { afterPlan, toldOfPlan } from './after-plan.ts';
+import { afterPlan, type Told, toldOfPlan } from './after-plan.ts';
+import { towardsApproval } from './approval.ts';
 import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
 import { tasksOfMoves, withFound } from './find.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
+import { isOutOfPatience, patience } from './patience.ts';
 import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
 import { closing, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
@@ -35,10 +40,8 @@ const LOOK_AGAIN_MS = 1_000;
 const SOON_MS = 50;
 /** A move whose guest was looked at this recently (real ms) has a worker; whether the queue still has its job can wait. */
 const DRIVEN_WITHIN_REAL_MS = 5_000;
-/** Hosts that nobody can see are waited for this long (real ms) before the VMs that need them are given up. */
-const PATIENCE_REAL_MS = 30_000;
-/** A turn this long ago (real ms) was another process's, or before a long sleep: waiting starts anew. */
-const LOOKED_WITHIN_REAL_MS = 5_000;
+/** Whoever waits for a person's word is woken by it; how the fleet changes meanwhile is looked at this often (real ms). */
+const PROPOSAL_LOOK_MS = 5_000;
 const UNSEEN: Reason = { code: 'hostUnreachable', message: 'what there is to move could not be seen' };
 
 export async function operationTurn(deps: OperationDeps, id: string): Promise<OperationTurn> {
@@ -86,8 +89,9 @@ class Turn {
     const view = this.#concerned() === undefined ? await this.#whole(seen) : seen;
     if (control.cancel || overdue !== null) await this.#stopTheRest(control, overdue);
     // A host that no worker serves is waited for; one that does not answer its worker is planned on, to run out of patience.
-    const unserved = found === 'later' && this.#unreachable(view) === null;
-    const planned = unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view);
+    const unserved = found === 'later' && (needsApproval(this.#record) || this.#unreachable(view) === null);
+    const planned =
+      unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view, control);
     await this.#dispatch();
     return this.#parkOrFinish({ view, control, planned, overdue, found });
   }
@@ -105,13 +109,14 @@ class Turn {
   }
 
   async #begin(): Promise<void> {
-    if (this.#host !== null) await this.#deps.claims.cordon(this.#host, this.#record.id, this.#lease);
+    const cordons = this.#host !== null && !needsApproval(this.#record);
+    if (this.#host !== null && cordons) await this.#deps.claims.cordon(this.#host, this.#record.id, this.#lease);
     const now = this.#deps.clock.now();
     // 0: the producer did not know the fleet's clock yet.
     await this.#save({ state: 'planning', startedAtMs: now, createdAtMs: this.#record.createdAtMs || now });
     await this.#event(
       'operation.planning',
-      this.#host === null ? 'planning the moves' : `${this.#host} is cordoned; planning where its VMs go`,
+      cordons ? `${this.#host} is cordoned; planning where its VMs go` : 'planning the moves',
     );
   }
 
@@ -179,12 +184,13 @@ class Turn {
   async #find(view: FleetView, control: Control): Promise<'found' | 'later'> {
     const { request, tasks } = this.#record;
     if (request.kind === 'loadBalance') {
-      if (tasks.length > 0) return 'found';
+      // Where they are may change as long as nobody has approved anything.
+      if (tasks.length > 0 && !needsApproval(this.#record)) return 'found';
       const all = tasksOfMoves(request, view);
       const unseen = [...view.hosts.values()].some((host) => host.unusable !== null);
       const unknown = all.some((task) => task.reason?.code === 'hostUnreachable' || task.reason?.code === 'unknownVm');
       if (unseen && unknown && !this.#outOfPatience() && !control.cancel) return 'later';
-      await this.#save({ tasks: all });
+      if (JSON.stringify(all) !== JSON.stringify(tasks)) await this.#save({ tasks: all });
       return 'found';
     }
     const host = view.hosts.get(request.host);
@@ -203,7 +209,8 @@ class Turn {
     return 'found';
   }
 
-  async #plan(view: FleetView): Promise<Planned | null> {
+  async #plan(view: FleetView, control: Control): Promise<Planned | null> {
+    if (this.#isWorthApproval()) return this.#propose(view, control);
     if (!this.#record.tasks.some(isPending)) return null;
     await forgetLostOperations(this.#deps);
     const round = this.#record.round + 1;
@@ -223,10 +230,30 @@ class Turn {
     const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
     const begins = planned.assigned.length > 0 || planned.shutdowns.some(({ moveId }) => moveId !== null);
     if (changed) await this.#save({ tasks, ...(begins ? { round } : {}) });
-    for (const { kind, message, vm, moveId } of toldOfPlan(tasks, planned)) {
-      await this.#event(kind, message, { vm, id: moveId });
-    }
+    await this.#tell(toldOfPlan(tasks, planned));
     return planned;
+  }
+
+  /** There is something to approve: an evacuation that moves nothing still cordons its host. */
+  #isWorthApproval(): boolean {
+    return needsApproval(this.#record) && (this.#host !== null || this.#record.tasks.some(isPending));
+  }
+
+  async #propose(view: FleetView, { approved }: Control): Promise<Planned | null> {
+    const now = { record: this.#record, view, approved, outOfPatience: this.#outOfPatience() };
+    const step = await towardsApproval(this.#deps, this.#lease, now);
+    if (step.change !== null) await this.#save(step.change);
+    if (step.voided !== null) {
+      this.#lease.assertHeld();
+      await this.#deps.records.forgetApproval(this.#record.id, step.voided);
+    }
+    await this.#tell(step.told);
+    return step.planned;
+  }
+
+  async #tell(told: readonly Told[]): Promise<void> {
+    for (const { kind, message, vm, moveId } of told)
+      await this.#event(kind, message, vm === null ? null : { vm, id: moveId });
   }
 
   /** Every task that should be running has its record and its job; a crash between plan and queue is mended here. */
@@ -273,18 +300,29 @@ class Turn {
     const stopping = control.cancel || overdue !== null;
     const unseen = now.found === 'later' ? this.#unreachable(now.view) : null;
     const hopeful = now.found === 'later' && (unseen === null || !this.#outOfPatience());
-    if (!active && (stopping || !(tasks.some(isPending) || hopeful))) {
+    if (
+      !active &&
+      (stopping || !(tasks.some(isPending) || hopeful || (now.found === 'found' && this.#isWorthApproval())))
+    ) {
       const empty = this.#host === null || now.found === 'later' ? null : isEmpty(now.view, this.#host);
-      await this.#finish(control, { overdue, unseen: now.found === 'later' ? (unseen ?? UNSEEN) : null, empty });
+      // What nobody has approved has not been done, even if that is nothing.
+      const undone = now.found === 'later' ? (unseen ?? UNSEEN) : this.#isWorthApproval() ? overdue : null;
+      await this.#finish(control, { overdue, unseen: undone, empty });
       return { ended: true };
     }
     const onInventory = now.found === 'later' || (planned?.waiting.some((one) => one.onInventory) ?? false);
     await this.#saveStanding({
-      state: control.pause && !stopping ? 'paused' : tasks.length > 0 ? 'running' : 'planning',
+      state: control.pause && !stopping ? 'paused' : this.#stateOfPlan(),
       waitingFor: waits(this.#record, now),
-      ...this.#patience(onInventory && !active && !control.pause),
+      ...patience(onInventory && !active && !control.pause, this.#record, this.#deps.clock),
     });
-    return { ended: false, againInRealMs: isSoon(this.#record, now) ? SOON_MS : LOOK_AGAIN_MS };
+    const lookAgainMs = this.#record.state === 'awaitingApproval' ? PROPOSAL_LOOK_MS : LOOK_AGAIN_MS;
+    return { ended: false, againInRealMs: isSoon(this.#record, now) ? SOON_MS : lookAgainMs };
+  }
+
+  #stateOfPlan(): OperationState {
+    if (this.#record.proposal !== null) return 'awaitingApproval';
+    return this.#record.tasks.length > 0 && !needsApproval(this.#record) ? 'running' : 'planning';
   }
 
   /** Why the evacuated host itself does not answer its worker; null: it does, or nobody asks it (then a worker is awaited). */
@@ -293,21 +331,9 @@ class Turn {
     return message === null ? null : { code: 'hostUnreachable', message };
   }
 
-  /** Patience is for time in which we looked and could not see: not for other waits, nor while no turn was taken. */
-  #patience(blind: boolean): Pick<OperationRecord, 'waitingSinceMs' | 'waitingSeenMs'> {
-    if (!blind) return { waitingSinceMs: null, waitingSeenMs: null };
-    const now = this.#deps.clock.now();
-    const { waitingSinceMs, waitingSeenMs } = this.#record;
-    const looked = waitingSeenMs !== null && now - waitingSeenMs < this.#deps.clock.fleetMs(LOOKED_WITHIN_REAL_MS);
-    return { waitingSinceMs: looked ? (waitingSinceMs ?? now) : now, waitingSeenMs: now };
-  }
-
+  /** A plan that somebody may be looking at is not given up because a host is silent for a while. */
   #outOfPatience(): boolean {
-    const { waitingSinceMs, waitingSeenMs } = this.#record;
-    const { clock } = this.#deps;
-    if (waitingSinceMs === null || waitingSeenMs === null) return false;
-    const looked = clock.now() - waitingSeenMs < clock.fleetMs(LOOKED_WITHIN_REAL_MS);
-    return looked && waitingSeenMs - waitingSinceMs >= clock.fleetMs(PATIENCE_REAL_MS);
+    return this.#record.proposal === null && isOutOfPatience(this.#record, this.#deps.clock);
   }
 
   async #finish(
@@ -326,6 +352,7 @@ class Turn {
       state,
       reason,
       empty: why.empty,
+      proposal: null,
       endedAtMs: this.#deps.clock.now(),
       waitingFor: [],
       waitingSinceMs: null,

@@ -117,6 +117,15 @@ export function withoutMove(
   return { ...released, changedAtMs: changed(released.changedAtMs, changedHosts, atMs) };
 }
 
+/** The state with this host cordoned by this owner; the very state where it is already. */
+export function withCordon(state: ClaimsState, host: string, by: CordonOwner): ClaimsState {
+  const known = own(state.cordons, host) ?? { operator: false, operations: [] };
+  if (by === 'operator' ? known.operator : known.operations.includes(by)) return state;
+  const next =
+    by === 'operator' ? { ...known, operator: true } : { ...known, operations: [...known.operations, by].sort() };
+  return { ...state, cordons: { ...state.cordons, [host]: next } };
+}
+
 /** The state without anything of this operation: VMs, reservations, cordons. */
 export function withoutOperation(state: ClaimsState, operationId: string, atMs: number): ClaimsState {
   const vms = kept(state.vms, (_vm, holder) => holder !== operationId);
@@ -183,11 +192,8 @@ export class Claims {
   /** True when it was not cordoned by this owner before. With a `fence` as `transact`. */
   cordon(host: string, by: CordonOwner, fence?: Fence): Promise<boolean> {
     return this.transact((state) => {
-      const known = own(state.cordons, host) ?? { operator: false, operations: [] };
-      if (by === 'operator' ? known.operator : known.operations.includes(by)) return { unchanged: true, result: false };
-      const next =
-        by === 'operator' ? { ...known, operator: true } : { ...known, operations: [...known.operations, by].sort() };
-      return { value: { ...state, cordons: { ...state.cordons, [host]: next } }, result: true };
+      const cordoned = withCordon(state, host, by);
+      return cordoned === state ? { unchanged: true, result: false } : { value: cordoned, result: true };
     }, fence);
   }
 

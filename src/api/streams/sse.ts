@@ -35,6 +35,7 @@ export class SseStream {
       'cache-control': 'no-store',
       // For proxies that collect what they pass on.
       'x-accel-buffering': 'no',
+      'x-content-type-options': 'nosniff',
       connection: 'keep-alive',
     });
     raw.socket?.setNoDelay(true);

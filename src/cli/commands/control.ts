@@ -1,9 +1,9 @@
 /** Small commands that set one durable flag: `cancel`, `pause`, `resume` an operation; `cordon`, `uncordon` a host. */
-import { userInfo } from 'node:os';
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import { badInput } from '../../domain/problems.ts';
 import type { ControlOutcome, Producer } from '../../queue/producer.ts';
+import { userName } from '../audit-writer.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
 import { requireHosts } from '../hosts.ts';
@@ -88,7 +88,7 @@ function confirmDown(cli: Cli, name: string, fenced: boolean): Promise<number> {
     const remedy = `fence ${printable(name)} (power it off), then say so with --yes`;
     throw badInput([{ path: '--yes', value: '', message, remedy }]);
   }
-  return onHost(cli, name, (producer) => producer.confirmDown(name, userInfo().username));
+  return onHost(cli, name, (producer) => producer.confirmDown(name, userName()));
 }
 
 function describe(command: Command, { description, notes, examples }: ControlText): Command {
