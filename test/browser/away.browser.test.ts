@@ -1,0 +1,50 @@
+/** A server that dies and comes back: what was seen stays, it is said since when it is old, and it recovers by itself. */
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeWith } from '../support/needs.ts';
+import { expectQuiet, launch, openPage } from './browser.ts';
+import { Place } from './place.ts';
+
+/** Chromium itself says on the console that it could not connect. */
+const REFUSED = /net::ERR_(?:CONNECTION|INCOMPLETE|EMPTY)/;
+
+describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
+  let browser: Browser;
+  let place: Place;
+  beforeAll(async () => {
+    [browser, place] = await Promise.all([launch(), Place.open(10)]);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await place.close();
+  });
+
+  it('banner, old figures, recovery, and news from before and after in their order', async () => {
+    await place.run('evacuate', 'node-b');
+    const watched = await openPage(browser, place.url, '#/', { expected: REFUSED });
+    const { page } = watched;
+    await page.getByRole('link', { name: /^being emptied/ }).click();
+    const events = page.getByRole('list', { name: 'Events, newest first' });
+    await events.getByText(/large-1: node-b -> \S+ copying/).waitFor();
+    await place.down();
+    const banner = page.locator('.banner');
+    await banner.waitFor();
+    expect(await banner.textContent()).toMatch(/^Not connected since \d\d:\d\d:\d\d; what you see is of then\./);
+    // Nothing is taken away.
+    await page.getByRole('heading', { name: 'Evacuation of node-b' }).waitFor();
+    expect(await page.getByRole('table', { name: 'VMs of this operation' }).getByText('large-1').count()).toBe(1);
+    const before = await events.getByRole('listitem').count();
+    await place.up();
+    await banner.waitFor({ state: 'detached', timeout: 20_000 });
+    await page.getByText('Connected again.').waitFor({ state: 'attached' });
+    // The stream goes on where it was: nothing twice, and what is new comes.
+    await page.getByRole('button', { name: 'Cancel operation' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel operation' }).click();
+    await expect.poll(() => page.locator('.page-head .badge').textContent(), { timeout: 30_000 }).toBe('cancelled');
+    await expect.poll(() => events.getByRole('listitem').count()).toBeGreaterThan(before);
+    const lines = await events.getByRole('listitem').allTextContents();
+    expect(new Set(lines).size).toBe(lines.length);
+    expectQuiet(watched);
+    await watched.close();
+  });
+});
