@@ -1,8 +1,14 @@
 /** The answer of `hostevac what-if` as text: what is known of the guest, a line per aggression, what would give way. Pure. */
 import type { Estimate } from '../convergence/dirty-model.ts';
-import { grouped, type WhatIfGroup, type WhatIfRow } from '../convergence/what-if.ts';
+import type { WhatIfRow } from '../convergence/what-if.ts';
 import { formatDuration, formatRate, formatSize, intervalText } from '../domain/format.ts';
-import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../domain/what-if-words.ts';
+import {
+  DEADLINE_WORDS,
+  grouped,
+  REQUIREMENT_WORDS,
+  type WhatIfGroup,
+  whatIfFigures,
+} from '../domain/what-if-words.ts';
 import type { WhatIfAnswer } from '../queue/producer.ts';
 import { policyText } from './status-text.ts';
 import { type TableCell, tableLines } from './table.ts';
@@ -27,7 +33,7 @@ export function whatIfLines(answer: WhatIfAnswer, columns: number, paint: Paint)
 }
 
 /** A guest that no aggression throttles needs one line, not two that are alike. */
-function worthShowing(groups: readonly WhatIfGroup[]): readonly WhatIfGroup[] {
+function worthShowing(groups: readonly WhatIfGroup<WhatIfRow>[]): readonly WhatIfGroup<WhatIfRow>[] {
   const throttled = groups.filter(({ from }) => from !== null);
   const [only] = throttled;
   return throttled.length === 1 && only !== undefined && only.row.share >= 1 ? throttled : groups;
@@ -114,7 +120,12 @@ function sentLine({ destination, destinationWhy, bandwidthBytesPerSec, path }: W
   return `sent with  ${formatRate(bandwidthBytesPerSec)} (${limit}) ${where}`;
 }
 
-function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns: number, paint: Paint): string[] {
+function rowTable(
+  groups: readonly WhatIfGroup<WhatIfRow>[],
+  answer: WhatIfAnswer,
+  columns: number,
+  paint: Paint,
+): string[] {
   return tableLines(
     [
       { title: 'AGGRESSION' },
@@ -145,7 +156,7 @@ function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns:
 }
 
 /** `no throttle`, `0..0.4`, `0.5 *`. */
-function label({ from, to, chosen }: WhatIfGroup): string {
+function label({ from, to, chosen }: WhatIfGroup<WhatIfRow>): string {
   if (from === null) return 'no throttle';
   return `${from === to ? from : `${from}..${to}`}${chosen ? ' *' : ''}`;
 }
@@ -156,7 +167,7 @@ function keepsText({ breaks }: WhatIfRow): string {
 }
 
 /** The line that the policy would take, and why. */
-function verdict(groups: readonly WhatIfGroup[]): string {
+function verdict(groups: readonly WhatIfGroup<WhatIfRow>[]): string {
   const throttled = groups.filter(({ from }) => from !== null);
   const taken = throttled.find(({ chosen }) => chosen);
   const why = taken === undefined ? '' : `: ${printable(taken.row.why)}`;

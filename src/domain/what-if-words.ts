@@ -54,3 +54,31 @@ export function whatIfFigures(
     harm: ends || endsInTime > UNLIKELY ? intervalText(prediction.harmCpuMs, formatDuration) : '-',
   };
 }
+
+/** Neighbouring rows that come to the same plan, as one. The row without a throttle stays by itself. */
+export interface WhatIfGroup<Row> {
+  /** null: without a throttle. */
+  readonly from: number | null;
+  readonly to: number | null;
+  readonly chosen: boolean;
+  readonly row: Row;
+}
+
+interface Grouping {
+  readonly aggression: number | null;
+  readonly chosen: boolean;
+  readonly share: number;
+  readonly begins: string;
+}
+
+export function grouped<Row extends Grouping>(rows: readonly Row[]): WhatIfGroup<Row>[] {
+  const groups: WhatIfGroup<Row>[] = [];
+  for (const row of rows) {
+    const last = groups.at(-1);
+    const same =
+      last !== undefined && last.from !== null && last.row.share === row.share && last.row.begins === row.begins;
+    if (same) groups[groups.length - 1] = { ...last, to: row.aggression, chosen: last.chosen || row.chosen };
+    else groups.push({ from: row.aggression, to: row.aggression, chosen: row.chosen, row });
+  }
+  return groups;
+}

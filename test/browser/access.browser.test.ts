@@ -3,7 +3,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage, type Watched } from './browser.ts';
-import { Place } from './place.ts';
+import { Place, smallFleet } from './place.ts';
 
 /** Chromium reports every refused request on its console. */
 const REFUSED = /status of 401/;
@@ -13,7 +13,7 @@ describeWith(['browser', 'redis'], 'who may do what in the dashboard', () => {
   let place: Place;
   const tokens = { viewer: '', operator: '', admin: '' };
   beforeAll(async () => {
-    [browser, place] = await Promise.all([launch(), Place.open(10)]);
+    [browser, place] = await Promise.all([launch(), Place.open(smallFleet(10))]);
     for (const role of ['viewer', 'operator', 'admin'] as const) {
       const made = await place.run('token', 'create', '--name', `some-${role}`, '--role', role);
       tokens[role] = made.stdout.trim();
@@ -107,7 +107,7 @@ describeWith(['browser', 'redis'], 'who may do what in the dashboard', () => {
     await admin.page.getByRole('button', { name: 'Set' }).click();
     await admin.page
       .getByRole('alert')
-      .getByText(/expected a rate/)
+      .getByText(/^egress.*expected a rate/)
       .waitFor();
     await admin.page.getByLabel('Egress').fill('50MiB/s');
     await admin.page.getByRole('button', { name: 'Set' }).click();

@@ -3,7 +3,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage } from './browser.ts';
-import { Place } from './place.ts';
+import { Place, smallFleet } from './place.ts';
 
 /** Chromium itself says on the console that it could not connect. */
 const REFUSED = /net::ERR_(?:CONNECTION|INCOMPLETE|EMPTY)/;
@@ -12,7 +12,7 @@ describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
   let browser: Browser;
   let place: Place;
   beforeAll(async () => {
-    [browser, place] = await Promise.all([launch(), Place.open(10)]);
+    [browser, place] = await Promise.all([launch(), Place.open(smallFleet(10))]);
   });
   afterAll(async () => {
     await browser.close();

@@ -4,38 +4,41 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { z } from 'zod';
 import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage, tabTo, type Watched } from './browser.ts';
-import { Place } from './place.ts';
+import { Place, smallFleet } from './place.ts';
+
+const statusSchema = z.object({ operation: z.looseObject({ id: z.string(), state: z.string() }) });
+/** What an operation takes to notice something. */
+const SLOW = { timeout: 20_000 };
 
 describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
   let browser: Browser;
   let place: Place;
   let watched: Watched;
   beforeAll(async () => {
-    browser = await launch();
+    [browser, place] = await Promise.all([launch(), Place.open(smallFleet(20))]);
   });
-  afterAll(() => browser.close());
-  beforeEach(async () => {
-    place = await Place.open(10);
-    watched = await openPage(browser, place.url);
-  });
-  afterEach(async () => {
-    await watched.close();
+  afterAll(async () => {
+    await browser.close();
     await place.close();
   });
+  beforeEach(async () => {
+    watched = await openPage(browser, place.url);
+  });
+  afterEach(() => watched.close());
 
   it('preview, start for approval, approve what is proposed, and follow it to its end', async () => {
     const { page } = watched;
     await page.getByRole('link', { name: 'Evacuate node-a' }).click();
     const plan = page.getByRole('table', { name: 'Planned moves, in their order' });
     await plan.waitFor();
-    expect(await plan.getByRole('row').count()).toBe(4);
+    expect(await plan.getByRole('row').count()).toBe(3);
     await page.getByRole('button', { name: 'Start for approval' }).click();
     await page.getByText('awaits approval').waitFor();
     // Nothing has begun.
     expect(await page.getByRole('table', { name: 'VMs of this operation' }).getByText('copying').count()).toBe(0);
     await page.getByRole('button', { name: 'Approve' }).click();
     const dialog = page.getByRole('dialog', { name: 'Approve this plan?' });
-    expect(await dialog.getByRole('row').count()).toBe(4);
+    expect(await dialog.getByRole('row').count()).toBe(3);
     await dialog.getByRole('button', { name: 'Approve' }).click();
     await dialog.waitFor({ state: 'hidden' });
 
@@ -44,52 +47,46 @@ describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
     expect(await page.locator('.timeline-now').count()).toBeGreaterThan(0);
     await page.getByText(/until the host is empty/).waitFor();
     await page.getByText('The host was seen empty').waitFor({ timeout: 40_000 });
-    expect(await vms.getByText('moved').count()).toBe(3);
-    expect(await page.locator('.timeline-bar').count()).toBe(3);
-    expect(await page.locator('.timeline-expected.before').count()).toBe(3);
+    expect(await vms.getByText('moved').count()).toBe(2);
+    expect(await page.locator('.timeline-bar').count()).toBe(2);
+    expect(await page.locator('.timeline-expected.before').count()).toBe(2);
     await page
       .getByRole('list', { name: 'Events, newest first' })
-      .getByText('3 of 3 VMs moved away from node-a')
+      .getByText('2 of 2 VMs moved away from node-a')
       .waitFor();
     // What the page says is what the command line says.
     const id = new URL(page.url()).hash.split('/').at(-1) ?? '';
-    const record = z.looseObject({ state: z.string() }).parse(await place.json('status', id));
-    expect(JSON.stringify(record)).toContain('"done"');
+    const { operation } = statusSchema.parse(await place.json('status', id));
+    expect(operation).toMatchObject({ id, state: 'done' });
 
     await vms.getByRole('link', { name: 'db-1' }).click();
     await page.getByRole('heading', { name: /^db-1: node-a to / }).waitFor();
     expect(await page.locator('canvas').count()).toBe(3);
-    const reason = page.locator('#reason');
-    await expect.poll(() => reason.textContent()).toMatch(/^\+\S+, pass \d+, share \d+%: ./);
-    const newest = await reason.textContent();
-    await page.getByRole('slider', { name: /^Decision/ }).focus();
-    await page.keyboard.press('Home');
-    await expect.poll(() => reason.textContent()).not.toBe(newest);
     await page.getByText('Before the start').waitFor();
     expectQuiet(watched);
   });
 
   it('with the keyboard alone, from the fleet to the end', async () => {
     const { page } = watched;
-    await page.getByRole('link', { name: 'Evacuate node-a' }).waitFor();
+    await page.getByRole('link', { name: 'Evacuate node-e' }).waitFor();
     await page.keyboard.press('Tab');
     expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to the page');
     await page.keyboard.press('Enter');
     expect(await page.evaluate('document.activeElement.id')).toBe('main');
-    await tabTo(page, 'link', 'Evacuate node-a');
+    await tabTo(page, 'link', 'Evacuate node-e');
     // What has the focus can be seen.
     expect(await page.evaluate('getComputedStyle(document.activeElement).outlineStyle')).toBe('solid');
     await page.keyboard.press('Enter');
-    await page.getByRole('heading', { name: 'Evacuate node-a' }).waitFor();
+    await page.getByRole('heading', { name: 'Evacuate node-e' }).waitFor();
     // The focus goes with the page.
-    await expect.poll(() => page.evaluate('document.activeElement.textContent')).toBe('Evacuate node-a');
+    await expect.poll(() => page.evaluate('document.activeElement.textContent')).toBe('Evacuate node-e');
     await tabTo(page, 'slider', /Aggression/);
     await page.keyboard.press('ArrowRight');
     await page.getByRole('button', { name: 'As the policy says' }).waitFor();
     await page.getByRole('table', { name: 'Planned moves, in their order' }).waitFor();
     await tabTo(page, 'button', 'Start…');
     await page.keyboard.press('Enter');
-    const dialog = page.getByRole('dialog', { name: 'Evacuate node-a?' });
+    const dialog = page.getByRole('dialog', { name: 'Evacuate node-e?' });
     await dialog.waitFor();
     // Escape leaves it, and the focus is where it was.
     await page.keyboard.press('Escape');
@@ -98,7 +95,7 @@ describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
     await page.keyboard.press('Enter');
     await tabTo(page, 'button', 'Start');
     await page.keyboard.press('Enter');
-    await page.getByRole('heading', { name: 'Evacuation of node-a' }).waitFor();
+    await page.getByRole('heading', { name: 'Evacuation of node-e' }).waitFor();
     await page.getByText('maintenance, aggression 0.6').waitFor();
     await page.getByText('The host was seen empty').waitFor({ timeout: 40_000 });
     expectQuiet(watched);
@@ -119,13 +116,13 @@ describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
     await page.getByRole('button', { name: 'Pause' }).click();
     await page.getByRole('checkbox', { name: /End the running ones/ }).check();
     await answer('Pause this operation?', 'Pause');
-    await expect.poll(() => badge.textContent()).toBe('paused');
+    await expect.poll(() => badge.textContent(), SLOW).toBe('paused');
     await page.getByRole('button', { name: 'Resume' }).click();
     await answer('Go on with this operation?', 'Resume');
-    await expect.poll(() => badge.textContent()).toBe('running');
+    await expect.poll(() => badge.textContent(), SLOW).toBe('running');
     await page.getByRole('button', { name: 'Cancel operation' }).click();
     await answer('Cancel this operation?', 'Cancel operation');
-    await expect.poll(() => badge.textContent(), { timeout: 20_000 }).toBe('cancelled');
+    await expect.poll(() => badge.textContent(), SLOW).toBe('cancelled');
     expect(await page.getByRole('button', { name: 'Cancel operation' }).count()).toBe(0);
     expectQuiet(watched);
   });

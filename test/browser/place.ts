@@ -4,15 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, type Ended, userEnv } from '../cli/spawn.ts';
 
-/** Four hosts: node-a has two calm guests and one that must be throttled, node-b one that takes long. */
-export function fleetFile(speed: number): string {
+/** Five hosts: node-a has a calm guest and one that must be throttled, node-b one that takes long, node-e two calm ones. */
+export function smallFleet(speed: number): string {
   const host = (name: string, vms: string): string => `
   - { name: ${name}, driver: simulated, migrationAddress: 192.0.2.1, egress: 200MiB/s, ingress: 200MiB/s, cpus: 64, memory: 128GiB, simulated: { vms: [${vms}] } }`;
   const vm = (name: string, rest: string): string => `{ name: ${name}, cpus: 2, cpuUse: 0.5, ${rest} }`;
   const calm = 'memory: 2GiB, dirtyRate: 8MiB/s, workingSet: 200MiB';
   const hot = 'memory: 2GiB, dirtyRate: 800MiB/s, workingSet: 600MiB';
   return `name: browser
-hosts:${host('node-a', [vm('web-1', calm), vm('web-2', calm), vm('db-1', hot)].join(', '))}${host('node-b', vm('large-1', 'memory: 60GiB, dirtyRate: 100MiB/s, workingSet: 1GiB'))}${host('node-c', vm('pinned-1', calm))}${host('node-d', '')}
+hosts:${host('node-a', [vm('web-1', calm), vm('db-1', hot)].join(', '))}${host('node-b', vm('large-1', 'memory: 100GiB, dirtyRate: 100MiB/s, workingSet: 1GiB'))}${host('node-c', vm('pinned-1', calm))}${host('node-d', '')}${host('node-e', [vm('app-1', calm), vm('app-2', calm)].join(', '))}
 rules: [{ pinned: [pinned-1] }]
 simulation: { seed: 1, speed: ${speed} }
 `;
@@ -28,9 +28,10 @@ export class Place {
     this.#home = home;
   }
 
-  static async open(speed: number): Promise<Place> {
+  /** `fleet`: a fleet file's text. */
+  static async open(fleet: string): Promise<Place> {
     const place = new Place(await mkdtemp(join(tmpdir(), 'hostevac-browser-')));
-    await writeFile(join(place.#home, 'fleet.yaml'), fleetFile(speed));
+    await writeFile(join(place.#home, 'fleet.yaml'), fleet);
     await place.up();
     return place;
   }

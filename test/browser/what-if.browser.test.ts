@@ -7,7 +7,7 @@ import { intervalSchema } from '../../src/domain/prediction.ts';
 import { whatIfFigures } from '../../src/domain/what-if-words.ts';
 import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage } from './browser.ts';
-import { Place } from './place.ts';
+import { Place, smallFleet } from './place.ts';
 
 const SLIDER = /^Aggression/;
 
@@ -15,7 +15,7 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
   let browser: Browser;
   let place: Place;
   beforeAll(async () => {
-    [browser, place] = await Promise.all([launch(), Place.open(10)]);
+    [browser, place] = await Promise.all([launch(), Place.open(smallFleet(10))]);
   });
   afterAll(async () => {
     await browser.close();

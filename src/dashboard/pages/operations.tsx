@@ -53,9 +53,10 @@ export function OperationsPage() {
                 title: 'Operation',
                 heads: true,
                 cell: ({ id, kind, host }) => (
-                  <a href={hrefOf({ page: 'operation', id })}>
-                    {printable(operationTitle(kind, host))} <span class="id">{printable(id)}</span>
-                  </a>
+                  <>
+                    <a href={hrefOf({ page: 'operation', id })}>{printable(operationTitle(kind, host))}</a>
+                    <span class="sub id">{printable(id)}</span>
+                  </>
                 ),
               },
               { key: 'state', title: 'State', cell: ({ state: its }) => <OperationBadge state={its} /> },

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
 import type { Interval } from '../../domain/prediction.ts';
-import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
+import { DEADLINE_WORDS, grouped, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
 import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
 import { POLICY_NAMES } from '../lib/policies.ts';
 import { hrefOf } from '../lib/route.ts';
@@ -313,7 +313,7 @@ function Cost({
         <span>{rest}</span>
       </p>
       {bar === null ? <div class="interval none-known" aria-hidden="true" /> : <IntervalBar {...bar} />}
-      <p class="hint">Never throttled: {free ?? 'as this'}</p>
+      <p class="hint">Never throttled: {free === '-' ? 'no end' : (free ?? 'as this')}</p>
     </div>
   );
 }
@@ -347,27 +347,32 @@ function Rows({
   readonly selected: WhatIfRow;
   readonly onSelect: (row: WhatIfRow) => void;
 }) {
-  const shown = answer.rows.map((row) => ({ row, figures: whatIfFigures(row, answer.policy) }));
+  const shown = grouped(answer.rows).map((group) => ({ ...group, figures: whatIfFigures(group.row, answer.policy) }));
   return (
     <Table
       caption="What each aggression would cost"
-      selected={({ row }) => row === selected}
       rows={shown}
-      keyOf={({ row }) => String(row.aggression)}
+      keyOf={({ from }) => String(from)}
+      selected={({ from, to }) => holds(selected.aggression, from, to)}
       columns={[
         {
           key: 'aggression',
           title: 'Aggression',
           heads: true,
-          cell: ({ row }) =>
-            row.aggression === null ? (
+          cell: ({ from, to, chosen, row }) =>
+            from === null ? (
               'never throttled'
             ) : (
               <>
-                <button type="button" class="link-button" aria-pressed={row === selected} onClick={() => onSelect(row)}>
-                  {row.aggression}
+                <button
+                  type="button"
+                  class="link-button"
+                  aria-pressed={holds(selected.aggression, from, to)}
+                  onClick={() => onSelect(row)}
+                >
+                  {from === to ? from : `${from}..${to}`}
                 </button>
-                {row.chosen && <span class="sub-inline"> policy</span>}
+                {chosen && <span class="sub-inline"> policy</span>}
               </>
             ),
         },
@@ -376,18 +381,19 @@ function Rows({
         { key: 'mean', title: 'Mean CPU', align: 'right', cell: ({ figures }) => figures.meanShare },
         { key: 'least', title: 'Least', align: 'right', cell: ({ figures }) => figures.minShare },
         { key: 'harm', title: 'Harm (CPU time)', cell: ({ figures }) => figures.harm },
-        {
-          key: 'keeps',
-          title: 'Keeps',
-          class: 'prose',
-          cell: ({ row }) =>
-            row.breaks.length === 0
-              ? 'all'
-              : `not ${row.breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`,
-        },
+        { key: 'keeps', title: 'Keeps', class: 'prose', cell: ({ row }) => keepsText(row) },
       ]}
     />
   );
+}
+
+function holds(aggression: number | null, from: number | null, to: number | null): boolean {
+  return aggression !== null && from !== null && to !== null && aggression >= from && aggression <= to;
+}
+
+function keepsText({ breaks }: WhatIfRow): string {
+  if (breaks.length === 0) return 'all';
+  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
 }
 
 function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIf): string {

@@ -109,7 +109,9 @@ export function PreviewAndStart({
       ) : (
         problem === null && <Loading what="the plan" />
       )}
-      <p class="hint">As it would be now. When it starts it is planned anew, with what is known then.</p>
+      {plan !== null && (
+        <p class="hint">As it would be now. When it starts it is planned anew, with what is known then.</p>
+      )}
       {asking && plan !== null && (
         <Confirm title={title} action="Start" onConfirm={() => start(false)} onClose={() => setAsking(false)}>
           <p>

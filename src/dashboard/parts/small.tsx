@@ -74,12 +74,17 @@ export function IntervalBar({ interval, most }: { readonly interval: Interval; r
 /** What the server says is wrong, with every fault's remedy. */
 export function Problem({ problem }: { readonly problem: Error | null }) {
   if (problem === null) return null;
+  const faults = problem instanceof ApiProblem ? problem.faults : [];
+  const lines = problem.message.split('\n').filter((line) => line.trim() !== '');
   return (
     <div class="notice tone-bad" role="alert">
-      <p>{printable(problem.message)}</p>
-      {problem instanceof ApiProblem && problem.faults.length > 0 && (
+      {/* The faults stand below, each by itself. */}
+      {(faults.length > 0 ? lines.slice(0, 1) : lines).map((line) => (
+        <p key={line}>{printable(line)}</p>
+      ))}
+      {faults.length > 0 && (
         <ul>
-          {problem.faults.map((fault) => (
+          {faults.map((fault) => (
             <li key={`${fault.path} ${fault.message}`}>
               <code>{printable(fault.path)}</code>
               {fault.value !== '' && ` (${printable(fault.value)})`}: {printable(fault.message)}
