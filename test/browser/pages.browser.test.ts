@@ -66,7 +66,7 @@ describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
       await slider.focus();
       await page.keyboard.press('Home');
       const first = await page.locator('#reason').textContent();
-      expect(first).toMatch(/^\+\S+, pass \d+, share \d+%: ./);
+      expect(first).toMatch(/^\+\S+, pass \d+: \d+%: ./);
       expect(await slider.getAttribute('aria-valuetext')).toBe(first);
       await page.keyboard.press('ArrowRight');
       await expect.poll(() => page.locator('#reason').textContent()).not.toBe(first);

@@ -56,7 +56,7 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
       expect(shown).toEqual({
         total: figures.total,
         downtime: figures.downtime,
-        cpu: `${figures.meanShare} on average, ${figures.minShare} at least`,
+        cpu: `${figures.meanShare} on average, least share ${figures.minShare}`,
         harm: figures.harm,
       });
       expect(await slider.getAttribute('aria-valuetext')).toContain(`total ${figures.total}`);

@@ -233,8 +233,9 @@ function Charts({ series }: { readonly series: ReturnType<typeof seriesOf> }) {
   );
 }
 
-function decisionText({ atMs, pass, share, why }: Decision, startMs: number): string {
-  return `${sinceText(atMs - startMs)}, pass ${pass}, share ${formatShare(share)}: ${why}`;
+/** The reason begins with the share. */
+function decisionText({ atMs, pass, why }: Decision, startMs: number): string {
+  return `${sinceText(atMs - startMs)}, pass ${pass}: ${why}`;
 }
 
 function Figures({ migration }: { readonly migration: Migration }) {

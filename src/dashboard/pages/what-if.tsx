@@ -276,9 +276,9 @@ function Costs({
       <Cost
         id="cpu"
         title="CPU it gets"
-        text={`${figures.meanShare} on average, ${figures.minShare} at least`}
+        text={`${figures.meanShare} on average, least share ${figures.minShare}`}
         free={unthrottled === null ? null : unthrottled.meanShare}
-        bar={{ interval: { value: row.prediction.meanShare, low: row.prediction.minShare, high: 1 }, most: 1 }}
+        bar={{ interval: { value: row.prediction.meanShare, low: Math.min(row.prediction.minShare, row.prediction.meanShare), high: 1 }, most: 1 }}
       />
       <Cost
         id="harm"

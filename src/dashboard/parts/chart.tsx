@@ -117,7 +117,7 @@ function optionsFor(element: HTMLElement, latest: { readonly current: ChartProps
     axes: [
       {
         ...axis,
-        values: (_plot, values) => values.map((value) => formatDuration(value * 1_000)),
+        values: (_plot, values) => values.map((value) => (value === 0 ? '0' : formatDuration(value * 1_000))),
         size: 28,
         space: 70,
         incrs: SECONDS,
