@@ -1,5 +1,8 @@
 /** Values that are read for many askers at once: one read at a time, its outcome given to everyone for a short while. */
 
+/** Where somebody always asks, nobody waits: what is a little older is given while it is read anew. */
+const STALE_FACTOR = 3;
+
 export class Cached<T> {
   readonly #read: () => Promise<T>;
   readonly #forMs: number;
@@ -11,11 +14,16 @@ export class Cached<T> {
     this.#read = read;
   }
 
-  /** Not older than `forMs`; a read that fails is told to those who wait for it, and not kept. */
+  /**
+   * What was read at most `forMs` ago, or, while it is read anew, at most three times that. A read that fails is told to those
+   * who wait for it, and not kept.
+   */
   get(): Promise<T> {
     const known = this.#value;
-    if (known !== null && performance.now() - known.atMs < this.#forMs) return Promise.resolve(known.value);
-    return this.#reading ?? this.#begin();
+    const age = known === null ? Number.POSITIVE_INFINITY : performance.now() - known.atMs;
+    if (known === null || age >= this.#forMs * STALE_FACTOR) return this.#reading ?? this.#begin();
+    if (age >= this.#forMs && this.#reading === null) this.#begin().catch(() => undefined);
+    return Promise.resolve(known.value);
   }
 
   /** Forgets what was read; what is being read now is for those who asked before. */

@@ -25,6 +25,7 @@ export interface RequestOptions extends PolicyOptions {
   readonly shutdownTimeout?: string;
   readonly deadline?: string;
   readonly idempotencyKey?: string;
+  readonly approveFirst?: boolean;
   readonly dryRun?: boolean;
   readonly wait?: boolean;
   readonly timeout?: string;
@@ -139,10 +140,10 @@ function parsedOptions(
   options: RequestOptions,
   fleet: Fleet | null,
 ): { given: Given; timeoutMs: number | null; problems: Problem[] } {
-  const { dryRun, wait, vm = [], ...texts } = options;
+  const { approveFirst, dryRun, wait, vm = [], ...texts } = options;
   const policies = policyNamesOf(fleet);
   const schema = schemaOf(policies);
-  const value = optionValues({ ...texts });
+  const value = { ...optionValues({ ...texts }), ...(approveFirst === undefined ? {} : { approveFirst }) };
   const parsed = schema.safeParse(value);
   const own = vmPolicies(vm, policies);
   const problems: Problem[] = [

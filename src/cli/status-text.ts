@@ -4,6 +4,7 @@ import {
   GONE_MOVE_STATES,
   type MoveRecord,
   type OperationRecord,
+  type Proposal,
 } from '../domain/operation.ts';
 import type { Policy } from '../domain/policy.ts';
 import type { OperationRequest } from '../domain/request.ts';
@@ -129,6 +130,11 @@ export function detailLines({ nowMs, record, moves, hosts, columns, paint }: Ope
     lines.push(`empty    no: VMs were left there on purpose, see below`);
   if (record.reason !== null) lines.push(`reason   ${printable(record.reason.message)}`);
   for (const waiting of record.waitingFor) lines.push(`waits    ${printable(waiting)}`);
+  if (record.proposal !== null) {
+    const { hash, madeAtMs } = record.proposal;
+    const made = `plan     ${hash}, made ${formatDuration(Math.max(0, nowMs - madeAtMs))} ago; nothing of it has been done`;
+    return [...lines, made, '', ...proposedLines(record.proposal, columns, paint)];
+  }
   if (rows.length > 0) lines.push('', ...rowTable(rows, columns, paint));
   return lines;
 }
@@ -189,6 +195,12 @@ function nonMigratableText(request: OperationRequest): string | null {
     case 'label':
       return `VMs that cannot be migrated are shut down where their label says so, ${within}`;
   }
+}
+
+/** What waits for approval. */
+export function proposedLines(proposal: Proposal, columns: number, paint: Paint): string[] {
+  const lines = planLines(proposal, columns, paint);
+  return lines.length === 0 ? ['Nothing is to be moved; the host is cordoned.'] : lines;
 }
 
 export function planLines(

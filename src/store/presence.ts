@@ -56,9 +56,13 @@ const storedInventory = publishedInventorySchema.nullable();
 /** Wakes those who publish: somebody needs to see what has just changed. */
 export const INVENTORY_TOPIC = 'inventory';
 
+/** Inventories that are read at once. */
+const READ_AT_ONCE = 50;
+
 export class Presence {
   readonly #store: CellStore;
   readonly #directory: Cell<string[]>;
+  readonly #parsed = new Map<string, { readonly text: string; readonly inventory: PublishedInventory | null }>();
 
   constructor(store: CellStore) {
     this.#store = store;
@@ -102,11 +106,26 @@ export class Presence {
     );
   }
 
-  /** In the order of `hosts`; null where nothing was ever published. */
+  /** In the order of `hosts`; null where nothing was ever published. Nobody may change what is handed out. */
   async inventories(hosts: readonly string[]): Promise<(PublishedInventory | null)[]> {
-    if (hosts.length === 0) return [];
-    const texts = await this.#store.readMany(hosts.map((host) => `inventory:${host}`));
-    return texts.map(({ text }) => (text === null ? null : storedInventory.parse(JSON.parse(text))));
+    const found: (PublishedInventory | null)[] = [];
+    // A fleet of a thousand hosts is megabytes: read in one go it would hold up everything else in the process.
+    for (let at = 0; at < hosts.length; at += READ_AT_ONCE) {
+      const names = hosts.slice(at, at + READ_AT_ONCE);
+      const texts = await this.#store.readMany(names.map((host) => `inventory:${host}`));
+      for (const [index, { text }] of texts.entries()) found.push(this.#inventoryOf(names[index] ?? '', text));
+    }
+    return found;
+  }
+
+  /** What was read before is not parsed again. */
+  #inventoryOf(host: string, text: string | null): PublishedInventory | null {
+    if (text === null) return null;
+    const known = this.#parsed.get(host);
+    if (known?.text === text) return known.inventory;
+    const inventory = storedInventory.parse(JSON.parse(text));
+    this.#parsed.set(host, { text, inventory });
+    return inventory;
   }
 
   /** Of these, the hosts that were last seen to run a VM (or to hold it paused). To be looked at before anything is believed. */

@@ -147,7 +147,7 @@ export class Records {
 
   #recordOf(id: string, text: string | null, active: Index['active']): OperationRecord | null {
     if (text !== null) return storedOperation.parse(JSON.parse(text));
-    const entry = active[id];
+    const entry = own(active, id);
     return entry === undefined ? null : initialRecord(id, entry.request, entry.createdAtMs);
   }
 
@@ -155,7 +155,7 @@ export class Records {
   async operation(id: string): Promise<OperationRecord | null> {
     const record = await this.#operationCell(id).read();
     if (record !== null) return record;
-    const entry = (await this.#index.read()).active[id];
+    const entry = own((await this.#index.read()).active, id);
     return entry === undefined ? null : initialRecord(id, entry.request, entry.createdAtMs);
   }
 
@@ -252,7 +252,7 @@ export class Records {
       hasEnded = record !== null && ENDED_OPERATION_STATES.has(record.state);
     };
     await this.#index.updateGuarded((index) => {
-      if (!hasEnded || index.active[id] === undefined) return { unchanged: true, result: undefined };
+      if (!hasEnded || own(index.active, id) === undefined) return { unchanged: true, result: undefined };
       const { [id]: _ended, ...active } = index.active;
       return { value: { ...index, active, ended: [...index.ended, id].slice(-KEEP_ENDED_COUNT) }, result: undefined };
     }, look);
@@ -327,6 +327,11 @@ function sameRequest(content: string, request: OperationRequest): boolean {
   const meant = { ...asked, policy: { ...asked.policy, precedence, controller } };
   // Parsed both, so that their members stand in one order.
   return JSON.stringify(kept.data) === JSON.stringify(requestSchema.parse(meant));
+}
+
+/** An operation may be asked for by any name, `valueOf` too: only own properties count. */
+function own<T>(record: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(record, key) ? record[key] : undefined;
 }
 
 /** An operation that is not listed any more still has its place. */

@@ -102,6 +102,32 @@ describe('an evacuation', () => {
     expect(ended.stderr).toBe('');
   });
 
+  it('with --approve-first it shows its plan and moves nothing before somebody has approved it', async () => {
+    await startUp();
+    const waiting = start('evacuate', 'node-a', '--approve-first', '--wait');
+    await waiting.says(/ operation\.awaitingApproval .*hostevac approve ev-/);
+    await waiting.says(/ plan\.move op=ev-\S+ plan=[0-9a-f]{16} vm=db-1 source=node-a destination=node-\w /);
+    const id = /op=(ev-\S+)/.exec(waiting.stdout)?.[1] ?? '';
+    const status = await run('status', id);
+    const hash = /^plan {5}([0-9a-f]{16}), made .* ago; nothing of it has been done$/m.exec(status.stdout)?.[1] ?? '';
+    expect(status.stdout).toMatch(/^evacuate node-a {2}awaitingApproval/);
+    expect(status.stdout).toMatch(/^1 {2}\S+ +node-a +node-\w +(best fit|the only host)/m);
+    expect((await run('status')).stdout).toMatch(/^node-a +no +3/m);
+    const joined = await run('evacuate', 'node-a');
+    expect(joined).toMatchObject({ code: 0, stdout: expect.stringContaining('joined') });
+    expect(joined.stderr).toContain(`moves nothing before it is approved: hostevac approve ${id}`);
+    const other = await run('approve', id, '--plan', '0123456789abcdef');
+    expect(other).toMatchObject({ code: 0, stdout: expect.stringContaining('another plan by now') });
+    expect(JSON.parse((await run('approve', id, '--plan', hash, '-o', 'json')).stdout)).toEqual({
+      operation: id,
+      changed: true,
+      message: `${id} is approved (plan ${hash}) and begins`,
+    });
+    expect(await waiting.ended).toMatchObject({ code: 0, stdout: expect.stringContaining('3 VMs moved') });
+    expect(waiting.stdout).toContain(' operation.approved ');
+    expect(await run('approve', id)).toMatchObject({ code: 0, stdout: `${id} has already ended: done\n` });
+  });
+
   it('without a worker it is kept, the user is told, and it is carried out when one starts', async () => {
     const asked = await run('evacuate', 'node-a', '-o', 'json');
     expect(asked.code).toBe(0);

@@ -64,6 +64,12 @@ describe('options of evacuate', () => {
     expect(following).toEqual({ dryRun: false, wait: true, timeoutMs: 90_000 });
   });
 
+  it('approval is asked for only where that is said', () => {
+    expect(evacuateRequest('node-a', { approveFirst: true }, fleet).input.approveFirst).toBe(true);
+    expect(balanceRequest(['db-1=node-b'], { approveFirst: true, wait: true }, fleet).input.approveFirst).toBe(true);
+    expect(evacuateRequest('node-a', {}, fleet).input).not.toHaveProperty('approveFirst');
+  });
+
   it('all faults are reported at once, under the names of the options', () => {
     const error = failure(() =>
       evacuateRequest(

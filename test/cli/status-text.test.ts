@@ -48,6 +48,29 @@ describe('status', () => {
     ]);
   });
 
+  it('what waits for approval: the plan, its hash, how old it is', () => {
+    const proposal = {
+      moves: [{ vm: 'db-1', source: 'node-a', destination: 'node-b', why: 'best fit of 2 hosts' }],
+      shutdowns: [],
+      skipped: [],
+      blocked: [{ vm: 'big', reason: 'no room' }],
+      madeAtMs: 1_000,
+      hash: '0123456789abcdef',
+    };
+    const about = { nowMs: 61_000, moves: [], hosts: [], columns: 140, paint: plain };
+    const record = operation({ state: 'awaitingApproval', proposal, waitingFor: ['approval of it'] });
+    expect(detailLines({ ...about, record }).slice(-6)).toEqual([
+      'waits    approval of it',
+      'plan     0123456789abcdef, made 1m ago; nothing of it has been done',
+      '',
+      '#  VM    FROM    TO      WHY',
+      '1  db-1  node-a  node-b  best fit of 2 hosts',
+      'blocked big: no room',
+    ]);
+    const nothing = operation({ state: 'awaitingApproval', proposal: { ...proposal, moves: [], blocked: [] } });
+    expect(detailLines({ ...about, record: nothing }).at(-1)).toBe('Nothing is to be moved; the host is cordoned.');
+  });
+
   it('a running migration with a prediction: when it ends, and how sure that is', () => {
     const record = operation({ tasks: [task('db-1', { state: 'precopy', moveIds: ['m'] })] });
     const running = move('db-1');

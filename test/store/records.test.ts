@@ -1,7 +1,8 @@
 /** Records over the in-memory store: what a crash between two writes leaves behind. */
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../src/clock/virtual-clock.ts';
 import { newTask } from '../../src/domain/operation.ts';
+import { operationId } from '../../src/domain/operation-id.ts';
 import { newMove } from '../../src/operations/standing.ts';
 import type { CellStore } from '../../src/store/cell.ts';
 import { MemoryCellStore, MemoryWakeups } from '../../src/store/memory-store.ts';
@@ -109,4 +110,63 @@ it('a worker whose move was written by others goes on, one whose move a successo
   await records.saveMove(fence(8), { ...move, step: 'reconciling' });
   await expect(records.saveMove(mine, { ...move, step: 'precopy' })).rejects.toMatchObject({ code: 'leaseLost' });
   expect(await records.move(move.id)).toMatchObject({ step: 'reconciling', token: 8 });
+});
+
+describe('pages of operations', () => {
+  const idAt = (ms: number): string => operationId('ev', 1_700_000_000_000 + ms, 'abcdef');
+
+  async function kept(): Promise<{ records: Records; cells: MemoryCellStore }> {
+    const { records, cells } = setup();
+    for (const n of [1, 2, 3, 4, 5, 6]) await records.create({ ...ask(idAt(n)), request: evacuate(`h${n}`) });
+    // The eldest is the last to end.
+    for (const n of [5, 3, 1]) {
+      await end(cells, idAt(n));
+      await records.retire(idAt(n));
+    }
+    return { records, cells };
+  }
+  const ids = (page: readonly { readonly id: string }[]): string[] => page.map(({ id }) => id);
+
+  it('are newest first by when they were asked for, whatever has ended, each once', async () => {
+    const { records } = await kept();
+    const first = await records.operationsPage({ limit: 4 });
+    expect(ids(first)).toEqual([6, 5, 4, 3].map(idAt));
+    expect(ids(await records.operationsPage({ limit: 4, before: idAt(3) }))).toEqual([2, 1].map(idAt));
+    expect(await records.operationsPage({ limit: 4, before: idAt(1) })).toEqual([]);
+    // As a screen shows them: what goes on first.
+    const shown = ids(await records.recentOperations(4));
+    expect([shown.slice(0, 3).sort(), shown[3]]).toEqual([[2, 4, 6].map(idAt), idAt(1)]);
+  });
+
+  it('what is asked for or ends between two pages moves no other to another page', async () => {
+    const { records, cells } = await kept();
+    await records.operationsPage({ limit: 3 });
+    await records.create({ ...ask(idAt(7)), request: evacuate('h7') });
+    await end(cells, idAt(4));
+    await records.retire(idAt(4));
+    expect(ids(await records.operationsPage({ limit: 3, before: idAt(4) }))).toEqual([3, 2, 1].map(idAt));
+  });
+
+  it('go on behind one that has expired, leave out those that have, and only those in the states asked for', async () => {
+    const { records, cells } = await kept();
+    const { version } = await cells.read(`operation:${idAt(5)}`);
+    await cells.compareAndSet(`operation:${idAt(5)}`, version, null);
+    expect(ids(await records.operationsPage({ limit: 2, before: idAt(5) }))).toEqual([4, 3].map(idAt));
+    expect(
+      ids(await records.operationsPage({ limit: 2, before: operationId('lb', 1_700_000_000_005, '000000') })),
+    ).toEqual([4, 3].map(idAt));
+    expect(ids(await records.operationsPage({ limit: 3 }))).toEqual([6, 4, 3].map(idAt));
+    expect(ids(await records.operationsPage({ limit: 3, states: ['done'] }))).toEqual([3, 1].map(idAt));
+  });
+});
+
+it('an approval is forgotten only if it is the one that is void', async () => {
+  const { records } = setup();
+  await records.create(ask('op-1'));
+  expect((await records.control('op-1')).approved).toBeNull();
+  await records.setControl('op-1', { approved: 'b' });
+  expect(await records.forgetApproval('op-1', 'a')).toBe(false);
+  expect((await records.control('op-1')).approved).toBe('b');
+  expect(await records.forgetApproval('op-1', 'b')).toBe(true);
+  expect((await records.control('op-1')).approved).toBeNull();
 });

@@ -268,6 +268,24 @@ describe.skipIf(testRedisSocket() === '')('redis', () => {
     await wakeups.close();
   });
 
+  test('an event is one round trip, and both its streams end some time and are bounded', async () => {
+    const prefix = freshPrefix();
+    const wakeups = new RedisWakeups(server.redis, () => server.open('subscriber'), prefix);
+    const events = new RedisEventLog(server.redis, wakeups, prefix);
+    await events.append(event(1));
+    for (const key of [`${prefix}:events:op`, `${prefix}:events`]) {
+      expect(await server.redis.xlen(key)).toBe(1);
+      expect(await server.redis.pttl(key)).toBeGreaterThan(86_400_000);
+    }
+    // As much as is kept, and far more than that.
+    const filling = server.redis.pipeline();
+    for (let n = 0; n < 21_000; n += 1) filling.xadd(`${prefix}:events`, '*', 'e', JSON.stringify(event(n)));
+    await filling.exec();
+    await events.append(event(2));
+    expect(await server.redis.xlen(`${prefix}:events`)).toBeLessThan(20_300);
+    await wakeups.close();
+  });
+
   async function channels(prefix: string): Promise<unknown[]> {
     const found = await server.redis.pubsub('CHANNELS', `${prefix}:*`);
     return found;

@@ -51,6 +51,7 @@ const KINDS: readonly Kind[] = [
   { name: `cell:operation:${OPERATION}`, most: each, expiresWithinMs: 7 * DAY_MS },
   { name: `cell:control:${OPERATION}`, most: each, expiresWithinMs: 7 * DAY_MS },
   { name: `events:${OPERATION}`, most: each, expiresWithinMs: 7 * DAY_MS },
+  { name: 'events', most: 1, expiresWithinMs: 7 * DAY_MS },
   { name: `cell:move:${MOVE}`, most: 3 * each, expiresWithinMs: 7 * DAY_MS },
   { name: `cell:history:${UUID}`, most: 3, expiresWithinMs: 30 * DAY_MS },
   { name: 'lease-token', most: 1, expiresWithinMs: null },

@@ -235,6 +235,29 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       expect(await other.read('op', first.at(-1)?.streamId ?? '', 0)).toEqual([]);
     });
 
+    test("the fleet's stream has the events of all operations in the order of their writing, with ids of its own", async () => {
+      const [one, other] = at().events;
+      expect(await one.lastOfFleet()).toBe('0');
+      const sent = [event('op', 1), event('another', 2), event('op', 3), event('third', 4)];
+      for (const each of sent) await one.append(each);
+      const all = await other.readFleet('0', 0);
+      expect(all.map(({ streamId: _, ...rest }) => rest)).toEqual(sent);
+      expect(await other.lastOfFleet()).toBe(all.at(-1)?.streamId);
+      const second = all[1]?.streamId ?? '';
+      expect((await other.readFleet(second, 0)).map(({ atMs }) => atMs)).toEqual([3, 4]);
+      expect((await other.read('op', '0', 0)).map(({ atMs }) => atMs)).toEqual([1, 3]);
+    });
+
+    test("a waiting read of the fleet's stream ends with an event of any operation", async () => {
+      const [one, other] = at().events;
+      await one.append(event('op', 1));
+      const start = at().monotonic();
+      const waiting = other.readFleet(await other.lastOfFleet(), LONG_MS);
+      await one.append(event('another', 2));
+      expect((await waiting).map(({ operationId }) => operationId)).toEqual(['another']);
+      expect(at().monotonic() - start).toBeLessThan(LONG_MS / 2);
+    });
+
     test('a waiting read ends with the first event, long before its time', async () => {
       const [one, other] = at().events;
       const start = at().monotonic();

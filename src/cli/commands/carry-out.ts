@@ -1,6 +1,6 @@
 /** From a request that was taken to the exit code: what `evacuate`, `balance`, `watch` and `demo` share. */
 import { type ErrorCode, HostevacError } from '../../domain/errors.ts';
-import type { OperationRecord } from '../../domain/operation.ts';
+import { needsApproval, type OperationRecord } from '../../domain/operation.ts';
 import type { OperationHandle, Producer } from '../../queue/producer.ts';
 import type { Cli } from '../cli.ts';
 import { endingOf, exitCodeOf } from '../exit.ts';
@@ -76,7 +76,7 @@ function viewFor({ cli, handle, log }: WatchOptions): ProgressView {
   const stream = cli.output.json ? cli.stderr : cli.stdout;
   const paint = cli.output.json ? cli.output.stderrPaint : cli.output.paint;
   if (stream.isTTY === true && cli.env['TERM'] !== 'dumb') {
-    const view = liveView({ stream, paint });
+    const view = liveView({ stream, paint, command: cli.command });
     const above = cli.stderr.isTTY === true ? (line: string) => view.above(line) : null;
     log.redirect(above);
     cli.output.redirectRemarks(above);
@@ -89,8 +89,23 @@ function viewFor({ cli, handle, log }: WatchOptions): ProgressView {
       },
     };
   }
-  if (cli.output.json) return noView;
+  if (cli.output.json) return remarksOnly(cli, handle.id);
   return plainView({ operationId: handle.id, write: (line) => cli.output.lines([line]), now: Date.now });
+}
+
+/** Where stdout is the result's: of all there is to see, that somebody must do something before it goes on. */
+function remarksOnly(cli: Cli, id: string): ProgressView {
+  let told: string | null = null;
+  return {
+    ...noView,
+    snapshot({ record: { proposal } }) {
+      if (proposal !== null && proposal.hash !== told)
+        cli.output.remark(
+          `Plan ${proposal.hash} waits for approval: ${cli.command} status ${id} shows it, ${cli.command} approve ${id} lets it begin`,
+        );
+      told = proposal?.hash ?? told;
+    },
+  };
 }
 
 function detached(cli: Cli, id: string): string {
@@ -118,7 +133,12 @@ export async function announce(cli: Cli, producer: Producer, handle: OperationHa
     workersAlive: workers,
     warnings: handle.warnings,
   });
-  cli.output.lines([acceptedLine(record, handle), `Follow it with: ${cli.command} watch ${handle.id}`]);
+  const steps = [`Follow it with: ${cli.command} watch ${handle.id}`];
+  if (needsApproval(record))
+    steps.push(
+      `Its plan: ${cli.command} status ${handle.id}   Nothing is done before: ${cli.command} approve ${handle.id}`,
+    );
+  cli.output.lines([acceptedLine(record, handle), ...steps]);
   if (!workers) {
     cli.output.remark(
       `No worker is running: the request is kept, and carried out when one starts (${cli.command} up).`,

@@ -1,4 +1,4 @@
-/** Small commands that set one durable flag: `cancel`, `pause`, `resume` an operation; `cordon`, `uncordon` a host. */
+/** Small commands that set one durable flag: `cancel`, `pause`, `resume`, `approve` an operation; `cordon`, `uncordon` a host. */
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
 import { badInput } from '../../domain/problems.ts';
@@ -49,6 +49,23 @@ export function addControls(program: Command, run: Run): void {
     notes: [],
     examples: [['hostevac resume op-1', 'and follow it with hostevac watch op-1']],
   }).action((id: string) => run((cli) => onOperation(cli, id, (handle) => handle.resume())));
+
+  operation({
+    name: 'approve',
+    description: 'let an operation that was asked for with --approve-first do what it proposes',
+    notes: [
+      '`hostevac status <operation>` shows the plan and its hash. What is begun is that plan: if it cannot be carried out any more',
+      'when it is to begin, nothing is done, and the next plan waits for approval. With --plan only the plan of that hash is approved.',
+    ],
+    examples: [
+      ['hostevac approve op-1', 'the plan that stands now'],
+      ['hostevac approve op-1 --plan 2f0c4e8a91b3d576', 'that one, or nothing'],
+    ],
+  })
+    .option('--plan <hash>', 'approve only the plan of this hash')
+    .action((id: string, options: { plan?: string }) =>
+      run((cli) => onOperation(cli, id, (handle) => handle.approve(options.plan))),
+    );
 
   host({
     name: 'cordon',

@@ -44,6 +44,10 @@ export function addRequestOptions(command: Command): Command {
     )
     .option('--deadline <duration>', 'for the whole operation, such as 30m; then no move starts and running ones abort')
     .option('--dry-run', 'show the plan and change nothing')
+    .option(
+      '--approve-first',
+      'make the plan, and do nothing before somebody approves it: hostevac approve <operation>',
+    )
     .option('--wait', 'show progress and wait for the end')
     .option('--timeout <duration>', 'with --wait: stop waiting after this (exit code 5); the operation goes on')
     .option('--idempotency-key <key>', 'the same key again gives the same operation instead of another one');

@@ -2,7 +2,7 @@
  * Progress where there is no terminal: one greppable line per event and, from time to time, per running migration.
  * `<time> <kind> op=<id> vm=<vm> key=value... msg="..."`. Pure.
  */
-import type { MigrationProgress, OperationEvent } from '../../domain/operation.ts';
+import type { MigrationProgress, OperationEvent, Proposal } from '../../domain/operation.ts';
 import { formatDuration, formatRate, formatShare, formatSize } from '../../domain/units.ts';
 import { type Paint, printable } from '../text.ts';
 import type { VmRow } from './rows.ts';
@@ -57,6 +57,25 @@ export function progressLine(operationId: string, row: VmRow, time: string): str
 /** Nine of ten such migrations would end between the two; left out where nothing was predicted. */
 function boundOf({ prediction }: MigrationProgress, side: 'low' | 'high'): string | null {
   return prediction === null ? null : formatDuration(prediction.totalMs[side]);
+}
+
+/** What waits for approval, a line for each VM. */
+export function proposalLines(operationId: string, proposal: Proposal, time: string): string[] {
+  const line = (kind: string, vm: string, why: string, places: readonly Field[] = []): string => {
+    const fields = fieldsText([['op', operationId], ['plan', proposal.hash], ['vm', vm], ...places]);
+    return `${time} plan.${kind} ${fields} msg=${JSON.stringify(printable(why))}`;
+  };
+  return [
+    ...proposal.moves.map(({ vm, source, destination, why }) =>
+      line('move', vm, why, [
+        ['source', source],
+        ['destination', destination],
+      ]),
+    ),
+    ...proposal.shutdowns.map(({ vm, host, why }) => line('shutdown', vm, why, [['host', host]])),
+    ...proposal.skipped.map(({ vm, reason }) => line('skipped', vm, reason)),
+    ...proposal.blocked.map(({ vm, reason }) => line('blocked', vm, reason)),
+  ];
 }
 
 /** Something that the watcher itself has to say: no worker, Redis away. */

@@ -4,6 +4,7 @@
  */
 import { MultiBar, type SingleBar } from 'cli-progress';
 import type { StoredEvent } from '../../store/event-log.ts';
+import { proposedLines } from '../status-text.ts';
 import { displayWidth, type Paint, printable, withoutColours } from '../text.ts';
 import { eventText } from './lines.ts';
 import type { Snapshot } from './rows.ts';
@@ -27,8 +28,9 @@ export interface LiveView extends ProgressView {
   above(line: string): void;
 }
 
-export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint }): LiveView {
-  const { stream, paint } = options;
+export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint; command?: string }): LiveView {
+  const { stream, paint, command = 'hostevac' } = options;
+  let proposed: string | null = null;
   let current: Snapshot | null = null;
   let closed = false;
   let lines: string[] = [];
@@ -103,6 +105,12 @@ export function liveView(options: { stream: NodeJS.WriteStream; paint: Paint }):
     above: print,
     snapshot(snapshot: Snapshot) {
       current = snapshot;
+      const { id, proposal } = snapshot.record;
+      if (proposal !== null && proposal.hash !== proposed) {
+        for (const line of proposedLines(proposal, size().columns - 1, paint)) print(line);
+        print(paint('yellow', `Plan ${proposal.hash} waits for approval: ${command} approve ${id}`));
+      }
+      proposed = proposal?.hash ?? null;
       compose();
     },
     close() {

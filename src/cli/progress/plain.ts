@@ -1,6 +1,6 @@
 /** Progress without a terminal: a line per event, and per running migration every few seconds. What a line says: `lines.ts`. */
 import type { StoredEvent } from '../../store/event-log.ts';
-import { eventLine, noticeLine, progressLine } from './lines.ts';
+import { eventLine, noticeLine, progressLine, proposalLines } from './lines.ts';
 import { type Snapshot, vmRows } from './rows.ts';
 import type { ProgressView } from './view.ts';
 
@@ -17,12 +17,18 @@ export function plainView({ operationId, write, now }: PlainViewOptions): Progre
   const time = (atMs = now()): string => new Date(atMs).toISOString();
   /** Real time at which each running migration last had its line. */
   const last = new Map<string, number>();
+  let proposed: string | null = null;
   return {
     event(event: StoredEvent, atRealMs: number) {
       write(eventLine(event, time(atRealMs)));
     },
     snapshot(snapshot: Snapshot) {
       const at = now();
+      const { proposal } = snapshot.record;
+      if (proposal !== null && proposal.hash !== proposed) {
+        for (const line of proposalLines(operationId, proposal, time())) write(line);
+      }
+      proposed = proposal?.hash ?? null;
       const running = vmRows(snapshot.record, snapshot.moves).filter((row) => row.progress !== null);
       for (const vm of last.keys()) if (!running.some((row) => row.vm === vm)) last.delete(vm);
       for (const row of running) {

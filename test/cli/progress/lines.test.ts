@@ -73,6 +73,31 @@ describe('lines where there is no terminal', () => {
 });
 
 describe('progress without a terminal', () => {
+  it('what waits for approval has a line for each VM, once for each plan', () => {
+    const lines: string[] = [];
+    const view = plainView({ operationId: 'op-1', write: (line) => lines.push(line), now: () => 0 });
+    const proposal = {
+      moves: [{ vm: 'db-1', source: 'node-a', destination: 'node-b', why: 'best fit' }],
+      shutdowns: [{ vm: 'gpu-1', host: 'node-a', why: 'a device' }],
+      skipped: [{ vm: 'lab-1', reason: 'its label' }],
+      blocked: [{ vm: 'big', reason: 'no room' }],
+      madeAtMs: 0,
+      hash: 'h1',
+    };
+    const show = (hash: string) =>
+      view.snapshot({ nowMs: 0, record: operation({ proposal: { ...proposal, hash } }), moves: [], hosts: [] });
+    show('h1');
+    show('h1');
+    expect(lines.map((line) => line.replace(/^\S+ /, ''))).toEqual([
+      'plan.move op=op-1 plan=h1 vm=db-1 source=node-a destination=node-b msg="best fit"',
+      'plan.shutdown op=op-1 plan=h1 vm=gpu-1 host=node-a msg="a device"',
+      'plan.skipped op=op-1 plan=h1 vm=lab-1 msg="its label"',
+      'plan.blocked op=op-1 plan=h1 vm=big msg="no room"',
+    ]);
+    show('h2');
+    expect(lines).toHaveLength(8);
+  });
+
   it('a running migration has a line every five seconds, a waiting one none', () => {
     let now = 0;
     const lines: string[] = [];
