@@ -55,7 +55,7 @@ export function seriesOf(points: readonly Point[], startMs: number | null): Seri
 
 /** The same words with other figures: the same decision, looked at again. */
 function sameReason(one: string, other: string): boolean {
-  const bare = (text: string): string => text.replace(/[\d.]+(?:ms|s|m|h|d|%|[KMGT]?i?B(?:\/s)?)?/g, '#');
+  const bare = (text: string): string => text.replace(/(?:[\d.]+(?:ms|s|m|h|d|%|[KMGT]?i?B(?:\/s)?)?)+/g, '#');
   return bare(one) === bare(other);
 }
 

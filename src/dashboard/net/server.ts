@@ -3,11 +3,10 @@
  * page keeps what it shows while the server is away; the stream tries again by itself, and when it is back everybody is told
  * to look anew.
  */
-import type { OperationEvent } from '../../domain/operation.ts';
 import { ApiProblem, NotReached, problemOf } from './problem.ts';
 import { keepToken, readToken } from './session.ts';
 import { followEvents } from './stream.ts';
-import type { Me } from './types.ts';
+import type { Changed, Me, OperationEvent } from './types.ts';
 
 export type Link =
   | { readonly state: 'connecting' }
@@ -176,7 +175,7 @@ export class Server {
       onEvent: (event) => {
         this.#lastId = event.id;
         if (event.event === 'changed') {
-          const changed = JSON.parse(event.data) as { hosts?: boolean; operations?: string[] };
+          const changed = JSON.parse(event.data) as Changed;
           if (changed.hosts === true) this.#tell({ kind: 'hosts' });
           if (changed.operations !== undefined) this.#tell({ kind: 'operations', ids: changed.operations });
         } else {

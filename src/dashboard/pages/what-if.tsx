@@ -1,19 +1,19 @@
 /** What would moving this VM cost now? Measures, then shows for every aggression what it comes to and what it would break. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
-import type { Interval } from '../../domain/prediction.ts';
-import { DEADLINE_WORDS, grouped, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
+import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
 import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
 import { POLICY_NAMES } from '../lib/policies.ts';
 import { hrefOf } from '../lib/route.ts';
-import { requirementsOf, scaleOf, steps, type WhatIfRow } from '../lib/what-if.ts';
+import { steps, type WhatIfRow } from '../lib/what-if.ts';
 import { clockText, counted, printable } from '../lib/words.ts';
 import { useLive, useServer } from '../net/hooks.ts';
 import { NotReached } from '../net/problem.ts';
 import type { Vm, WhatIf } from '../net/types.ts';
 import { useAnnounce } from '../parts/announce.tsx';
-import { Badge, Empty, Facts, IntervalBar, Loading, Notes, PageHead, Problem } from '../parts/small.tsx';
-import { Table } from '../parts/table.tsx';
+import { Badge, Empty, Facts, Loading, Notes, PageHead, Problem } from '../parts/small.tsx';
+import { Costs, Requirements } from '../parts/what-if-costs.tsx';
+import { Rows } from '../parts/what-if-rows.tsx';
 
 /** The looks take 3 s of fleet time, and a slow fleet's seconds are long. */
 const LIMIT_MS = 60_000;
@@ -237,163 +237,6 @@ function AggressionSlider({
       <p class="hint slider-why">{printable(row.why)}</p>
     </div>
   );
-}
-
-function Costs({
-  row,
-  free,
-  answer,
-}: {
-  readonly row: WhatIfRow;
-  readonly free: WhatIfRow | null;
-  readonly answer: WhatIf;
-}) {
-  const figures = whatIfFigures(row, answer.policy);
-  const unthrottled = free === null ? null : whatIfFigures(free, answer.policy);
-  const ends = figures.downtime !== '-';
-  const cost = (
-    key: 'totalMs' | 'downtimeMs' | 'harmCpuMs',
-  ): { readonly interval: Interval; readonly most: number } => ({
-    interval: row.prediction[key],
-    most: scaleOf(answer, key),
-  });
-  return (
-    <div class="costs">
-      <Cost
-        id="total"
-        title="Total time"
-        text={figures.total}
-        free={unthrottled?.total ?? null}
-        bar={ends ? cost('totalMs') : null}
-      />
-      <Cost
-        id="downtime"
-        title="Downtime"
-        text={figures.downtime}
-        free={unthrottled?.downtime ?? null}
-        bar={ends ? cost('downtimeMs') : null}
-      />
-      <Cost
-        id="cpu"
-        title="CPU it gets"
-        text={`${figures.meanShare} on average, least share ${figures.minShare}`}
-        free={unthrottled === null ? null : unthrottled.meanShare}
-        bar={{ interval: { value: row.prediction.meanShare, low: Math.min(row.prediction.minShare, row.prediction.meanShare), high: 1 }, most: 1 }}
-      />
-      <Cost
-        id="harm"
-        title="Harm (CPU time taken)"
-        text={figures.harm}
-        free={unthrottled?.harm ?? null}
-        bar={ends ? cost('harmCpuMs') : null}
-      />
-    </div>
-  );
-}
-
-function Cost({
-  id,
-  title,
-  text,
-  free,
-  bar,
-}: {
-  readonly id: string;
-  readonly title: string;
-  readonly text: string;
-  readonly free: string | null;
-  readonly bar: { readonly interval: Interval; readonly most: number } | null;
-}) {
-  const [, median = text, rest = ''] = /^(.*?)( \(.*\)|, .*| on average.*)$/.exec(text) ?? [];
-  return (
-    <div class="cost">
-      <h3 id={`cost-${id}`}>{title}</h3>
-      <p class="cost-figure" data-cost={id}>
-        {median}
-        <span>{rest}</span>
-      </p>
-      {bar === null ? <div class="interval none-known" aria-hidden="true" /> : <IntervalBar {...bar} />}
-      <p class="hint">Never throttled: {free === '-' ? 'no end' : (free ?? 'as this')}</p>
-    </div>
-  );
-}
-
-function Requirements({ row, answer }: { readonly row: WhatIfRow; readonly answer: WhatIf }) {
-  return (
-    <ul class="requirements">
-      {requirementsOf(row, answer.policy).map(({ requirement, limit, predicted, broken }) => (
-        <li key={requirement} class={broken === null ? 'kept' : 'broken'} data-requirement={requirement}>
-          <span class="requirement-mark" aria-hidden="true">
-            {broken === null ? '✓' : '✕'}
-          </span>
-          <span class="requirement-name">
-            {REQUIREMENT_WORDS[requirement]} <b>{limit}</b>
-          </span>
-          <span class="requirement-says">
-            {broken === null ? `kept: ${predicted}` : `would break: ${printable(broken)}`}
-          </span>
-        </li>
-      ))}
-    </ul>
-  );
-}
-
-function Rows({
-  answer,
-  selected,
-  onSelect,
-}: {
-  readonly answer: WhatIf;
-  readonly selected: WhatIfRow;
-  readonly onSelect: (row: WhatIfRow) => void;
-}) {
-  const shown = grouped(answer.rows).map((group) => ({ ...group, figures: whatIfFigures(group.row, answer.policy) }));
-  return (
-    <Table
-      caption="What each aggression would cost"
-      rows={shown}
-      keyOf={({ from }) => String(from)}
-      selected={({ from, to }) => holds(selected.aggression, from, to)}
-      columns={[
-        {
-          key: 'aggression',
-          title: 'Aggression',
-          heads: true,
-          cell: ({ from, to, chosen, row }) =>
-            from === null ? (
-              'never throttled'
-            ) : (
-              <>
-                <button
-                  type="button"
-                  class="link-button"
-                  aria-pressed={holds(selected.aggression, from, to)}
-                  onClick={() => onSelect(row)}
-                >
-                  {from === to ? from : `${from}..${to}`}
-                </button>
-                {chosen && <span class="sub-inline"> policy</span>}
-              </>
-            ),
-        },
-        { key: 'total', title: 'Total', cell: ({ figures }) => figures.total },
-        { key: 'downtime', title: 'Downtime', cell: ({ figures }) => figures.downtime },
-        { key: 'mean', title: 'Mean CPU', align: 'right', cell: ({ figures }) => figures.meanShare },
-        { key: 'least', title: 'Least', align: 'right', cell: ({ figures }) => figures.minShare },
-        { key: 'harm', title: 'Harm (CPU time)', cell: ({ figures }) => figures.harm },
-        { key: 'keeps', title: 'Keeps', class: 'prose', cell: ({ row }) => keepsText(row) },
-      ]}
-    />
-  );
-}
-
-function holds(aggression: number | null, from: number | null, to: number | null): boolean {
-  return aggression !== null && from !== null && to !== null && aggression >= from && aggression <= to;
-}
-
-function keepsText({ breaks }: WhatIfRow): string {
-  if (breaks.length === 0) return 'all';
-  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
 }
 
 function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIf): string {

@@ -1,9 +1,9 @@
 /** What happened to an operation, as it happens. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { OperationEvent } from '../../domain/operation.ts';
 import { printable, sinceText } from '../lib/words.ts';
 import { useServer } from '../net/hooks.ts';
 import { followEvents } from '../net/stream.ts';
+import type { OperationEvent } from '../net/types.ts';
 import { useAnnounce } from './announce.tsx';
 import { Empty } from './small.tsx';
 
