@@ -15,7 +15,9 @@ export function etaOf(
   memoryOf: (vm: string) => number | null,
 ): Interval | null {
   if (state !== 'running') return null;
-  const running = moves.filter((move) => move.progress !== null && !ENDED_MOVE_STATES.has(move.state));
+  // One that was stopped and queued again still has the progress that it had.
+  const underWay = moves.filter((move) => move.state !== 'queued' && !ENDED_MOVE_STATES.has(move.state));
+  const running = underWay.filter((move) => move.progress !== null);
   const known = new Set(running.map(({ vm }) => vm));
   const waiting = tasks.filter((task) => !ENDED_MOVE_STATES.has(task.state) && !known.has(task.vm));
   const ends = running.map(endOf);

@@ -6,15 +6,17 @@
 import type { FastifyRequest } from 'fastify';
 import { mayAs, type Role, type WantedRole } from '../domain/access.ts';
 import { HostevacError } from '../domain/errors.ts';
-import { holderOfToken, needsToken, type TokenTable } from '../store/tokens.ts';
+import { holderOfToken, isValidToken, needsToken, type TokenTable } from '../store/tokens.ts';
 
 export interface Caller {
   readonly name: string;
   readonly role: Role;
   readonly authenticated: boolean;
+  /** null: nobody needs one. */
+  readonly tokenId: string | null;
 }
 
-const LOCAL: Caller = { name: 'local', role: 'admin', authenticated: false };
+const LOCAL: Caller = { name: 'local', role: 'admin', authenticated: false, tokenId: null };
 
 /** The same for every reason: a caller learns nothing about which tokens there are. */
 const UNAUTHORIZED = 'this needs a valid token: Authorization: Bearer hev_...; one is made with: hostevac token create';
@@ -41,7 +43,7 @@ export function admit(
   if (wanted === 'none') return null;
   const holder = holderOfToken(table, bearerOf(request), Date.now());
   if (holder === null) throw new HostevacError('unauthorized', UNAUTHORIZED);
-  const caller = { name: holder.name, role: holder.role, authenticated: true };
+  const caller = { name: holder.name, role: holder.role, authenticated: true, tokenId: holder.id };
   // Known before it is refused, for the audit log.
   request.caller = caller;
   if (!mayAs(caller.role, wanted)) {
@@ -51,6 +53,11 @@ export function admit(
     );
   }
   return caller;
+}
+
+/** Whether somebody who was let in, and still follows something, would be let in now. */
+export function isStillAdmitted({ tokenId }: Caller, table: TokenTable): boolean {
+  return tokenId === null ? !needsToken(table) : isValidToken(table, tokenId, Date.now());
 }
 
 function bearerOf({ headers }: FastifyRequest): string {

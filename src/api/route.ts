@@ -61,7 +61,7 @@ export interface RouteSpec<P, Q, H, B> {
 }
 
 /** Anybody who may do anything here; for routes that need nobody. */
-const NOBODY: Caller = { name: 'anybody', role: 'viewer', authenticated: false };
+const NOBODY: Caller = { name: 'anybody', role: 'viewer', authenticated: false, tokenId: null };
 
 const WHY: Readonly<Record<number, string>> = {
   400: 'What was sent is not what the route takes; `problems` lists every fault.',

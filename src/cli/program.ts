@@ -41,7 +41,7 @@ export function buildProgram({ version, writeOut, writeErr, run }: ProgramOption
       new Option('-o, --output <format>', 'form of the result on stdout').choices(['text', 'json']).default('text'),
     )
     .addOption(
-      new Option('--log-level <level>', 'logs on stderr (default: info for up and worker, else warn)').choices(
+      new Option('--log-level <level>', 'logs on stderr (default: info for up, serve and worker, else warn)').choices(
         logLevels,
       ),
     )

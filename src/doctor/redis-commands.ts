@@ -55,6 +55,7 @@ export const QUEUED_COMMANDS: Readonly<Record<string, Form>> = {
   time: bare,
   xadd: onKey('*', 'f', 'v'),
   xrange: onKey('-', '+'),
+  xrevrange: onKey('+', '-'),
   xtrim: onKey('MAXLEN', '0'),
   zadd: onKey('1', 'm'),
   zcard: onKey(),

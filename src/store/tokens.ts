@@ -124,6 +124,12 @@ export function holderOfToken(table: TokenTable, text: string, nowMs: number): T
   return same && info?.state === 'valid' ? info : null;
 }
 
+/** Whether the token of this id may still be used. */
+export function isValidToken(table: TokenTable, id: string, nowMs: number): boolean {
+  const token = Object.hasOwn(table, id) ? table[id] : undefined;
+  return token !== undefined && infoOf(id, token, nowMs).state === 'valid';
+}
+
 /** True once a token was made (until all are forgotten): then nobody is let in without one. */
 export function needsToken(table: TokenTable): boolean {
   return Object.keys(table).length > 0;

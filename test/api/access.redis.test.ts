@@ -161,8 +161,11 @@ describe.skipIf(testRedisSocket() === '')('once there are tokens', () => {
   it('a token that is made or revoked is in force within two seconds', async () => {
     const made = await make('short', 'viewer');
     await inForce(made.text, 200);
+    const stream = await openEvents(`${api.url}/v1/events`, { authorization: `Bearer ${made.text}` });
     await api.backend.tokens.revoke(made.info.id);
     await inForce(made.text, 401);
+    await until(() => api.server.hub.held.streams === 0, 2_000, 'the end of its stream');
+    expect(await stream.next()).toBeNull();
   });
 
   it('the secret is nowhere but with its holder: not in Redis, not in the log', async () => {

@@ -61,6 +61,25 @@ describeWith(['redis'], 'the ACL of docs/deploy', () => {
     expect(await run('uncordon', 'node-c')).toMatchObject({ code: 0 });
     expect(await run('status')).toMatchObject({ code: 0, stdout: expect.stringContaining('node-a') });
 
+    const { stdout: token } = await run('token', 'create', '--name', 'test', '--role', 'admin');
+    const serve = place.command(['serve', '--port', '0'], env);
+    await serve.says(/^http/);
+    const headers = { authorization: `Bearer ${token.trim()}` };
+    for (const path of [
+      'hosts',
+      'vms',
+      'operations',
+      `operations/${id}`,
+      `operations/${id}/events`,
+      'audit',
+      'events',
+    ]) {
+      const answer = await fetch(`${serve.stdout.trim()}/v1/${path}`, { headers });
+      expect([path, answer.status]).toEqual([path, 200]);
+      await answer.body?.cancel();
+    }
+    expect(await run('audit')).toMatchObject({ code: 0, stdout: expect.stringContaining('token.create') });
+
     expect(await refused(operator)).toEqual([]);
     const { code, report } = await place.doctor([], { env });
     expect(code).toBe(0);

@@ -48,6 +48,7 @@ describe.skipIf(lacking.length > 0)('systemd-analyze', () => {
   test.each([
     ['hostevac-guard.service', 2],
     ['hostevac-operations.service', 1.5],
+    ['hostevac-api.service', 1.5],
     ['hostevac-worker@.service', 2],
     ['hostevac-worker-qemu.service', 5.5],
   ])('finds %s exposed no more than %d', async (unit, limit) => {

@@ -4,6 +4,7 @@
  */
 import type { FastifyReply } from 'fastify';
 import { HostevacError } from '../../domain/errors.ts';
+import type { Caller } from '../guard.ts';
 import { pump, SseStream } from './sse.ts';
 import { type Followed, Tail, type TailSource } from './tail.ts';
 
@@ -21,7 +22,7 @@ interface Shared {
 
 export class StreamHub {
   readonly #limits: HubLimits;
-  readonly #open = new Set<SseStream>();
+  readonly #open = new Map<SseStream, Caller | null>();
   readonly #tails = new Map<string, Shared>();
   readonly #heart: NodeJS.Timeout;
   readonly #report: (error: unknown) => void;
@@ -31,7 +32,7 @@ export class StreamHub {
     this.#limits = limits;
     this.#report = report;
     this.#heart = setInterval(() => {
-      for (const stream of this.#open) stream.heartbeat();
+      for (const stream of this.#open.keys()) stream.heartbeat();
     }, limits.heartbeatMs);
     this.#heart.unref();
   }
@@ -63,7 +64,7 @@ export class StreamHub {
     );
     reply.hijack();
     const stream = new SseStream(reply.raw, headers, this.#limits);
-    this.#open.add(stream);
+    this.#open.set(stream, reply.request.caller);
     const onGone = onOpen(stream);
     stream.closed.then(() => {
       this.#open.delete(stream);
@@ -99,11 +100,16 @@ export class StreamHub {
     };
   }
 
+  /** Ends the streams of those who would not be let in any more. */
+  review(isAdmitted: (caller: Caller) => boolean): void {
+    for (const [stream, caller] of this.#open) if (caller !== null && !isAdmitted(caller)) stream.end();
+  }
+
   /** Ends every stream; clients connect again. */
   close(): void {
     this.#closing = true;
     clearInterval(this.#heart);
-    for (const stream of this.#open) stream.end();
+    for (const stream of this.#open.keys()) stream.end();
     for (const { tail } of this.#tails.values()) tail.close();
     this.#tails.clear();
   }

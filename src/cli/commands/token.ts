@@ -64,7 +64,7 @@ export function addToken(program: Command, run: Run): void {
     .addHelpText(
       'after',
       helpAfter({
-        notes: ['In force within two seconds; streams that are open end when their client connects again.'],
+        notes: ['In force within two seconds; streams that are open end, too.'],
         examples: [['hostevac token revoke 1f0c22aa', 'the id is the part between the underscores']],
         codes: SIMPLE_CODES,
       }),

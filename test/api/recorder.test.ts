@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest';
+import { Track } from '../../src/api/recorder.ts';
+import { compareIds, Tail, type TailEntry } from '../../src/api/streams/tail.ts';
+
+const signal = new AbortController().signal;
+const point = (atMs: number) => ({ atMs, state: 'precopy' as const, progress: null });
+const at = (frame: string): number => JSON.parse(/^data: (.*)$/m.exec(frame)?.[1] ?? '{}').atMs;
+
+describe('the course of a migration', () => {
+  it('keeps a bounded number of points: all of it, its past more coarsely', async () => {
+    const track = new Track();
+    for (let second = 0; second < 10_000; second += 1) {
+      track.add({ ...point(second), state: second % 2 === 0 ? 'precopy' : 'admitted' }, 100);
+      expect(track.size).toBeLessThanOrEqual(100);
+    }
+    track.end();
+    const { frames, ended } = await track.next(0, signal);
+    const times = frames.map(at);
+    expect(ended).toBe(true);
+    expect(times.at(-1)).toBe(9_999);
+    expect(times[0]).toBe(0);
+    expect(times).toEqual([...times].sort((a, b) => a - b));
+    // The last ones are all there.
+    expect(times.slice(-20)).toEqual(Array.from({ length: 20 }, (_, index) => 9_980 + index));
+  });
+
+  it('a point that says nothing new is none', () => {
+    const track = new Track();
+    expect(track.add(point(1), 10)).toBe(true);
+    expect(track.add(point(2), 10)).toBe(false);
+    expect(track.size).toBe(1);
+  });
+
+  it('who follows is woken by the next point, and by the end', async () => {
+    const track = new Track();
+    const next = track.next(0, signal);
+    track.add(point(1), 10);
+    const { frames, position } = await next;
+    expect(frames.map(at)).toEqual([1]);
+    const last = track.next(position, signal);
+    track.end();
+    expect(await last).toEqual({ frames: [], position, ended: true });
+  });
+});
+
+describe('a tail', () => {
+  const entry = (n: number): TailEntry => ({ id: `${n}-0`, frame: `${n}` });
+
+  it('orders ids as Redis does, by number', () => {
+    expect(['10-2', '9-11', '10-10', '0', '2-0'].sort(compareIds)).toEqual(['0', '2-0', '9-11', '10-2', '10-10']);
+  });
+
+  it('a source that fails is asked again, from where it was', async () => {
+    const asked: string[] = [];
+    const tail = new Tail(
+      {
+        async *follow(after) {
+          asked.push(after);
+          if (asked.length === 1) {
+            yield entry(1);
+            throw new Error('away');
+          }
+          yield entry(2);
+        },
+        page: async () => [],
+      },
+      '0',
+    );
+    const first = await tail.next('0', signal);
+    expect(first).toEqual({ frames: ['1'], position: '1-0', ended: false });
+    const second = await tail.next('1-0', signal);
+    expect(second.frames).toEqual(['2']);
+    expect(await tail.next('2-0', signal)).toMatchObject({ ended: true });
+    expect(asked).toEqual(['0', '1-0']);
+  });
+
+  it('what was thrown away in the store is passed over, not waited for', async () => {
+    const tail = new Tail(
+      {
+        async *follow() {
+          yield entry(100);
+        },
+        page: async () => [],
+      },
+      '99-0',
+    );
+    expect(await tail.next('5-0', signal)).toMatchObject({ frames: ['100'], position: '100-0' });
+  });
+
+  it('who goes is let go', async () => {
+    const gone = new AbortController();
+    const tail = new Tail(
+      {
+        async *follow(_after, stop) {
+          await new Promise((resolve) => stop.addEventListener('abort', resolve));
+        },
+        page: async () => [],
+      },
+      '0',
+    );
+    const waiting = tail.next('0', gone.signal);
+    gone.abort();
+    expect(await waiting).toEqual({ frames: [], position: '0', ended: false });
+    tail.close();
+  });
+});
