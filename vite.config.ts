@@ -13,6 +13,8 @@ export default defineConfig({
     // What is inlined as data: would need more of the content security policy than 'self'.
     assetsInlineLimit: 0,
     modulePreload: false,
+    // Theirs that is in it.
+    license: { fileName: 'licenses.md' },
   },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
 });

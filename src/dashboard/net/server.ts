@@ -67,10 +67,13 @@ export class Server {
         this.#me = await this.request<Me>('GET', '/v1/me');
         this.#refused = false;
         this.#changed();
+        // What was not looked at meanwhile.
+        this.#tell({ kind: 'everything' });
         break;
       } catch (error) {
-        // Refused: the form for a token starts it again. Not reached: the server will be there some time.
-        if (!(error instanceof NotReached)) return;
+        // Refused: the form for a token starts it again. Else it will be there, or in its right mind, some time.
+        if (this.#refused) return;
+        if (error instanceof ApiProblem) this.lost(error.message);
         await pause(wait, stream.signal);
       }
     }

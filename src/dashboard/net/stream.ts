@@ -47,6 +47,7 @@ async function readOnce(
   opened: () => void,
 ): Promise<Outcome> {
   const reader = new EventReader(lastId);
+  let open = false;
   const outcome = (ended: boolean, problem: ApiProblem | null = null): Outcome => ({
     lastId: reader.lastId,
     ended,
@@ -65,6 +66,7 @@ async function readOnce(
       server.lost(problem.message);
       return outcome(false);
     }
+    open = true;
     server.heard();
     opened();
     options.onOpen?.();
@@ -78,10 +80,12 @@ async function readOnce(
         options.onEvent(event);
       }
     }
-    // The server closed it: it ends, or says by this that it wants to be asked anew.
-    server.lost('the server closed the connection');
+    // The server closed it. That alone says nothing: it is asked anew, and then it answers or does not.
   } catch (error) {
-    if (!options.signal.aborted) server.lost(error instanceof TypeError ? 'the server does not answer' : String(error));
+    // Broken while it was read: as if it were closed.
+    if (!options.signal.aborted && !open) {
+      server.lost(error instanceof TypeError ? 'the server does not answer' : String(error));
+    }
   }
   return outcome(false);
 }
