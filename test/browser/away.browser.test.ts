@@ -33,11 +33,18 @@ describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
     // Nothing is taken away.
     await page.getByRole('heading', { name: 'Evacuation of node-b' }).waitFor();
     expect(await page.getByRole('table', { name: 'VMs of this operation' }).getByText('large-1').count()).toBe(1);
+    const resumed: string[] = [];
+    page.on('request', (request) => {
+      const id = request.headers()['last-event-id'];
+      if (id !== undefined) resumed.push(new URL(request.url()).pathname);
+    });
     const before = await events.getByRole('listitem').count();
     await place.up();
     await banner.waitFor({ state: 'detached', timeout: 20_000 });
+    // The operation's stream goes on behind what it had.
+    await expect.poll(() => resumed.some((path) => path.startsWith('/v1/operations/')), { timeout: 10_000 }).toBe(true);
     await page.getByText('Connected again.').waitFor({ state: 'attached' });
-    // The stream goes on where it was: nothing twice, and what is new comes.
+    // Nothing twice, and what is new comes.
     await page.getByRole('button', { name: 'Cancel operation' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Cancel operation' }).click();
     await expect.poll(() => page.locator('.page-head .badge').textContent(), { timeout: 30_000 }).toBe('cancelled');
