@@ -12,7 +12,7 @@ import {
   type VmTask,
 } from '../domain/operation.ts';
 import { waitsForApproval } from './approval.ts';
-import { isActive } from './collect.ts';
+import { isActive, isPending } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
 import type { Planned } from './plan.ts';
 
@@ -79,6 +79,15 @@ export function closing({ tasks, request }: OperationRecord, reason: Reason | nu
   ].join('');
   const what = `${count('done')} of ${tasks.length} VMs moved${away}${others}`;
   return reason === null ? what : `${what}; ${reason.message}`;
+}
+
+/** It ends with VMs that nobody could plan for. */
+export function givenUp(record: OperationRecord, why: Reason): OperationRecord {
+  const tasks = record.tasks.map(
+    (task): VmTask =>
+      isPending(task) ? { ...task, state: 'blocked', needsMove: false, reason: task.reason ?? why } : task,
+  );
+  return { ...record, tasks };
 }
 
 /** A move that nobody has begun. */

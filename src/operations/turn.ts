@@ -32,7 +32,7 @@ import { forgetLostOperations } from './lost.ts';
 import { isOutOfPatience, patience } from './patience.ts';
 import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
+import { closing, givenUp, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -67,6 +67,8 @@ class Turn {
   #record: OperationRecord;
   /** The current moves as this turn has read them, by id. */
   #moves: ReadonlyMap<string, MoveRecord> = new Map();
+  /** Somebody has approved what it proposes. */
+  #isApproved = false;
 
   constructor(deps: OperationDeps, lease: Lease, record: OperationRecord) {
     this.#deps = deps;
@@ -81,6 +83,7 @@ class Turn {
   async take(): Promise<OperationTurn> {
     if (this.#record.state === 'queued') await this.#begin();
     const control = await this.#deps.records.control(this.#record.id);
+    this.#isApproved = control.approved !== null;
     await this.#collect();
     const overdue = this.#overdue();
     const seen = await readFleet(this.#deps, this.#concerned());
@@ -300,10 +303,9 @@ class Turn {
     const stopping = control.cancel || overdue !== null;
     const unseen = now.found === 'later' ? this.#unreachable(now.view) : null;
     const hopeful = now.found === 'later' && (unseen === null || !this.#outOfPatience());
-    if (
-      !active &&
-      (stopping || !(tasks.some(isPending) || hopeful || (now.found === 'found' && this.#isWorthApproval())))
-    ) {
+    const isSeen = now.found === 'found';
+    const isLeft = needsApproval(this.#record) ? isSeen && this.#isWorthApproval() : tasks.some(isPending);
+    if (!active && (stopping || !(isLeft || hopeful))) {
       const empty = this.#host === null || now.found === 'later' ? null : isEmpty(now.view, this.#host);
       // What nobody has approved has not been done, even if that is nothing.
       const undone = now.found === 'later' ? (unseen ?? UNSEEN) : this.#isWorthApproval() ? overdue : null;
@@ -316,7 +318,8 @@ class Turn {
       waitingFor: waits(this.#record, now),
       ...patience(onInventory && !active && !control.pause, this.#record, this.#deps.clock),
     });
-    const lookAgainMs = this.#record.state === 'awaitingApproval' ? PROPOSAL_LOOK_MS : LOOK_AGAIN_MS;
+    const isShown = this.#record.state === 'awaitingApproval' && !this.#isApproved;
+    const lookAgainMs = isShown ? PROPOSAL_LOOK_MS : LOOK_AGAIN_MS;
     return { ended: false, againInRealMs: isSoon(this.#record, now) ? SOON_MS : lookAgainMs };
   }
 
@@ -331,15 +334,17 @@ class Turn {
     return message === null ? null : { code: 'hostUnreachable', message };
   }
 
-  /** A plan that somebody may be looking at is not given up because a host is silent for a while. */
+  /** A plan that somebody may be looking at is not given up because a host is silent; what was approved is not waited for longer than others. */
   #outOfPatience(): boolean {
-    return this.#record.proposal === null && isOutOfPatience(this.#record, this.#deps.clock);
+    const isLookedAt = this.#record.proposal !== null && !this.#isApproved;
+    return !isLookedAt && isOutOfPatience(this.#record, this.#deps.clock);
   }
 
   async #finish(
     control: Control,
     why: { readonly overdue: Reason | null; readonly unseen: Reason | null; readonly empty: boolean | null },
   ): Promise<void> {
+    if (why.unseen !== null) this.#record = givenUp(this.#record, why.unseen);
     const { state, reason } = outcome(this.#record, { cancelled: control.cancel, ...why });
     // A drained host stays cordoned, or it would fill again before its maintenance; an evacuation that moved nothing gives it back.
     if (this.#host !== null && (state === 'done' || state === 'partial')) {

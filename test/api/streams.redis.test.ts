@@ -137,6 +137,21 @@ describe.skipIf(testRedisSocket() === '')('streams', () => {
     await released();
   });
 
+  it('clients that go while they are being let in leave nothing behind', async () => {
+    const { port, hostname } = new URL(api.url);
+    for (let count = 0; count < 40; count += 1) {
+      const socket = createConnection(Number(port), hostname);
+      const path = count % 2 === 0 ? '/v1/events' : `/v1/operations/${id}/events`;
+      await new Promise<void>((resolve) =>
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: ${hostname}:${port}\r\n\r\n`, () => resolve()),
+      );
+      socket.destroy();
+    }
+    // The last one is let in after all of those.
+    await (await follow('/v1/events')).close();
+    await released();
+  });
+
   it('hints at what has changed, without an id', async () => {
     const stream = await follow('/v1/events');
     const next = async (): Promise<{ hosts?: boolean; operations?: string[] }> => {

@@ -289,3 +289,20 @@ describe('a rebalance that is to be approved first', () => {
     expect((await world.ended(id)).approvedAtMs).toBeNull();
   });
 });
+
+it('an approved evacuation of a host that does not answer ends as any other would; before that it waits', async () => {
+  const world = new World(fleet());
+  await world.crew();
+  const id = await world.request(careful());
+  const proposal = await waits(world, id);
+  await world.simulated.inject({ kind: 'hostDies', host: 'a' });
+  await world.clock.advance(600_000);
+  expect(await world.operation(id)).toMatchObject({ state: 'awaitingApproval', proposal });
+  await approve(world, id, null);
+  const record = await world.ended(id, 60_000);
+  expect(record).toMatchObject({ state: 'blocked', approvedAtMs: null, reason: { code: 'hostUnreachable' } });
+  expect(record.tasks.map(({ state, reason }) => [state, reason?.code])).toEqual([
+    ['blocked', 'hostUnreachable'],
+    ['blocked', 'hostUnreachable'],
+  ]);
+});

@@ -5,6 +5,7 @@
 import type { NonMigratable } from '../../src/domain/non-migratable.ts';
 import type { InjectedFault } from '../../src/hypervisors/simulated/model.ts';
 import { type FleetInput, host, vm } from '../support/world.ts';
+import { withApproval } from './approval.ts';
 import { Random } from './random.ts';
 import { withUnmovable } from './unmovable.ts';
 
@@ -12,7 +13,7 @@ export type Act =
   | { readonly kind: 'evacuate'; readonly host: string; readonly terms: Terms }
   | { readonly kind: 'balance'; readonly moves: readonly { vm: string; to: string }[]; readonly terms: Terms }
   /** Of the operations asked for so far, by number. */
-  | { readonly kind: 'cancel' | 'pause' | 'pauseNow' | 'resume'; readonly operation: number }
+  | { readonly kind: 'cancel' | 'pause' | 'pauseNow' | 'resume' | 'approve'; readonly operation: number }
   /** Of the processes started so far, by number. */
   | { readonly kind: 'close'; readonly process: number }
   /** What it asked for in the last moments before may arrive late. */
@@ -43,6 +44,7 @@ export interface Terms {
   readonly controller: 'leastHarm' | 'rfc2011';
   readonly minCpuShare: number;
   readonly nonMigratable?: NonMigratable;
+  readonly approveFirst?: boolean;
 }
 
 export interface Planned {
@@ -103,7 +105,7 @@ export function scenarioOf(seed: number): Scenario {
   if (random.happens(0.4)) processes.push(names);
   const acts = actsOf(random, plot, { names, guests, homes, processes: processes.length });
   const scenario = { seed, fleet, processes, acts, mayShutDown: new Set<string>() };
-  return plot === 'none' ? withUnmovable(scenario) : scenario;
+  return plot === 'none' ? withApproval(withUnmovable(scenario)) : scenario;
 }
 
 const RATES: Readonly<Record<Plot, Readonly<Record<string, { readonly egress?: string; readonly ingress?: string }>>>> =

@@ -4,12 +4,12 @@
  */
 import { z } from 'zod';
 import { HostevacError } from '../../src/domain/errors.ts';
-import { ENDED_MOVE_STATES, ENDED_OPERATION_STATES } from '../../src/domain/operation.ts';
+import { ENDED_MOVE_STATES, ENDED_OPERATION_STATES, needsApproval } from '../../src/domain/operation.ts';
 import type { OperationRequest } from '../../src/domain/request.ts';
 import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulationLog } from '../../src/hypervisors/simulated/log.ts';
 import type { Command } from '../../src/hypervisors/simulated/model.ts';
-import { cancel, pause, resume } from '../../src/operations/control.ts';
+import { approve, cancel, pause, resume } from '../../src/operations/control.ts';
 import type { Throttle } from '../../src/throttling/throttle.ts';
 import { balance, type Crew, type CrewOptions, evacuate, World } from '../support/world.ts';
 import { atTheEnd, Safety, Violation } from './checks.ts';
@@ -63,6 +63,7 @@ class Simulation {
   readonly #safety: Safety;
   readonly #members: Member[] = [];
   readonly #operations: string[] = [];
+  readonly #approved = new Set<string>();
   readonly #trace: string[] = [];
   readonly #lost = new Set<string>();
   readonly #dead = new Set<string>();
@@ -146,12 +147,31 @@ class Simulation {
     const nowMs = this.#world.clock.monotonic();
     if (nowMs < this.#askedMs + 1_000) return false;
     this.#askedMs = nowMs;
-    // Of a request that was lost what has begun goes on.
-    if (this.#world.delivery.pending.length > 0) return false;
+    let isOver = true;
     for (const id of await this.#known()) {
-      if (!ENDED_OPERATION_STATES.has((await this.#world.operation(id)).state)) return false;
+      const record = await this.#world.operation(id);
+      if (ENDED_OPERATION_STATES.has(record.state)) continue;
+      isOver = false;
+      // Now and again somebody looks at what waits for approval, and finds it good.
+      if (needsApproval(record)) await this.#approve(id);
     }
-    return true;
+    // Of a request that was lost what has begun goes on.
+    return isOver && this.#world.delivery.pending.length === 0;
+  }
+
+  /** Until somebody has approved anything, nothing is done. */
+  async #approve(id: string): Promise<void> {
+    const { records, claims, delivery } = this.#world;
+    const record = await this.#world.operation(id);
+    if (needsApproval(record) && !this.#approved.has(id)) {
+      const { vms, reservations, cordons } = await claims.read();
+      const isClaimed =
+        Object.values(vms).includes(id) ||
+        Object.values(reservations).some(({ operationId }) => operationId === id) ||
+        Object.values(cordons).some(({ operations }) => operations.includes(id));
+      if (isClaimed || record.round > 0) throw new Violation(`${id} has begun before anybody approved it`);
+    }
+    if ((await approve({ records, delivery }, id, null)).changed) this.#approved.add(id);
   }
 
   /** A request that was lost with a store's last writes is nobody's any more. */
@@ -276,20 +296,26 @@ class Simulation {
       case 'evacuate':
         return this.#ask(
           evacuate(act.host, policyOf(act.terms), act.terms.deadlineMs, {
+            approveFirst: act.terms.approveFirst ?? false,
             nonMigratable: act.terms.nonMigratable ?? 'block',
             shutdownTimeoutMs: 30_000,
           }),
         );
       case 'balance':
-        return this.#ask(balance([...act.moves], policyOf(act.terms)));
+        return this.#ask({
+          ...balance([...act.moves], policyOf(act.terms)),
+          approveFirst: act.terms.approveFirst ?? false,
+        });
       case 'cancel':
       case 'pause':
       case 'pauseNow':
-      case 'resume': {
+      case 'resume':
+      case 'approve': {
         const id = this.#operations[act.operation];
         if (id === undefined || !(await this.#known()).includes(id)) return;
         const deps = { records: this.#world.records, delivery };
-        if (act.kind === 'cancel') await cancel(deps, id);
+        if (act.kind === 'approve') await this.#approve(id);
+        else if (act.kind === 'cancel') await cancel(deps, id);
         else if (act.kind === 'resume') await resume(deps, id);
         else await pause(deps, id, act.kind === 'pauseNow');
         return;

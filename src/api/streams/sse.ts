@@ -28,6 +28,8 @@ export class SseStream {
       };
       raw.once('close', over);
       raw.once('error', over);
+      // It may have gone while its request was looked at.
+      if (raw.closed || raw.destroyed) over();
     });
     raw.writeHead(200, {
       ...headers,
@@ -114,12 +116,14 @@ export async function pump<Position>(
   while (!stream.signal.aborted) {
     const step = await followed.next(at, stream.signal);
     at = step.position;
-    for (const frame of step.frames) stream.write(frame);
+    for (const frame of step.frames) {
+      stream.write(frame);
+      await stream.drained();
+    }
     if (step.ended) {
       stream.write(END_FRAME);
       break;
     }
-    await stream.drained();
   }
   stream.end();
 }
