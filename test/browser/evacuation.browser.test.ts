@@ -61,7 +61,7 @@ describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
 
     await vms.getByRole('link', { name: 'db-1' }).click();
     await page.getByRole('heading', { name: /^db-1: node-a to / }).waitFor();
-    expect(await page.locator('canvas').count()).toBe(3);
+    await expect.poll(() => page.locator('canvas').count(), SLOW).toBe(3);
     await page.getByText('Before the start').waitFor();
     expectQuiet(watched);
   });

@@ -13,6 +13,7 @@ import { expectQuiet, launch, openPage } from './browser.ts';
 import { Place } from './place.ts';
 
 const IMAGES = fileURLToPath(new URL('../../docs/images/', import.meta.url));
+const PICTURES_WANTED = process.env['HOSTEVAC_WRITE'] === '1';
 const DEMO = new URL('../../docs/examples/demo.yaml', import.meta.url);
 
 describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
@@ -21,7 +22,10 @@ describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
   let operation = '';
   beforeAll(async () => {
     // Slow enough that all pages are seen while it runs.
-    const fleet = (await readFile(DEMO, 'utf8')).replace(/speed: \d+/, 'speed: 2');
+    const fleet = (await readFile(DEMO, 'utf8'))
+      .replace(/speed: \d+/, 'speed: 2')
+      // One that must be throttled, and stays where it is.
+      .replace('dirtyRate: 300MiB/s', 'dirtyRate: 1.6GiB/s');
     [browser, place] = await Promise.all([launch(), Place.open(fleet)]);
     operation = z.object({ id: z.string() }).parse(await place.json('evacuate', 'node-a')).id;
   });
@@ -53,6 +57,10 @@ describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
     await look('operation', `#/operations/${operation}`, async (page) => {
       await page.getByText('copying').first().waitFor({ timeout: 30_000 });
       await page.getByText(/until the host is empty/).waitFor({ timeout: 30_000 });
+      // A picture with something in it is worth the wait.
+      if (!PICTURES_WANTED) return;
+      await page.getByRole('table').locator('.tone-good').nth(1).waitFor({ timeout: 60_000 });
+      await page.getByText(/until the host is empty/).waitFor({ timeout: 30_000 });
     });
     const { items } = z
       .object({ items: z.array(z.object({ id: z.string(), state: z.string() })) })
@@ -71,6 +79,8 @@ describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
       await page.keyboard.press('ArrowRight');
       await expect.poll(() => page.locator('#reason').textContent()).not.toBe(first);
       await page.keyboard.press('End');
+      // A picture shows more when it is nearly over.
+      if (PICTURES_WANTED) await page.locator('.page-head').getByText('moved').waitFor({ timeout: 60_000 });
     });
   });
 
@@ -143,7 +153,7 @@ const PICTURES = /^(fleet|operation|migration|what-if|evacuate|host|rebalance|op
 const VARIANTS = new Set(['operation-dark', 'what-if-phone', 'fleet-phone']);
 
 async function picture(page: Page, name: string): Promise<void> {
-  if (process.env['HOSTEVAC_WRITE'] !== '1' || !PICTURES.test(name)) return;
+  if (!PICTURES_WANTED || !PICTURES.test(name)) return;
   if (/-(dark|phone)$/.test(name) && !VARIANTS.has(name)) return;
   await mkdir(IMAGES, { recursive: true });
   await page.screenshot({ path: `${IMAGES}${name}.png`, animations: 'disabled' });

@@ -220,7 +220,7 @@ function VmTable({ rows }: { readonly rows: readonly VmRow<Migration>[] }) {
                 ? `≥ ${formatShare(move.figures.minShare)}`
                 : '–',
         },
-        { key: 'ends', title: 'Ends in', cell: endsText },
+        { key: 'ends', title: 'Ends in', class: 'name', cell: endsText },
         { key: 'why', title: 'Why', class: 'prose', cell: (row) => <Why row={row} /> },
       ]}
     />
