@@ -5,8 +5,8 @@ import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage } from './browser.ts';
 import { Place, smallFleet } from './place.ts';
 
-/** Chromium itself says on the console that it could not connect. */
-const REFUSED = /net::ERR_(?:CONNECTION|INCOMPLETE|EMPTY)/;
+/** Chromium itself says on the console that it could not connect, or that a server that is starting said 503. */
+const REFUSED = /net::ERR_(?:CONNECTION|INCOMPLETE|EMPTY)|status of 503/;
 
 describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
   let browser: Browser;
