@@ -1,6 +1,7 @@
 /** A server that dies and comes back: what was seen stays, it is said since when it is old, and it recovers by itself. */
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { eventSchema } from '../../src/domain/operation.ts';
 import { describeWith } from '../support/needs.ts';
 import { expectQuiet, launch, openPage } from './browser.ts';
 import { Place, smallFleet } from './place.ts';
@@ -44,13 +45,18 @@ describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
     // The operation's stream goes on behind what it had.
     await expect.poll(() => resumed.some((path) => path.startsWith('/v1/operations/')), { timeout: 10_000 }).toBe(true);
     await page.getByText('Connected again.').waitFor({ state: 'attached' });
-    // Nothing twice, and what is new comes.
     await page.getByRole('button', { name: 'Cancel operation' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Cancel operation' }).click();
     await expect.poll(() => page.locator('.page-head .badge').textContent(), { timeout: 30_000 }).toBe('cancelled');
-    await expect.poll(() => events.getByRole('listitem').count()).toBeGreaterThan(before);
-    const lines = await events.getByRole('listitem').allTextContents();
-    expect(new Set(lines).size).toBe(lines.length);
+    // All that happened, each once, in its order.
+    const id = new URL(page.url()).hash.split('/').at(-1);
+    const told = await (await fetch(`${place.url}/v1/operations/${id}/events`)).text();
+    const messages = [...told.matchAll(/^data: (\{.*"message".*\})$/gm)].map(
+      ([, data]) => eventSchema.parse(JSON.parse(data ?? '')).message,
+    );
+    expect(messages.length).toBeGreaterThan(before);
+    const shown = (): Promise<string[]> => events.getByRole('listitem').locator('span:last-child').allTextContents();
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(messages.toReversed());
     expectQuiet(watched);
     await watched.close();
   });
