@@ -128,6 +128,8 @@ export interface Hypervisor {
   readonly fencing: Fencing;
   /** Limits are whole multiples of it: what is asked is rounded down, and less than one is refused. */
   readonly bandwidthStepBytesPerSec: number;
+  /** How long a migration may be in `setup` without a byte before its link counts as failed, fleet time. */
+  readonly setupSilenceMs: number;
   inventory(host: string): Promise<HostInventory>;
   look(host: string, vm: string): Promise<Sighting>;
   /** The outgoing migration's counters; null when the source knows of none. */

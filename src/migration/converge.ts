@@ -84,12 +84,13 @@ async function converge<State>(
       await bookLast(ctx);
       return stop;
     }
-    if (progressing.silentFor(sample) >= SILENCE_MS) {
+    const patienceMs = sample.status === 'setup' ? hypervisor.setupSilenceMs : SILENCE_MS;
+    if (progressing.silentFor(sample) >= patienceMs) {
       return {
         cause: 'broken',
         reason: because(
           'migrationStuck',
-          `${vm}: no byte was sent for ${SILENCE_MS / 1_000}s (${source} to ${ctx.record.destination})`,
+          `${vm}: no byte was sent for ${patienceMs / 1_000}s (${source} to ${ctx.record.destination})`,
         ),
       };
     }

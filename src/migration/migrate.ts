@@ -46,6 +46,8 @@ const STEPS: Readonly<Partial<Record<MigrationStep, (ctx: MigrationContext) => P
 /** A VM that another process drives is looked at again after this, at the latest (real ms). */
 const HELD_ELSEWHERE_MS = 1_000;
 const AFTER_FAULT_MS = 2_000;
+/** A step whose hypervisor refused something is not begun again before this (real ms): what it refuses may be refused for long. */
+const AFTER_REFUSAL_MS = 500;
 
 /** One delivery of a move. Never throws for what a hypervisor or another process did; throws for what the store did. */
 export async function migrate(deps: MigrationDeps, job: MoveJob, signal: AbortSignal): Promise<MoveTurn> {
@@ -134,10 +136,17 @@ async function drive(
 
 async function walk(ctx: MigrationContext): Promise<MoveTurn> {
   let step: MigrationStep = 'reconciling';
+  let refused: MigrationStep | null = null;
   for (;;) {
     const run = STEPS[step];
     if (run === undefined) break;
-    const outcome = await interrupted(ctx, step, () => run(ctx));
+    const again = refused === step;
+    const outcome = await interrupted(ctx, step, async () => {
+      if (again) await ctx.pace(ctx.deps.clock.fleetMs(AFTER_REFUSAL_MS));
+      return run(ctx);
+    });
+    if (outcome.reason?.code === 'hypervisorRefused') refused = step;
+    else if (again) refused = null;
     const to = follow(step, outcome.cause);
     if (to === undefined) {
       throw new HostevacError('internal', `migration table: ${step} does not know "${outcome.cause}"`);

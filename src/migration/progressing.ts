@@ -6,13 +6,16 @@ export const SILENCE_MS = 10_000;
 
 export class Progressing {
   #bytes = -1;
+  #settingUp = false;
   #sinceMs = 0;
 
-  silentFor(sample: MigrationSample): number {
-    if (sample.transferredBytes !== this.#bytes) {
-      this.#bytes = sample.transferredBytes;
-      this.#sinceMs = sample.atMs;
+  silentFor({ atMs, status, transferredBytes }: MigrationSample): number {
+    const settingUp = status === 'setup';
+    if (transferredBytes !== this.#bytes || settingUp !== this.#settingUp) {
+      this.#bytes = transferredBytes;
+      this.#settingUp = settingUp;
+      this.#sinceMs = atMs;
     }
-    return sample.atMs - this.#sinceMs;
+    return atMs - this.#sinceMs;
   }
 }

@@ -44,6 +44,8 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly driver = 'libvirt';
   readonly fencing = 'process';
   readonly bandwidthStepBytesPerSec = STEP_BYTES_PER_SEC;
+  /** The destination starts its QEMU within that time, and a host under load takes its time for it. */
+  readonly setupSilenceMs = 30_000;
   readonly #hosts: ReadonlyMap<string, LibvirtHost>;
   readonly #clock: Clock;
   readonly #clients = new Clients();

@@ -53,6 +53,7 @@ export class QemuHypervisor implements Hypervisor {
   readonly driver = 'qemu';
   readonly fencing = 'process';
   readonly bandwidthStepBytesPerSec = 1;
+  readonly setupSilenceMs = 10_000;
   readonly #hosts: ReadonlyMap<string, QemuHost>;
   readonly #clock: Clock;
   readonly #monitors = new Monitors();
