@@ -33,6 +33,8 @@ const RING = 500;
 const STEP = 100;
 /** A source that failed (Redis was away) is asked again after this long (real ms). */
 const AGAIN_MS = 500;
+/** Events come in bursts, and each that is told costs a write for each follower: what comes within this (real ms) is told together. */
+const GATHER_MS = 25;
 
 export class Tail implements Followed<string> {
   readonly #source: TailSource;
@@ -42,6 +44,8 @@ export class Tail implements Followed<string> {
   #floor: string;
   #ring: TailEntry[] = [];
   #ended = false;
+  /** Most followers stand at one place: what comes behind it is found once. Forgotten with every change. */
+  #known: { readonly position: string; readonly step: Step<string> } | null = null;
 
   /** `from`: followed from behind this id on. */
   constructor(source: TailSource, from: string) {
@@ -53,13 +57,16 @@ export class Tail implements Followed<string> {
   async next(position: string, signal: AbortSignal): Promise<Step<string>> {
     for (;;) {
       if (signal.aborted) return { frames: [], position, ended: false };
-      const entries =
-        compareIds(position, this.#floor) < 0 ? await this.#source.page(position, STEP) : behind(this.#ring, position);
+      if (this.#known?.position === position) return this.#known.step;
+      const older = compareIds(position, this.#floor) < 0 ? await this.#source.page(position, STEP) : null;
+      const entries = older ?? behind(this.#ring, position);
       const step = entries.slice(0, STEP);
       const last = step.at(-1);
       if (last !== undefined) {
         const ended = this.#ended && compareIds(last.id, this.#ring.at(-1)?.id ?? this.#floor) >= 0;
-        return { frames: step.map(({ frame }) => frame), position: last.id, ended };
+        const told = { frames: step.map(({ frame }) => frame), position: last.id, ended };
+        if (entries !== older) this.#known = { position, step: told };
+        return told;
       }
       if (compareIds(position, this.#floor) < 0) {
         // What was there is not kept any more.
@@ -79,6 +86,7 @@ export class Tail implements Followed<string> {
   async #run(from: string): Promise<void> {
     const { signal } = this.#stop;
     let after = from;
+    let gathered: NodeJS.Timeout | undefined;
     while (!signal.aborted && !this.#ended) {
       try {
         for await (const entry of this.#source.follow(after, signal)) {
@@ -89,13 +97,19 @@ export class Tail implements Followed<string> {
             this.#floor = this.#ring.at(-RING - 1)?.id ?? this.#floor;
             this.#ring = kept;
           }
-          this.#waiters.wake();
+          this.#known = null;
+          gathered ??= setTimeout(() => {
+            gathered = undefined;
+            this.#waiters.wake();
+          }, GATHER_MS);
         }
         this.#ended = !signal.aborted;
+        this.#known = null;
       } catch {
         await this.#waiters.wait(signal, AGAIN_MS);
       }
     }
+    clearTimeout(gathered);
     this.#waiters.wake();
   }
 }
