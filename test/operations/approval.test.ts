@@ -242,25 +242,37 @@ describe('when the fleet changes meanwhile', () => {
 
   it('the same plan that is shown again is approved as another: that is not forgotten with the first', async () => {
     const world = new World(fleet());
-    const [id, first] = [await world.request(careful()), 'an approval of something else'];
-    let second = '';
-    // As two writes of a turn may have an approval between them: what is proposed now, and that the first is void.
+    const id = await world.request(careful());
+    const version = async (): Promise<number> => (await world.cells.read('claims')).version;
+    let [taken, cordonedAt] = ['', 0];
+    let second: string | null = null;
     await world.crew({
       store: async (call) => {
         const answer = await call();
-        const { approved } = await world.records.control(id);
+        if (cordonedAt === 0) return answer;
+        // It could not be begun; when it looks what to propose instead, it could be again.
+        if (taken !== '' && (await version()) !== cordonedAt) {
+          const free = taken;
+          taken = '';
+          await world.claims.uncordon(free, 'operator');
+        }
+        // And between its two writes (what is proposed now, the first approval is void) somebody approves that.
         const { proposal } = await world.operation(id);
-        if (second === '' && approved === first && proposal?.number === 2) {
-          second = proposal.hash;
-          expect(await approve(world, id, second)).toMatchObject({ changed: true });
+        if (second === null && proposal?.number === 2) {
+          second = 'asked';
+          second = (await approve(world, id, proposal.hash)).message;
         }
         return answer;
       },
     });
     const proposal = await waits(world, id);
-    await world.records.setControl(id, { approved: first });
+    const [where = ''] = Object.values(destinations(proposal));
+    await world.claims.cordon(where, 'operator');
+    [taken, cordonedAt] = [where, await version()];
+    expect(await approve(world, id, proposal.hash)).toMatchObject({ changed: true });
     expect(await world.ended(id)).toMatchObject({ state: 'done' });
-    expect(second).toBe(proposal.hash);
+    expect(second).toBe(`${id} is approved (plan ${proposal.hash}) and begins`);
+    expect(proposal.number).toBe(1);
   });
 
   it('is refused where the operation is being cancelled, or its deadline has passed', async () => {
