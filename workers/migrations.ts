@@ -31,6 +31,8 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
       else observer.fault('move');
       log.error({ err: error }, 'a move was interrupted; it is looked at again');
       return turn;
+    } finally {
+      observer.moveLeft(job.moveId);
     }
   };
   const publisher = new InventoryPublisher(stores, site.hypervisorOf, hosts, log);

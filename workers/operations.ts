@@ -7,7 +7,7 @@ import { operationTurn } from '../src/operations/turn.ts';
 import { MOVES_TOPIC } from '../src/queue/host-queues.ts';
 import { about } from '../src/runtime/observer.ts';
 import type { Site } from '../src/runtime/site.ts';
-import { runCourier } from '../src/webhooks/courier.ts';
+import { beginCursors, runCourier } from '../src/webhooks/courier.ts';
 import type { Endpoint } from '../src/webhooks/endpoints.ts';
 
 export interface RunningWorker {
@@ -39,6 +39,10 @@ export async function startOperationsWorker(site: Site, endpoints: readonly Endp
       },
     },
   };
+  const { leases, events, webhookCursors: cursors } = stores;
+  const courier = { fleetName: site.fleet.name, endpoints, cursors, leases, events, clock, observer, log };
+  // Of what happens from here on no receiver misses anything.
+  await beginCursors(courier);
   const consumer = await site.consumers.consumeOperations((id) =>
     about({ operation: id }, async () => {
       const began = performance.now();
@@ -58,8 +62,6 @@ export async function startOperationsWorker(site: Site, endpoints: readonly Endp
   const sweeping = sweepOperations(deps, stop.signal, (error) =>
     log.warn({ err: error }, 'could not look for operations without a job'),
   );
-  const { cells, leases, events } = stores;
-  const courier = { fleetName: site.fleet.name, endpoints, cells, leases, events, clock, observer, log };
   const telling = runCourier(courier, stop.signal);
   log.info('carrying out operations');
   return {

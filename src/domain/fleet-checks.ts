@@ -11,7 +11,7 @@ import { type LocatedProblem, printPath, printValue } from './problems.ts';
 import { valueAt } from './schema-keys.ts';
 import { nearest } from './suggest.ts';
 import { formatSize, sizeText } from './units.ts';
-import { webhookSchema } from './webhook.ts';
+import { NOTICE_EVENT, wants, webhookSchema } from './webhook.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -230,7 +230,15 @@ function webhookFaults(root: unknown): LocatedProblem[] {
     // What stands there is not shown: it is a password.
     return [problem({ ...url, raw: '...' }, 'has a user name or password in it', remedy)];
   });
-  return [...twice, ...secrets, ...urls];
+  const unheard = all.flatMap((at) => {
+    const notice = read(root, [...at, 'noticeBefore'], webhookSchema.shape.noticeBefore);
+    const events = read(root, [...at, 'events'], webhookSchema.shape.events);
+    if (notice.parsed === undefined || events.parsed === undefined || wants({ events: events.parsed }, NOTICE_EVENT))
+      return [];
+    const remedy = `add ${NOTICE_EVENT} to its events, or take noticeBefore out`;
+    return [problem(notice, `every move would wait, and its events leave out ${NOTICE_EVENT}`, remedy)];
+  });
+  return [...twice, ...secrets, ...urls, ...unheard];
 }
 
 function simulationFaults(

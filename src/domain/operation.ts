@@ -173,6 +173,8 @@ export const proposalSchema = z.object({
   /** Cannot be moved, or wait for something: those are planned when that has come. */
   blocked: z.array(z.object({ vm: entityName, reason: z.string() })),
   madeAtMs: z.number(),
+  /** Counts the times that its operation has proposed something: what was approved before is not this. */
+  number: z.int().default(1),
   /** Of what would be done; the same for the same plan. It is what is approved. */
   hash: z.string(),
 });
@@ -191,6 +193,8 @@ export const operationRecordSchema = z.object({
   reason: reasonSchema.nullable(),
   /** What it waits for now, one line each. */
   waitingFor: z.array(z.string()),
+  /** When that was written last: ages and countdowns in it are as of then (fleet time). */
+  waitingForAtMs: z.number().nullable().default(null),
   /** Since when hosts that must be seen could not be (fleet time), and when that was last so; null: they can. */
   waitingSinceMs: z.number().nullable(),
   waitingSeenMs: z.number().nullable(),
@@ -214,15 +218,29 @@ export const controlSchema = z.object({
   pause: z.boolean(),
   /** With `pause`: running migrations are cancelled and queued again. */
   pauseNow: z.boolean(),
-  /** The hash of the proposal that somebody has approved. */
+  /** The proposal that somebody has approved; see `approvalOf`. */
   approved: z.string().nullable().default(null),
 });
 export type Control = z.infer<typeof controlSchema>;
 export const NO_CONTROL: Control = { cancel: false, pause: false, pauseNow: false, approved: null };
 
+/** What is approved of a proposal: this one alone, also where another time the same was proposed. */
+export function approvalOf({ hash, number }: Pick<Proposal, 'hash' | 'number'>): string {
+  return number === 1 ? hash : `${hash} ${number}`;
+}
+
 /** It waits, or will wait, for somebody to approve its plan. */
 export function needsApproval({ request, approvedAtMs }: Pick<OperationRecord, 'request' | 'approvedAtMs'>): boolean {
-  return request.approveFirst && approvedAtMs === null;
+  return request.approveFirst === true && approvedAtMs === null;
+}
+
+/** Its deadline has passed. */
+export function isOverdue(
+  { request, createdAtMs }: Pick<OperationRecord, 'request' | 'createdAtMs'>,
+  nowMs: number,
+): boolean {
+  // 0: its first turn has not been taken, which says when it began.
+  return request.deadlineMs !== null && createdAtMs > 0 && nowMs >= createdAtMs + request.deadlineMs;
 }
 
 /** Something that happened, for watchers: one line. */

@@ -58,7 +58,8 @@ const kept = {
   /** The whole policy of each VM that has one of its own. */
   overrides: z.record(entityName, policySchema).default({}),
   deadlineMs: z.number().positive().nullable(),
-  approveFirst: z.boolean().default(false),
+  /** Left out where it is not asked for: processes of a version without it read such requests as well. */
+  approveFirst: z.boolean().optional(),
 };
 
 export const requestSchema = z.discriminatedUnion('kind', [

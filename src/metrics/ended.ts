@@ -7,11 +7,22 @@ import {
   ENDED_OPERATION_STATES,
   type MoveRecord,
   type OperationRecord,
+  type VmTask,
 } from '../domain/operation.ts';
 import type { Records } from '../store/records.ts';
 
 export interface EndedMove {
   readonly move: MoveRecord;
+  readonly operation: OperationRecord;
+}
+
+/** After these somebody has to look before anything else. */
+export const LOUDEST = ['vmDoubled', 'vmMissing', 'memoryLost'] as const;
+export type Loudest = (typeof LOUDEST)[number];
+
+export interface Endangered {
+  readonly task: VmTask;
+  readonly reason: Loudest;
   readonly operation: OperationRecord;
 }
 
@@ -23,6 +34,8 @@ export interface Look {
   /** Since the look before this one; none at the first. */
   readonly endedOperations: readonly OperationRecord[];
   readonly endedMoves: readonly EndedMove[];
+  /** VMs whose part in an operation has ended so, also where it was seen before any move was made. */
+  readonly endangered: readonly Endangered[];
 }
 
 /** Ids that are remembered beside those that the index lists: a store that lost an end may tell it again. */
@@ -34,7 +47,7 @@ export class Ended {
   readonly #records: Ports;
   /** Operations whose end has been counted, or came before the first look; oldest first. */
   #counted = new Set<string>();
-  /** Of operations that go on: the moves whose end has been counted. */
+  /** Of operations that go on: the moves whose end has been counted, and the VMs in danger. */
   #moves = new Map<string, ReadonlySet<string>>();
   #begun = false;
 
@@ -69,16 +82,20 @@ export class Ended {
       if (ENDED_MOVE_STATES.has(move.state)) endedMoves.push({ move, operation });
       else if (!ENDED_OPERATION_STATES.has(operation.state)) moves.push(move);
     }
+    const endangered = [...active, ...ended].flatMap((operation) =>
+      endangeredOf(operation).filter(({ task }) => this.#moves.get(operation.id)?.has(keyOf(task)) !== true),
+    );
     const isFirst = !this.#begun;
-    this.#remember(ids.ended, active, ended, endedMoves);
-    return { active, moves, endedOperations: isFirst ? [] : ended, endedMoves: isFirst ? [] : endedMoves };
+    this.#remember(ids.ended, active, ended, { endedMoves, endangered });
+    if (isFirst) return { active, moves, endedOperations: [], endedMoves: [], endangered: [] };
+    return { active, moves, endedOperations: ended, endedMoves, endangered };
   }
 
   #remember(
     listed: readonly string[],
     active: readonly OperationRecord[],
     ended: readonly OperationRecord[],
-    endedMoves: readonly EndedMove[],
+    { endedMoves, endangered }: Pick<Look, 'endedMoves' | 'endangered'>,
   ): void {
     this.#begun = true;
     for (const id of [...listed, ...ended.map((one) => one.id)]) this.#counted.add(id);
@@ -86,9 +103,25 @@ export class Ended {
     if (beyond > 0) this.#counted = new Set([...this.#counted].slice(beyond));
     this.#moves = new Map(
       active.map(({ id }) => {
-        const now = endedMoves.filter(({ operation }) => operation.id === id).map(({ move }) => move.id);
+        const isIts = ({ operation }: EndedMove | Endangered): boolean => operation.id === id;
+        const now = [
+          ...endedMoves.filter(isIts).map(({ move }) => move.id),
+          ...endangered.filter(isIts).map(({ task }) => keyOf(task)),
+        ];
         return [id, new Set([...(this.#moves.get(id) ?? []), ...now])];
       }),
     );
   }
+}
+
+/** No id of a move: those hold no space. */
+function keyOf({ vm }: VmTask): string {
+  return `vm ${vm}`;
+}
+
+function endangeredOf(operation: OperationRecord): Endangered[] {
+  return operation.tasks.flatMap((task) => {
+    const reason = LOUDEST.find((code) => code === task.reason?.code);
+    return reason === undefined || !ENDED_MOVE_STATES.has(task.state) ? [] : [{ task, reason, operation }];
+  });
 }

@@ -15,11 +15,13 @@ import {
 } from '../domain/operation.ts';
 import type { Stores } from '../runtime/stores.ts';
 import { isCordoned } from '../store/claims.ts';
-import { Ended, type EndedMove, type Look } from './ended.ts';
+import { writtenAtMs } from '../store/event-log.ts';
+import { Ended, type EndedMove, LOUDEST, type Look } from './ended.ts';
 
 export interface FleetSource {
   readonly fleet: Fleet;
-  readonly stores: Pick<Stores, 'records' | 'presence' | 'claims' | 'clock'> & {
+  readonly stores: Pick<Stores, 'records' | 'presence' | 'claims' | 'clock' | 'webhookCursors'> & {
+    readonly events: Pick<Stores['events'], 'firstOfFleet'>;
     readonly delivery: Pick<Stores['delivery'], 'depths'>;
     budget(fleet: Fleet): Pick<Budget, 'use'>;
   };
@@ -34,9 +36,6 @@ const DOWNTIME_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 1, 2
 const CPU_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_000];
 const BYTES = [16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576].map((mib) => mib * 1_048_576);
 const RATIOS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5];
-
-/** After these somebody has to look before anything else. */
-const LOUDEST = ['vmDoubled', 'vmMissing', 'memoryLost'] as const;
 
 const ACTIVE_OPERATION_STATES = operationStates.filter((state) => !ENDED_OPERATION_STATES.has(state));
 const ACTIVE_MOVE_STATES = moveStates.filter((state) => !ENDED_MOVE_STATES.has(state));
@@ -76,12 +75,15 @@ export class FleetMetrics {
   async #look(): Promise<void> {
     const { fleet, stores } = this.#source;
     const hosts = fleet.hosts.map(({ name }) => name);
-    const [use, workers, inventories, claims, depths] = await Promise.all([
+    const claims = await stores.claims.read();
+    // Of a thousand hosts few have moves: the queues of the others are not asked.
+    const sources = new Set(Object.values(claims.reservations).map(({ source, host }) => source ?? host));
+    const [use, workers, inventories, depths, lags] = await Promise.all([
       stores.budget(fleet).use(),
       stores.presence.alive(),
       stores.presence.inventories(hosts),
-      stores.claims.read(),
-      stores.delivery.depths(hosts),
+      stores.delivery.depths(hosts.filter((host) => sources.has(host))),
+      Promise.all(fleet.webhooks.map(({ name }) => lagOf(name, stores))),
     ]);
     // Last: what it has told of an end it tells once, and from here on nothing can fail.
     const look = await this.#ended.look();
@@ -100,6 +102,10 @@ export class FleetMetrics {
     }
     for (const [kind, states] of Object.entries(depths)) {
       for (const [state, jobs] of Object.entries(states)) g.jobs.set({ queue: kind, state }, jobs);
+    }
+    for (const [index, { name: endpoint }] of fleet.webhooks.entries()) {
+      const lag = lags[index] ?? null;
+      if (lag !== null) g.webhookLag.set({ endpoint }, lag);
     }
     const now = Date.now();
     const ageOf = (serves: (worker: (typeof workers)[number]) => boolean): number | null => {
@@ -130,7 +136,7 @@ export class FleetMetrics {
     }
   }
 
-  #show({ active, moves, endedOperations, endedMoves }: Look): void {
+  #show({ active, moves, endedOperations, endedMoves, endangered }: Look): void {
     const g = this.#gauges;
     for (const state of ACTIVE_OPERATION_STATES) {
       g.operations.set({ state }, active.filter((one) => one.state === state).length);
@@ -140,6 +146,8 @@ export class FleetMetrics {
     for (const { request, state } of endedOperations)
       this.#counted.operations.inc({ kind: request.kind, outcome: state });
     for (const one of endedMoves) this.#count(one);
+    for (const { operation, reason } of endangered)
+      this.#counted.endangered.inc({ kind: operation.request.kind, reason });
   }
 
   #count({ move, operation }: EndedMove): void {
@@ -166,6 +174,17 @@ export class FleetMetrics {
 
 function reasonOf(move: MoveRecord): string {
   return GONE_MOVE_STATES.has(move.state) ? '' : (move.reason?.code ?? '');
+}
+
+/** How old the first event is that a receiver has not been told of, in seconds; null: it has not been told of any. */
+async function lagOf(
+  webhook: string,
+  { events, webhookCursors }: Pick<FleetSource['stores'], 'events' | 'webhookCursors'>,
+): Promise<number | null> {
+  const after = await webhookCursors.read(webhook);
+  if (after === null) return null;
+  const next = await events.firstOfFleet(after);
+  return next === null ? 0 : Math.max(0, Date.now() - writtenAtMs(next)) / 1_000;
 }
 
 function rateOf(moves: readonly MoveRecord[], end: 'source' | 'destination', host: string): number {
@@ -208,7 +227,7 @@ function gauges(registry: Registry) {
     ),
     jobs: gauge(
       'hostevac_queue_jobs',
-      'Jobs in the queue of operations, and in the queues of all hosts together.',
+      'Jobs in the queue of operations, and in those of all hosts that moves are to leave, together.',
       'queue',
       'state',
     ),
@@ -239,6 +258,11 @@ function gauges(registry: Registry) {
       'hostevac_host_least_cpu_share_ratio',
       'Least share of its CPU demand that a migrating VM of the host is allowed now; 1: none is held back.',
       'host',
+    ),
+    webhookLag: gauge(
+      'hostevac_webhook_lag_seconds',
+      "Age of the first event that a webhook's receiver has not been told of yet; 0: it knows all.",
+      'endpoint',
     ),
   };
   const success = new Gauge({
@@ -282,9 +306,19 @@ function counted(registry: Registry) {
     // A series that appears with its first event hides that event from increase(), and these must not be missed.
     for (const reason of LOUDEST) moves.inc({ kind, move: 'migration', outcome: 'failed', reason }, 0);
   }
+  const endangered = new Counter({
+    name: 'hostevac_vms_endangered_total',
+    help: `VMs whose part in an operation ended with one of the reasons after which somebody must look, whether or not a move was made. ${COUNTED}`,
+    labelNames: ['kind', 'reason'],
+    registers,
+  });
+  for (const kind of ['evacuateNode', 'loadBalance']) {
+    for (const reason of LOUDEST) endangered.inc({ kind, reason }, 0);
+  }
   return {
     operations,
     moves,
+    endangered,
     duration: histogram(
       'hostevac_migration_duration_seconds',
       `From a migration's start to its end, of migrations that had begun. ${FLEET_TIME}`,

@@ -226,6 +226,12 @@ async function enter(
   if (WAITS.has(from) && !GOES_ON.has(to)) await ctx.deps.budget.release(ctx.budgetId, ctx.lease);
   const shown = SHOWN_AS[to];
   const over = FINAL_STEPS.has(to);
+  const tell = (): Promise<void> => ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
+  if (over) {
+    // An end is told before it is kept: a crash in between tells it twice, under one id, and loses nothing.
+    ctx.lease.assertHeld();
+    await tell();
+  }
   await ctx.save({
     step: to,
     state: shown ?? ctx.record.state,
@@ -233,8 +239,8 @@ async function enter(
     ...(to === 'admitting' ? { migrateSent: false, progress: null, account: null, headStartMs: 0 } : {}),
     ...(over ? { endedAtMs: ctx.now() } : {}),
   });
-  await ctx.event(eventKind(to, cause), reason?.message ?? told(ctx.record, to, cause));
   if (over) await learn(ctx);
+  else await tell();
 }
 
 /** What is kept for one with a head start is kept as long as somebody drives it. */

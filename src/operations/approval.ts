@@ -3,7 +3,7 @@
  * was approved is begun. Until then it claims nothing, cordons nothing and moves nothing. A proposal stands as long as it could
  * be carried out as it is; only then another one is made.
  */
-import type { OperationRecord, Proposal, VmTask } from '../domain/operation.ts';
+import { approvalOf, type OperationRecord, type Proposal, type VmTask } from '../domain/operation.ts';
 import { nonMigratableOf } from '../domain/request.ts';
 import type { CellChange } from '../store/cell.ts';
 import { type ClaimsState, withCordon, withoutOperation } from '../store/claims.ts';
@@ -20,7 +20,7 @@ import { type Preview, previewOf } from './preview.ts';
 export interface Step {
   readonly change: Partial<OperationRecord> | null;
   readonly told: readonly Told[];
-  /** The hash that was approved and is not what is proposed now. */
+  /** What was approved and is not what is proposed now. */
   readonly voided: string | null;
   /** null: nothing was planned that counts. */
   readonly planned: Planned | null;
@@ -35,7 +35,7 @@ export async function towardsApproval(
   now: {
     readonly record: OperationRecord;
     readonly view: FleetView;
-    /** The hash that somebody has approved. */
+    /** What somebody has approved. */
     readonly approved: string | null;
     /** Hosts that nobody can see have been waited for long enough. */
     readonly outOfPatience: boolean;
@@ -50,7 +50,7 @@ export async function towardsApproval(
     const planned = proposed(input, host, await deps.claims.read(), { before: proposal, outOfPatience });
     return 'outdated' in planned ? await later(deps, planned) : shown(record, planned, approved);
   };
-  if (approved === null || approved !== proposal?.hash) {
+  if (approved === null || proposal === null || approved !== approvalOf(proposal)) {
     return await propose();
   }
   await forgetLostOperations(deps);
@@ -83,13 +83,16 @@ async function later({ wakeups }: Pick<OperationDeps, 'wakeups'>, planned: Plann
 }
 
 /** What is proposed from now on, and what is said of it. */
-function shown({ id, state, proposal }: OperationRecord, next: Proposal, approved: string | null): Step {
+function shown({ id, state, proposal }: OperationRecord, made: Proposal, approved: string | null): Step {
+  // One that stands is the same object; one that was approved in vain is shown as another, to be approved anew.
+  const isAnother = made.hash !== proposal?.hash || approved !== null;
+  const next = { ...made, number: (proposal?.number ?? 0) + (isAnother ? 1 : 0) };
   const isNew = next.hash !== proposal?.hash;
   // Also when it was approved and cannot be begun, and then can again: it is shown once more.
   if (!isNew && approved === null && state === 'awaitingApproval') return NOTHING;
   const what = `plan ${next.hash} waits for approval (${summaryOf(next)}): hostevac approve ${id}`;
   const why = proposal === null || !isNew ? '' : `the fleet has changed: ${differenceOf(proposal, next)}; `;
-  const unlike = approved === null ? '' : `what was approved (plan ${approved}) was not begun; `;
+  const unlike = approved === null ? '' : `what was approved (plan ${approved.split(' ')[0]}) was not begun; `;
   return {
     change: { proposal: next, state: 'awaitingApproval', waitingFor: [waitsForApproval(id, next)] },
     told: isNew || approved !== null ? [ofOperation('operation.awaitingApproval', `${unlike}${why}${what}`)] : [],
@@ -128,7 +131,7 @@ function proposed(
   if (result.outdated.length > 0) return result;
   if (!outOfPatience && result.waiting.some(({ onInventory }) => onInventory)) return result;
   const preview = previewOf(input.tasks, result);
-  return { ...preview, madeAtMs: input.view.atMs, hash: hashOf(preview) };
+  return { ...preview, madeAtMs: input.view.atMs, number: 1, hash: hashOf(preview) };
 }
 
 /**

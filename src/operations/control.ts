@@ -1,6 +1,12 @@
 /** Cancel, pause, resume and approve: durable flags, set by any process, seen by whoever drives the operation or a migration. */
 import { HostevacError } from '../domain/errors.ts';
-import { ENDED_OPERATION_STATES, needsApproval, type OperationRecord } from '../domain/operation.ts';
+import {
+  approvalOf,
+  ENDED_OPERATION_STATES,
+  isOverdue,
+  needsApproval,
+  type OperationRecord,
+} from '../domain/operation.ts';
 import type { OperationDeps } from './deps.ts';
 
 type ControlDeps = Pick<OperationDeps, 'records' | 'delivery'>;
@@ -42,20 +48,27 @@ export async function resume(deps: ControlDeps, id: string): Promise<ControlResu
 }
 
 /** `hash`: of the proposal that was seen; null: whichever stands now. */
-export async function approve(deps: ControlDeps, id: string, hash: string | null): Promise<ControlResult> {
+export async function approve(
+  deps: ControlDeps & Pick<OperationDeps, 'clock'>,
+  id: string,
+  hash: string | null,
+): Promise<ControlResult> {
   const record = await known(deps, id);
   const unchanged = (message: string): ControlResult => ({ changed: false, message });
   if (ENDED_OPERATION_STATES.has(record.state)) return already(record);
   if (!record.request.approveFirst)
     return unchanged(`${id} does not wait for approval: it was not asked for with approve-first`);
   if (!needsApproval(record)) return unchanged(`${id} has been approved already`);
+  if ((await deps.records.control(id)).cancel) return unchanged(`${id} is being cancelled; nothing of it begins`);
+  if (isOverdue(record, deps.clock.now()))
+    return unchanged(`the deadline of ${id} has passed; nothing of it begins: ask for it again`);
   const { proposal } = record;
   if (proposal === null) return unchanged(`${id} has no plan to approve yet; \`hostevac status ${id}\` shows it`);
   if (hash !== null && hash !== proposal.hash)
     return unchanged(
       `${id} proposes another plan by now (${proposal.hash}, not ${hash}); look at it and approve it: hostevac status ${id}`,
     );
-  const changed = await deps.records.setControl(id, { approved: proposal.hash });
+  const changed = await deps.records.setControl(id, { approved: approvalOf(proposal) });
   await deps.delivery.wakeOperation(id);
   const goesOn = record.state === 'paused' ? 'begins when it is resumed' : 'begins';
   return {

@@ -17,12 +17,22 @@ export function jobOf(record: Pick<OperationRecord, 'id'>, task: VmTask): MoveJo
   return { moveId: task.moveIds.at(-1) ?? '', operationId: record.id, source: task.source };
 }
 
-/** `known`: the current moves as they were read last, by id. `forget`: neither a record nor a reservation, so it was never made. */
+export interface Dispatching {
+  /** The current moves as they were read last, by id. */
+  readonly known: ReadonlyMap<string, MoveRecord>;
+  /**
+   * Those whom a move concerns are told before it begins. Not where the operation is being stopped: a move without a record is
+   * then given to its worker only for it to see whether anything of it is there, and to end it.
+   */
+  readonly noticed: boolean;
+  /** Neither a record nor a reservation, so it was never made. */
+  readonly forget: (task: VmTask, moveId: string) => Promise<void>;
+}
+
 export async function dispatch(
   deps: OperationDeps,
   record: OperationRecord,
-  known: ReadonlyMap<string, MoveRecord>,
-  forget: (task: VmTask, moveId: string) => Promise<void>,
+  { known, noticed, forget }: Dispatching,
 ): Promise<void> {
   const { claims, clock, delivery, records } = deps;
   const nowMs = clock.now();
@@ -32,7 +42,7 @@ export async function dispatch(
     .filter((task) => !isBeingDriven(known.get(task.moveIds.at(-1) ?? ''), nowMs, within));
   if (tasks.length === 0) return;
   const moves = await records.moves(tasks.map((task) => task.moveIds.at(-1) ?? ''));
-  const notice = noticeMs(deps.fleet.webhooks);
+  const notice = noticed ? noticeMs(deps.fleet.webhooks) : 0;
   let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
   for (const [index, task] of tasks.entries()) {
     const job = jobOf(record, task);

@@ -18,6 +18,7 @@ import {
   policiesOf,
 } from '../domain/request.ts';
 import { nearest } from '../domain/suggest.ts';
+import { formatDuration } from '../domain/units.ts';
 
 export interface KnownNames {
   /** null: the fleet is not known here. */
@@ -27,6 +28,8 @@ export interface KnownNames {
   /** What each host has reported; a host that has not, or cannot be asked, is not there. */
   readonly vmsOn: ReadonlyMap<string, readonly string[]>;
   readonly policies: PolicyCatalogue;
+  /** Each move waits so long for those whom it concerns; unknown where there is no fleet file. */
+  readonly noticeMs?: number;
 }
 
 export interface Intake {
@@ -53,12 +56,13 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
       ...policiesOf(parsed, POLICY_PRESETS.maintenance, known.policies),
       deadlineMs: parsed.deadline ?? null,
       nonMigratable,
-      approveFirst: parsed.approveFirst ?? false,
+      ...(parsed.approveFirst === true ? { approveFirst: true } : {}),
       shutdownTimeoutMs: parsed.shutdownTimeout ?? SHUTDOWN_TIMEOUT_MS,
     },
     warnings: [
       ...Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
       ...(parsed.shutdownTimeout === undefined || SHUTS_DOWN.has(nonMigratable) ? [] : [NOTHING_SHUT_DOWN]),
+      ...tooShort(parsed.deadline, known),
     ],
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
@@ -100,13 +104,23 @@ export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
       moves: parsed.moves,
       ...policiesOf(parsed, POLICY_PRESETS.rebalance, known.policies),
       deadlineMs: parsed.deadline ?? null,
-      approveFirst: parsed.approveFirst ?? false,
+      ...(parsed.approveFirst === true ? { approveFirst: true } : {}),
     },
-    warnings: Object.keys(parsed.overrides ?? {})
-      .filter((vm) => !parsed.moves.some((move) => move.vm === vm))
-      .map((vm) => `the policy given for ${vm} has no effect: no move of this request is for it`),
+    warnings: [
+      ...Object.keys(parsed.overrides ?? {})
+        .filter((vm) => !parsed.moves.some((move) => move.vm === vm))
+        .map((vm) => `the policy given for ${vm} has no effect: no move of this request is for it`),
+      ...tooShort(parsed.deadline, known),
+    ],
     idempotencyKey: parsed.idempotencyKey ?? null,
   };
+}
+
+/** What is said of a deadline that passes while those whom the first move concerns are still being told of it. */
+function tooShort(deadlineMs: number | undefined, { noticeMs = 0 }: KnownNames): string[] {
+  if (deadlineMs === undefined || noticeMs === 0 || deadlineMs > noticeMs) return [];
+  const [deadline, notice] = [deadlineMs, noticeMs].map(formatDuration);
+  return [`the deadline of ${deadline} passes before anything can begin: each move waits ${notice} after its notice`];
 }
 
 /** What is said about a VM with a policy of its own that the host does not have now; null: it has it, or nobody knows. */

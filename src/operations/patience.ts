@@ -4,7 +4,9 @@ import type { OperationRecord } from '../domain/operation.ts';
 /** Hosts that nobody can see are waited for this long (real ms) before the VMs that need them are given up. */
 const PATIENCE_REAL_MS = 30_000;
 /** A turn this long ago (real ms) was another process's, or before a long sleep: waiting starts anew. */
-const LOOKED_WITHIN_REAL_MS = 5_000;
+const LOOKED_WITHIN_REAL_MS = 7_000;
+/** That somebody has looked is noted this often (real ms); well within the time above. */
+const NOTED_EVERY_REAL_MS = 2_000;
 
 type Waits = Pick<OperationRecord, 'waitingSinceMs' | 'waitingSeenMs'>;
 
@@ -19,6 +21,13 @@ export function patience(blind: boolean, { waitingSinceMs, waitingSeenMs }: Wait
   const now = time.now();
   const looked = waitingSeenMs !== null && now - waitingSeenMs < time.fleetMs(LOOKED_WITHIN_REAL_MS);
   return { waitingSinceMs: looked ? (waitingSinceMs ?? now) : now, waitingSeenMs: now };
+}
+
+/** Whether what `patience` says has to be noted. */
+export function isSeenAnew(before: Waits, now: Waits, time: Pick<FleetTime, 'fleetMs'>): boolean {
+  if (before.waitingSinceMs !== now.waitingSinceMs) return true;
+  if (before.waitingSeenMs === null || now.waitingSeenMs === null) return before.waitingSeenMs !== now.waitingSeenMs;
+  return now.waitingSeenMs - before.waitingSeenMs >= time.fleetMs(NOTED_EVERY_REAL_MS);
 }
 
 export function isOutOfPatience({ waitingSinceMs, waitingSeenMs }: Waits, time: FleetTime): boolean {

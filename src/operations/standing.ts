@@ -2,6 +2,7 @@
  * Where an operation stands between two turns: what it waits for, whether that comes at once, how it is summed up, what a
  * move looks like before anybody has begun it. Pure; the turn (turn.ts) decides what to do.
  */
+import type { Clock } from '../clock/clock.ts';
 import type { Reason } from '../domain/errors.ts';
 import {
   type Control,
@@ -17,6 +18,7 @@ import { NOTICE_EVENT } from '../domain/webhook.ts';
 import { waitsForApproval } from './approval.ts';
 import { isActive, isPending } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
+import { isSeenAnew } from './patience.ts';
 import type { Planned } from './plan.ts';
 
 /** What a turn has learned. */
@@ -30,7 +32,11 @@ export interface Standing {
 }
 
 /** What is waited for, one line each. */
-export function waits(record: OperationRecord, { view, control, planned, found }: Standing): string[] {
+export function waits(
+  record: OperationRecord,
+  { view, control, planned, found }: Standing,
+  moves: ReadonlyMap<string, MoveRecord> = new Map(),
+): string[] {
   const lines: string[] = [];
   if (control.pause && !control.cancel) lines.push('paused; `hostevac resume` lets it go on');
   if (found === 'later') lines.push(...unseen(record, view));
@@ -39,13 +45,48 @@ export function waits(record: OperationRecord, { view, control, planned, found }
   for (const { vm, moveId } of planned?.shutdowns ?? []) {
     if (moveId === null) lines.push(`${vm} is shut down when the others have left`);
   }
-  for (const task of record.tasks.filter(isActive)) {
+  const active = record.tasks.filter(isActive);
+  const areNoticed = active.every(
+    ({ moveIds }) => (moves.get(moveIds.at(-1) ?? '')?.startsNotBeforeMs ?? 0) > view.atMs,
+  );
+  if (active.length > 0 && areNoticed) lines.push('the notice of its moves to those whom they concern has not run out');
+  for (const task of active) {
     const host = view.hosts.get(task.source);
     if (host !== undefined && !host.served) {
       lines.push(`hostUnreachable: ${host.unusable ?? `no worker serves ${host.host}`}`);
     }
   }
   return [...new Set(lines)];
+}
+
+/** As `formatDuration` writes it, as a word of its own. */
+const DURATION = /(?<![\w.-])-?\d+(?:\.\d+)?(?:ms|[smhd])(?:\d+[smh])?(?![\w-])/g;
+
+/** The lines that say something else than those before, whatever has become of the ages and countdowns in them. */
+export function newlySaid(before: readonly string[], now: readonly string[]): string[] {
+  const said = new Set(before.map(withoutDurations));
+  return now.filter((line) => !said.has(withoutDurations(line)));
+}
+
+function withoutDurations(line: string): string {
+  return line.replace(DURATION, '');
+}
+
+type Stood = Pick<OperationRecord, 'state' | 'waitingFor' | 'waitingSinceMs' | 'waitingSeenMs'>;
+
+/** Ages and countdowns alone are written this often (real ms), for whoever looks at the record. */
+const SAY_AGAIN_REAL_MS = 10_000;
+
+export function isWorthSaving(
+  before: Stood & Pick<OperationRecord, 'waitingForAtMs'>,
+  now: Stood,
+  clock: Pick<Clock, 'now' | 'fleetMs'>,
+): boolean {
+  const [was, is] = [before.waitingFor, now.waitingFor];
+  if (before.state !== now.state || isSeenAnew(before, now, clock)) return true;
+  if (newlySaid(was, is).length > 0 || newlySaid(is, was).length > 0) return true;
+  const isSame = JSON.stringify(was) === JSON.stringify(is);
+  return !isSame && clock.now() - (before.waitingForAtMs ?? 0) >= clock.fleetMs(SAY_AGAIN_REAL_MS);
 }
 
 function unseen({ request }: OperationRecord, view: FleetView): string[] {

@@ -11,6 +11,7 @@ import {
   type Control,
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
+  isOverdue,
   type MoveRecord,
   needsApproval,
   type OperationRecord,
@@ -33,7 +34,7 @@ import { forgetLostOperations } from './lost.ts';
 import { isOutOfPatience, patience } from './patience.ts';
 import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, givenUp, isEmpty, isSoon, type Standing, waits } from './standing.ts';
+import { closing, givenUp, isEmpty, isSoon, isWorthSaving, newlySaid, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
@@ -94,7 +95,9 @@ class Turn {
     const unserved = found === 'later' && (needsApproval(this.#record) || this.#unreachable(view) === null);
     const planned =
       unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view, control);
-    await dispatch(this.#deps, this.#record, this.#moves, (task, moveId) => this.#forgetMove(task, moveId));
+    const noticed = !control.cancel && overdue === null;
+    const forget = (task: VmTask, moveId: string): Promise<void> => this.#forgetMove(task, moveId);
+    await dispatch(this.#deps, this.#record, { known: this.#moves, noticed, forget });
     return this.#parkOrFinish({ view, control, planned, overdue, found });
   }
 
@@ -114,12 +117,12 @@ class Turn {
     const cordons = this.#host !== null && !needsApproval(this.#record);
     if (this.#host !== null && cordons) await this.#deps.claims.cordon(this.#host, this.#record.id, this.#lease);
     const now = this.#deps.clock.now();
-    // 0: the producer did not know the fleet's clock yet.
-    await this.#save({ state: 'planning', startedAtMs: now, createdAtMs: this.#record.createdAtMs || now });
     await this.#event(
       'operation.planning',
       cordons ? `${this.#host} is cordoned; planning where its VMs go` : 'planning the moves',
     );
+    // 0: the producer did not know the fleet's clock yet.
+    await this.#save({ state: 'planning', startedAtMs: now, createdAtMs: this.#record.createdAtMs || now });
   }
 
   /** Folds ended migrations into their tasks and gives back what they held. */
@@ -149,9 +152,9 @@ class Turn {
   }
 
   #overdue(): Reason | null {
-    const { deadlineMs } = this.#record.request;
-    if (deadlineMs === null || this.#deps.clock.now() < this.#record.createdAtMs + deadlineMs) return null;
-    return { code: 'deadlineExceeded', message: `the deadline of ${formatDuration(deadlineMs)} passed` };
+    if (!isOverdue(this.#record, this.#deps.clock.now())) return null;
+    const deadline = formatDuration(this.#record.request.deadlineMs ?? 0);
+    return { code: 'deadlineExceeded', message: `the deadline of ${deadline} passed` };
   }
 
   /** No new move starts; moves that no worker has begun end here, running ones see the flag or the deadline themselves. */
@@ -174,6 +177,11 @@ class Turn {
 
   async #withdraw(task: VmTask, state: 'cancelled' | 'failed', reason: Reason | null): Promise<void> {
     const job = jobOf(this.#record, task);
+    const move = this.#moves.get(job.moveId);
+    if (move === undefined || move.token > 0) return;
+    // Whoever was told that it is about to begin learns that it does not, also if this process dies before it is noted.
+    const kind = state === 'cancelled' ? 'move.cancelled' : 'move.failed';
+    await this.#event(kind, `${task.vm}: ${reason?.message ?? state}; nothing of it was begun`, move);
     const ended = await this.#deps.records.endUnbegunMove(job.moveId, {
       state,
       reason,
@@ -231,8 +239,8 @@ class Turn {
     const tasks = afterPlan(this.#record.tasks, planned, givenUp);
     const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
     const begins = planned.assigned.length > 0 || planned.shutdowns.some(({ moveId }) => moveId !== null);
-    if (changed) await this.#save({ tasks, ...(begins ? { round } : {}) });
     await this.#tell(toldOfPlan(tasks, planned));
+    if (changed) await this.#save({ tasks, ...(begins ? { round } : {}) });
     return planned;
   }
 
@@ -244,15 +252,16 @@ class Turn {
   async #propose(view: FleetView, { approved }: Control): Promise<Planned | null> {
     const now = { record: this.#record, view, approved, outOfPatience: this.#outOfPatience() };
     const step = await towardsApproval(this.#deps, this.#lease, now);
+    await this.#tell(step.told);
     if (step.change !== null) await this.#save(step.change);
     if (step.voided !== null) {
       this.#lease.assertHeld();
       await this.#deps.records.forgetApproval(this.#record.id, step.voided);
     }
-    await this.#tell(step.told);
     return step.planned;
   }
 
+  /** Before what is told is saved: a crash in between tells it twice, and loses nothing. */
   async #tell(told: readonly Told[]): Promise<void> {
     for (const { kind, message, vm, moveId } of told)
       await this.#event(kind, message, vm === null ? null : { vm, id: moveId });
@@ -286,7 +295,7 @@ class Turn {
     const onInventory = now.found === 'later' || (planned?.waiting.some((one) => one.onInventory) ?? false);
     await this.#saveStanding({
       state: control.pause && !stopping ? 'paused' : this.#stateOfPlan(),
-      waitingFor: waits(this.#record, now),
+      waitingFor: waits(this.#record, now, this.#moves),
       ...patience(onInventory && !active && !control.pause, this.#record, this.#deps.clock),
     });
     const isShown = this.#record.state === 'awaitingApproval' && !this.#isApproved;
@@ -340,13 +349,13 @@ class Turn {
   async #saveStanding(
     standing: Pick<OperationRecord, 'state' | 'waitingFor' | 'waitingSinceMs' | 'waitingSeenMs'>,
   ): Promise<void> {
-    const { state, waitingFor, waitingSeenMs } = this.#record;
-    const waits = JSON.stringify(waitingFor) !== JSON.stringify(standing.waitingFor);
-    if (!waits && state === standing.state && waitingSeenMs === standing.waitingSeenMs) return;
-    await this.#save(standing);
+    const { clock } = this.#deps;
+    const { state, waitingFor } = this.#record;
+    if (!isWorthSaving(this.#record, standing, clock)) return;
     if (state !== standing.state)
       await this.#event(`operation.${standing.state}`, standing.waitingFor[0] ?? standing.state);
-    if (waits) for (const line of standing.waitingFor) await this.#event('operation.waiting', line);
+    for (const line of newlySaid(waitingFor, standing.waitingFor)) await this.#event('operation.waiting', line);
+    await this.#save({ ...standing, waitingForAtMs: clock.now() });
   }
 
   async #save(change: Partial<OperationRecord>): Promise<void> {
@@ -355,6 +364,7 @@ class Turn {
   }
 
   async #event(kind: string, message: string, move: { vm: string; id: string | null } | null = null): Promise<void> {
+    this.#lease.assertHeld();
     await this.#deps.events.append({
       atMs: this.#deps.clock.now(),
       operationId: this.#record.id,

@@ -141,6 +141,8 @@ export class BullMqDelivery implements Delivery {
         connection: this.#options.redis,
         prefix: this.#options.prefix,
         skipWaitingForReady: true,
+        // A queue that is only looked at writes nothing.
+        skipMetasUpdate: true,
         ...traced(this.#options),
       });
       // Without a listener a lost connection would end the process; the commands themselves report it.

@@ -7,6 +7,7 @@ import type { Fleet } from '../domain/fleet.ts';
 import { ENDED_OPERATION_STATES, type OperationRecord } from '../domain/operation.ts';
 import { operationId } from '../domain/operation-id.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
+import { noticeMs } from '../domain/webhook.ts';
 import { known } from '../operations/control.ts';
 import { type FleetView, readFleet } from '../operations/fleet-view.ts';
 import {
@@ -325,6 +326,7 @@ class RedisProducer implements Producer {
     const published = await this.learnFleet();
     const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
     const policies = this.#policies.catalogue;
+    const notice = noticeMs(this.#fleet?.webhooks ?? []);
     if (hosts === null) return { hosts, vms: null, vmsOn: new Map(), policies };
     const inventories = await this.#stores.presence.inventories(hosts);
     const vmsOn = new Map(
@@ -334,6 +336,12 @@ class RedisProducer implements Producer {
           : [[inventory.host, inventory.vms.map((vm) => vm.name)] as const],
       ),
     );
-    return { hosts, vms: vmsOn.size === hosts.length ? [...vmsOn.values()].flat() : null, vmsOn, policies };
+    return {
+      hosts,
+      vms: vmsOn.size === hosts.length ? [...vmsOn.values()].flat() : null,
+      vmsOn,
+      policies,
+      noticeMs: notice,
+    };
   }
 }

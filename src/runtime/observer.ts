@@ -16,6 +16,8 @@ export interface Subject {
 export interface Observer {
   /** A delivery of a move is about to be worked on; its first step follows. */
   moveBegins?(moveId: string): void;
+  /** That delivery has ended, however it did. */
+  moveLeft?(moveId: string): void;
   transition?(transition: Transition): void;
   /** A controller has decided about a migration. */
   verdict?(verdict: Verdict): void;
@@ -41,6 +43,7 @@ export function observedBy(observers: readonly Observer[]): Required<Observer> {
   };
   return {
     moveBegins: (moveId) => each((one) => one.moveBegins?.(moveId)),
+    moveLeft: (moveId) => each((one) => one.moveLeft?.(moveId)),
     transition: (transition) => each((one) => one.transition?.(transition)),
     verdict: (verdict) => each((one) => one.verdict?.(verdict)),
     operationTurn: (tookMs) => each((one) => one.operationTurn?.(tookMs)),

@@ -15,6 +15,7 @@ import { Presence } from '../store/presence.ts';
 import { Records } from '../store/records.ts';
 import { RedisLeases } from '../store/redis-leases.ts';
 import { RedisCellStore, RedisEventLog, RedisWakeups } from '../store/redis-store.ts';
+import { WebhookCursors } from '../store/webhook-cursors.ts';
 import { isDeadHere, thisProcess } from './process-identity.ts';
 
 /** In a hash tag, so that one fleet's keys share a slot of a Redis Cluster and several fleets share a Redis. */
@@ -51,6 +52,7 @@ export class Stores {
   readonly leases: RedisLeases;
   readonly delivery: BullMqDelivery;
   readonly measurements: Measurements;
+  readonly webhookCursors: WebhookCursors;
   readonly publishedFleet: Cell<PublishedFleet | null>;
 
   constructor({ redis, openSubscriber, prefix, clock, telemetry }: StoreOptions) {
@@ -67,6 +69,7 @@ export class Stores {
     this.leases = new RedisLeases({ redis, prefix, owner: thisProcess(), isDead: isDeadHere, clock: real });
     this.delivery = new BullMqDelivery({ prefix, redis, telemetry });
     this.measurements = new Measurements(this.cells);
+    this.webhookCursors = new WebhookCursors(this.cells);
     this.publishedFleet = new Cell(this.cells, 'fleet', publishedFleetSchema.nullable(), null);
   }
 

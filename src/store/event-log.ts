@@ -18,6 +18,13 @@ export interface EventLog {
   readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
   /** The id of the fleet's last event; '0' where there is none. */
   lastOfFleet(): Promise<string>;
+  /** The id of the fleet's first event behind `after` ('0': of all that are kept); null: there is none. */
+  firstOfFleet(after: string): Promise<string | null>;
+}
+
+/** When an event was written, by the clock of its store: its id begins with that. */
+export function writtenAtMs(streamId: string): number {
+  return Number(streamId.split('-')[0]);
 }
 
 /** Woken (store/cell.ts `Wakeups`) when an event of the operation was appended. */
@@ -30,6 +37,9 @@ export const FLEET_EVENTS_TOPIC = 'events';
 
 /** Events kept of the whole fleet, about: who was away for longer reads what it missed from the operations. */
 export const FLEET_EVENTS_KEPT = 20_000;
+
+/** Streams end this long after their last event (real time). */
+export const EVENTS_EXPIRE_MS = 7 * 86_400_000;
 
 /** Events kept per operation, about: a bound for memory, far above what a sane operation makes. */
 export const EVENTS_KEPT = 5_000;

@@ -161,6 +161,11 @@ export class MemoryEventLog implements EventLog {
     return this.#streams.get(FLEET_EVENTS_TOPIC)?.at(-1)?.streamId ?? '0';
   }
 
+  async firstOfFleet(after: string): Promise<string | null> {
+    const stream = this.#streams.get(FLEET_EVENTS_TOPIC) ?? [];
+    return stream.find(({ streamId }) => sequence(streamId) > sequence(after))?.streamId ?? null;
+  }
+
   async #read(topic: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
     const behind = (): StoredEvent[] =>
       (this.#streams.get(topic) ?? []).filter((event) => sequence(event.streamId) > sequence(after));

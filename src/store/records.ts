@@ -176,9 +176,12 @@ export class Records {
   }
 
   async moves(ids: readonly string[]): Promise<(MoveRecord | null)[]> {
-    if (ids.length === 0) return [];
-    const texts = await this.#store.readMany(ids.map((id) => `move:${id}`));
-    return texts.map(({ text }) => (text === null ? null : moveRecordSchema.parse(JSON.parse(text))));
+    const found: (MoveRecord | null)[] = [];
+    for (let at = 0; at < ids.length; at += READ_AT_ONCE) {
+      const texts = await this.#store.readMany(ids.slice(at, at + READ_AT_ONCE).map((id) => `move:${id}`));
+      for (const { text } of texts) found.push(text === null ? null : moveRecordSchema.parse(JSON.parse(text)));
+    }
+    return found;
   }
 
   async move(id: string): Promise<MoveRecord | null> {
@@ -239,9 +242,9 @@ export class Records {
   }
 
   /** What was approved is not what is proposed any more. False: that is not what was approved last. */
-  async forgetApproval(operationId: string, hash: string): Promise<boolean> {
+  async forgetApproval(operationId: string, approval: string): Promise<boolean> {
     return this.#controlCell(operationId).update<boolean>((current) =>
-      current.approved === hash
+      current.approved === approval
         ? { value: { ...current, approved: null }, result: true }
         : { unchanged: true, result: false },
     );
@@ -307,6 +310,7 @@ export function initialRecord(id: string, request: OperationRequest, createdAtMs
     tasks: [],
     reason: null,
     waitingFor: [],
+    waitingForAtMs: null,
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,
@@ -330,9 +334,11 @@ function sameRequest(content: string, request: OperationRequest): boolean {
   const asked = requestSchema.parse(request);
   const chose = choiceSchema.safeParse(written).data?.policy.precedence !== undefined;
   const { precedence, controller } = chose ? asked.policy : kept.data.policy;
-  const meant = { ...asked, policy: { ...asked.policy, precedence, controller } };
+  const { approveFirst = false } = asked;
+  const given = { ...kept.data, approveFirst: kept.data.approveFirst ?? false };
+  const meant = { ...asked, approveFirst, policy: { ...asked.policy, precedence, controller } };
   // Parsed both, so that their members stand in one order.
-  return JSON.stringify(kept.data) === JSON.stringify(requestSchema.parse(meant));
+  return JSON.stringify(requestSchema.parse(given)) === JSON.stringify(requestSchema.parse(meant));
 }
 
 /** An operation may be asked for by any name, `valueOf` too: only own properties count. */

@@ -10,6 +10,7 @@ import { RealClock } from '../clock/real-clock.ts';
 import { eventSchema, type OperationEvent } from '../domain/operation.ts';
 import type { CellStore, GuardedText, VersionedText, WakeupListener, Wakeups, Written } from './cell.ts';
 import {
+  EVENTS_EXPIRE_MS,
   EVENTS_KEPT,
   type EventLog,
   eventsTopic,
@@ -223,8 +224,6 @@ export class RedisWakeups implements Wakeups {
   }
 }
 
-/** Streams end this long after their last event. */
-const EVENTS_EXPIRE_MS = 7 * 86_400_000;
 /** Most events one `read` returns; the caller reads on behind the last. */
 const EVENTS_PER_READ = 1_000;
 /** A wake-up can get lost with a connection; look this often without one. */
@@ -269,6 +268,11 @@ export class RedisEventLog implements EventLog {
   async lastOfFleet(): Promise<string> {
     const last = this.#redis.xrevrange(this.#streamKey(FLEET_EVENTS_TOPIC), '+', '-', 'COUNT', 1);
     return (await reachable(this.#redis, last))[0]?.[0] ?? '0';
+  }
+
+  async firstOfFleet(after: string): Promise<string | null> {
+    const first = this.#redis.xrange(this.#streamKey(FLEET_EVENTS_TOPIC), `(${after}`, '+', 'COUNT', 1);
+    return (await reachable(this.#redis, first))[0]?.[0] ?? null;
   }
 
   async #read(topic: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {

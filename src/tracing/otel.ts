@@ -15,7 +15,6 @@ import {
 import { type Span as JobSpan, SpanKind, type Telemetry } from 'bullmq';
 import { BullMQOtel } from 'bullmq-otel';
 import { settledWithin } from '../clock/abortable-sleep.ts';
-import { FINAL_STEPS } from '../migration/states.ts';
 import type { Observer } from '../runtime/observer.ts';
 import { packageVersion } from '../runtime/package-version.ts';
 import type { Tracing } from '../runtime/tracing.ts';
@@ -102,9 +101,11 @@ class WithoutIdleTurns implements SpanProcessor {
 /** Each step ends where the next begins; it hangs on the job that it is a part of. */
 function stepSpans(version: string): Observer {
   const tracer = trace.getTracer('hostevac', version);
+  /** Of moves that this process is at work on: when their step began. */
   const since = new Map<string, number>();
   return {
     moveBegins: (moveId) => void since.set(moveId, Date.now()),
+    moveLeft: (moveId) => void since.delete(moveId),
     transition: ({ moveId, operationId, vm, attempt, from, cause, to, reason }) => {
       const now = Date.now();
       const span = tracer.startSpan(
@@ -126,8 +127,7 @@ function stepSpans(version: string): Observer {
         span.setStatus({ code: SpanStatusCode.ERROR, message: reason?.message ?? to });
       }
       span.end(now);
-      if (FINAL_STEPS.has(to)) since.delete(moveId);
-      else since.set(moveId, now);
+      since.set(moveId, now);
     },
   };
 }

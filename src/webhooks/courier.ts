@@ -5,22 +5,22 @@
  */
 
 import type { Logger } from 'pino';
-import { z } from 'zod';
 import type { Clock } from '../clock/clock.ts';
+import { formatDuration } from '../domain/units.ts';
 import { wants } from '../domain/webhook.ts';
 import type { Observer } from '../runtime/observer.ts';
-import { Cell, type CellStore } from '../store/cell.ts';
-import type { EventLog, StoredEvent } from '../store/event-log.ts';
+import { EVENTS_EXPIRE_MS, type EventLog, type StoredEvent, writtenAtMs } from '../store/event-log.ts';
 import { isLease, type Lease, type Leases } from '../store/lease.ts';
+import type { WebhookCursors } from '../store/webhook-cursors.ts';
 import type { Endpoint } from './endpoints.ts';
-import { messageOf } from './message.ts';
-import { post } from './post.ts';
+import { eventId, messageOf } from './message.ts';
+import { type Answer, post } from './post.ts';
 
 export interface CourierDeps {
   readonly fleetName: string;
   readonly endpoints: readonly Endpoint[];
-  readonly events: Pick<EventLog, 'readFleet' | 'lastOfFleet'>;
-  readonly cells: CellStore;
+  readonly events: Pick<EventLog, 'readFleet' | 'lastOfFleet' | 'firstOfFleet'>;
+  readonly cursors: WebhookCursors;
   readonly leases: Leases;
   readonly clock: Clock;
   readonly observer: Required<Pick<Observer, 'delivery'>>;
@@ -49,14 +49,23 @@ const READ_WAIT_MS = 5_000;
 const BATCH = 50;
 /** Operations whose events are sent beside each other. */
 const BESIDE = 8;
-/** A receiver that refuses an event (4xx) is asked this often. */
+/**
+ * A receiver that refuses an event (3xx, 4xx), or fails with it (5xx), is asked this often. Then it depends on whether it takes
+ * others: if so the event is given up, else the receiver is waited for.
+ */
 const REFUSALS = 5;
-/** A receiver that fails with one event while it takes others is asked this often. */
 const FAILURES = 12;
 
-/** The last event that is done with; null: not begun. A cursor that nobody moves for this long is forgotten. */
-const cursorSchema = z.object({ after: z.string() }).nullable();
-const CURSOR_EXPIRES_MS = 30 * 86_400_000;
+/** Whoever is new is told of what happens from now on: to be called before anything can happen that it should hear of. */
+export async function beginCursors({
+  endpoints,
+  events,
+  cursors,
+}: Pick<CourierDeps, 'endpoints' | 'events' | 'cursors'>): Promise<void> {
+  if (endpoints.length === 0) return;
+  const last = await events.lastOfFleet();
+  for (const { webhook } of endpoints) await cursors.begin(webhook.name, last);
+}
 
 /** Goes on until `signal` aborts; never rejects. */
 export async function runCourier(deps: CourierDeps, signal: AbortSignal): Promise<void> {
@@ -81,12 +90,25 @@ async function withLease(deps: CourierDeps, lease: Lease, signal: AbortSignal): 
     over.abort();
   })();
   try {
-    const rounds = deps.endpoints.map((endpoint) => new Round(deps, endpoint, lease, going).run());
-    await Promise.all(rounds.map((round) => round.finally(() => over.abort())));
+    await Promise.all(deps.endpoints.map((endpoint) => keptUp(deps, endpoint, lease, going)));
   } finally {
     over.abort();
     await keeping;
     await lease.release();
+  }
+}
+
+/** What breaks one receiver's round is no other's: it is begun again. */
+async function keptUp(deps: CourierDeps, endpoint: Endpoint, lease: Lease, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await new Round(deps, endpoint, lease, signal).run();
+    } catch (error) {
+      if (signal.aborted) return;
+      const { name } = endpoint.webhook;
+      deps.log.warn({ err: error, webhook: name }, `webhook ${name}: nothing is delivered now; it is tried again`);
+      await deps.clock.sleepReal(AFTER_FAULT_MS, signal);
+    }
   }
 }
 
@@ -97,10 +119,12 @@ class Round {
   readonly #lease: Lease;
   readonly #signal: AbortSignal;
   readonly #times: CourierTimes;
-  readonly #cursor: Cell<z.infer<typeof cursorSchema>>;
+  readonly #name: string;
   /** Real monotonic time at which it took an event last. */
   #tookAt = Number.NEGATIVE_INFINITY;
   #isAway = false;
+  /** Behind one that it does not take. */
+  readonly #takenBefore = new Set<string>();
 
   constructor(deps: CourierDeps, endpoint: Endpoint, lease: Lease, signal: AbortSignal) {
     this.#deps = deps;
@@ -108,38 +132,39 @@ class Round {
     this.#lease = lease;
     this.#signal = signal;
     this.#times = { ...TIMES, ...deps.times };
-    this.#cursor = new Cell(deps.cells, `webhook:${endpoint.webhook.name}`, cursorSchema, null, {
-      expireMs: () => CURSOR_EXPIRES_MS,
-    });
+    this.#name = endpoint.webhook.name;
   }
 
   async run(): Promise<void> {
-    const { events } = this.#deps;
-    // A receiver that is new is told of what happens from now on.
-    let after = (await this.#cursor.read())?.after ?? (await this.#begin(await events.lastOfFleet()));
+    const { cursors, events } = this.#deps;
+    let after = (await cursors.read(this.#name)) ?? (await cursors.begin(this.#name, await events.lastOfFleet()));
     while (!this.#signal.aborted) {
+      await this.#missed(after);
       const found = await events.readFleet(after, READ_WAIT_MS, this.#signal);
       for (let at = 0; at < found.length && !this.#signal.aborted; at += BATCH) {
         const batch = found.slice(at, at + BATCH);
         await this.#deliver(batch.filter(({ kind }) => wants(this.#endpoint.webhook, kind)));
         if (this.#signal.aborted) return;
         after = batch.at(-1)?.streamId ?? after;
-        await this.#save(after);
+        await cursors.save(this.#name, after, this.#lease);
       }
     }
   }
 
-  async #begin(after: string): Promise<string> {
-    await this.#save(after);
-    return after;
-  }
-
-  async #save(after: string): Promise<void> {
-    await this.#cursor.update(() => {
-      // A predecessor that comes back late moves nothing.
-      this.#lease.assertHeld();
-      return { value: { after }, result: undefined };
-    });
+  /** Says what the stream has let go of before it could be delivered. */
+  async #missed(after: string): Promise<void> {
+    const first = await this.#deps.events.firstOfFleet('0');
+    if (first === null || !isBefore(after, first)) return;
+    // Begun before there was anything, or nothing has happened for so long that the stream itself went.
+    const betweenMs = writtenAtMs(first) - writtenAtMs(after);
+    if (after === '0' || betweenMs >= EVENTS_EXPIRE_MS) return;
+    const name = this.#name;
+    this.#deps.observer.delivery({ endpoint: name, outcome: 'dropped' });
+    const span = `${formatDuration(betweenMs)} from ${new Date(writtenAtMs(after)).toISOString()} on`;
+    this.#deps.log.warn(
+      { webhook: name, after, first },
+      `webhook ${name}: events of ${span} are lost to it: it was away for longer than they are kept`,
+    );
   }
 
   /** Those of one operation one after the other, operations beside each other. */
@@ -159,48 +184,86 @@ class Round {
 
   /** Until it is taken, given up, or this process has to stop. */
   async #bring(event: StoredEvent): Promise<void> {
-    const { clock, fleetName, log, observer } = this.#deps;
-    const { name: endpoint } = this.#endpoint.webhook;
-    const message = messageOf(fleetName, event);
-    const begunAt = clock.monotonic();
-    let refusals = 0;
+    if (this.#takenBefore.delete(event.streamId)) return;
+    const { clock, observer } = this.#deps;
+    const { firstRetryMs, longestRetryMs } = this.#times;
+    let [refusals, failedAt] = [0, clock.monotonic()];
     for (let tries = 1; !this.#signal.aborted; tries += 1) {
-      const signal = this.#signal;
-      const answer = await post(this.#endpoint, message, { signal, timeoutMs: this.#times.requestMs });
-      if (signal.aborted) return;
-      if (answer.kind === 'taken') {
-        this.#tookAt = clock.monotonic();
-        if (this.#isAway) log.info({ webhook: endpoint }, `webhook ${endpoint}: its receiver takes events again`);
-        this.#isAway = false;
-        observer.delivery({ endpoint, outcome: 'delivered' });
-        return;
-      }
+      const isProven = this.#tookAt > failedAt;
+      const answer = await this.#post(event);
+      if (this.#signal.aborted || answer.kind === 'taken') return;
       if (answer.kind === 'refused') refusals += 1;
+      const isSuspect = refusals >= REFUSALS || tries >= FAILURES;
       // One that takes nothing at all is waited for: it is not this event's fault.
-      const isItsFault = tries >= FAILURES && this.#tookAt > begunAt;
-      if (refusals >= REFUSALS || isItsFault || ageMs(event) > this.#times.keptMs) {
-        observer.delivery({ endpoint, outcome: 'dropped' });
-        log.warn(
-          { webhook: endpoint, event: message.id, kind: event.kind, operation: event.operationId, vm: event.vm, tries },
-          `webhook ${endpoint}: an event was given up (${answer.why})`,
-        );
+      if ((isSuspect && isProven) || ageMs(event) > this.#times.keptMs) {
+        this.#giveUp(event, tries, answer.why);
         return;
       }
-      observer.delivery({ endpoint, outcome: 'retried' });
-      if (!this.#isAway)
-        log.warn(
-          { webhook: endpoint, event: message.id },
-          `webhook ${endpoint}: not taken (${answer.why}); it is tried again`,
-        );
-      this.#isAway = true;
-      const { firstRetryMs, longestRetryMs } = this.#times;
-      await clock.sleepReal(Math.min(firstRetryMs * 2 ** (tries - 1), longestRetryMs), signal);
+      failedAt = clock.monotonic();
+      observer.delivery({ endpoint: this.#name, outcome: 'retried' });
+      this.#away(event, answer.why);
+      // Where it takes another one this one is tried once more at once: it may have come back in between.
+      if (isSuspect && answer.kind !== 'away' && (await this.#takesAnother(event, tries))) continue;
+      await clock.sleepReal(Math.min(firstRetryMs * 2 ** (tries - 1), longestRetryMs), this.#signal);
     }
   }
+
+  async #post(event: StoredEvent): Promise<Answer> {
+    const { clock, fleetName, log, observer } = this.#deps;
+    const signal = this.#signal;
+    const answer = await post(this.#endpoint, messageOf(fleetName, event), {
+      signal,
+      timeoutMs: this.#times.requestMs,
+    });
+    if (signal.aborted || answer.kind !== 'taken') return answer;
+    this.#tookAt = clock.monotonic();
+    if (this.#isAway) log.info({ webhook: this.#name }, `webhook ${this.#name}: its receiver takes events again`);
+    this.#isAway = false;
+    observer.delivery({ endpoint: this.#name, outcome: 'delivered' });
+    return answer;
+  }
+
+  /** Whether it takes one of those behind, another one each time: then what it does not take is to blame. */
+  async #takesAnother(event: StoredEvent, turn: number): Promise<boolean> {
+    const { webhook } = this.#endpoint;
+    const behind = (await this.#deps.events.readFleet(event.streamId, 0).catch(() => []))
+      .filter(({ kind, streamId }) => wants(webhook, kind) && !this.#takenBefore.has(streamId))
+      .slice(0, BATCH);
+    // The next of each operation keeps the order within them; where all of those are like this one, any.
+    const isNext = ({ operationId }: StoredEvent, at: number): boolean =>
+      behind.findIndex((one) => one.operationId === operationId) === at;
+    const asked = turn < 2 * FAILURES ? behind.filter(isNext) : behind;
+    const other = asked[turn % asked.length];
+    if (other === undefined || this.#signal.aborted) return false;
+    if ((await this.#post(other)).kind !== 'taken') return false;
+    this.#takenBefore.add(other.streamId);
+    return true;
+  }
+
+  #away(event: StoredEvent, why: string): void {
+    const about = { webhook: this.#name, event: eventId(event) };
+    if (!this.#isAway) this.#deps.log.warn(about, `webhook ${this.#name}: not taken (${why}); it is tried again`);
+    this.#isAway = true;
+  }
+
+  #giveUp(event: StoredEvent, tries: number, why: string): void {
+    const { kind, operationId: operation, vm } = event;
+    this.#deps.observer.delivery({ endpoint: this.#name, outcome: 'dropped' });
+    this.#deps.log.warn(
+      { webhook: this.#name, event: eventId(event), kind, operation, vm, tries },
+      `webhook ${this.#name}: an event was given up (${why})`,
+    );
+  }
+}
+
+function isBefore(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((id) => id.split('-').map(Number));
+  const [ms, sequence] = [(a?.[0] ?? 0) - (b?.[0] ?? 0), (a?.[1] ?? 0) - (b?.[1] ?? 0)];
+  return ms < 0 || (ms === 0 && sequence < 0);
 }
 
 /** Since it was written, by Redis's clock (a stream id begins with it) and ours. */
 function ageMs({ streamId }: StoredEvent): number {
-  const atMs = Number(streamId.split('-')[0]);
+  const atMs = writtenAtMs(streamId);
   return Number.isFinite(atMs) ? Date.now() - atMs : 0;
 }

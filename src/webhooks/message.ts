@@ -1,20 +1,25 @@
 /** What is posted: the event as JSON, an id by which a receiver knows it again, and a signature over time and body. */
 import { createHash, createHmac } from 'node:crypto';
 import type { OperationEvent } from '../domain/operation.ts';
-import { NOTICE_EVENT } from '../domain/webhook.ts';
 
 export interface Message {
   readonly id: string;
   readonly body: string;
 }
 
+/** A move has one notice, and with an operation one end of each kind: told twice (a crash before it was noted), it is the same. */
+const ONCE =
+  /^(move\.(notice|done|failed|cancelled|halted|shutOff)|operation\.(done|partial|failed|cancelled|blocked))$/;
+
 /**
  * The same event has the same id whoever sends it and how often, also where it stands in the stream twice (an append
- * whose reply got lost). A move has one notice.
+ * whose reply got lost).
  */
 export function eventId(event: OperationEvent): string {
   const { operationId, atMs, kind, vm, moveId, message } = event;
-  const what = kind === NOTICE_EVENT ? [kind, moveId] : [operationId, atMs, kind, vm, moveId, message];
+  const about = kind.startsWith('move.') ? moveId : operationId;
+  const isOnce = about !== null && ONCE.test(kind);
+  const what = isOnce ? [kind, about] : [operationId, atMs, kind, vm, moveId, message];
   return `evt_${createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 32)}`;
 }
 

@@ -3,8 +3,13 @@ import { packageVersion } from '../runtime/package-version.ts';
 import type { Endpoint } from './endpoints.ts';
 import { type Message, signature } from './message.ts';
 
-/** `refused`: the receiver does not want this one; trying again hardly helps. `failed`: it is away, overloaded or broken. */
-export type Answer = { readonly kind: 'taken' } | { readonly kind: 'refused' | 'failed'; readonly why: string };
+/**
+ * `refused`: the receiver does not want this one; trying again hardly helps. `failed`: it, or what stands before it, is
+ * overloaded or broken. `away`: nobody answers.
+ */
+export type Answer =
+  | { readonly kind: 'taken' }
+  | { readonly kind: 'refused' | 'failed' | 'away'; readonly why: string };
 
 const TIMEOUT_MS = 10_000;
 /** Of an answer's body nothing is used; so much is read that the connection can be used again. */
@@ -38,8 +43,8 @@ export async function post(
     const why = status >= 300 && status < 400 ? `HTTP ${status}; redirects are not followed` : `HTTP ${status}`;
     return { kind: status >= 500 || TRANSIENT.has(status) ? 'failed' : 'refused', why };
   } catch (error) {
-    if (timeout.aborted) return { kind: 'failed', why: 'no answer in time' };
-    return { kind: 'failed', why: whyOf(error) };
+    if (timeout.aborted) return { kind: 'away', why: 'no answer in time' };
+    return { kind: 'away', why: whyOf(error) };
   }
 }
 

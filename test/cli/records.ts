@@ -44,6 +44,7 @@ export function operation(over: Partial<OperationRecord> = {}): OperationRecord 
     tasks: [],
     reason: null,
     waitingFor: [],
+    waitingForAtMs: null,
     waitingSinceMs: null,
     waitingSeenMs: null,
     empty: null,

@@ -55,6 +55,7 @@ describe('status', () => {
       skipped: [],
       blocked: [{ vm: 'big', reason: 'no room' }],
       madeAtMs: 1_000,
+      number: 1,
       hash: '0123456789abcdef',
     };
     const about = { nowMs: 61_000, moves: [], hosts: [], columns: 140, paint: plain };

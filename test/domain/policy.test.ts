@@ -134,7 +134,6 @@ describe('VMs with a policy of their own', () => {
     };
     expect(requestSchema.parse(kept)).toMatchObject({
       overrides: {},
-      approveFirst: false,
       nonMigratable: 'block',
       shutdownTimeoutMs: 120_000,
     });

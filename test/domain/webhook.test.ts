@@ -29,7 +29,7 @@ describe('webhooks', () => {
   it('are read with their defaults; the longest notice counts; they are no part of what workers must agree on', () => {
     const fleet = parse(`
   - { name: a, url: 'https://hooks.example/x', secretEnv: A }
-  - { name: b, url: 'http://127.0.0.1:1/', secretFile: b.secret, events: [operation.*], noticeBefore: 1m }
+  - { name: b, url: 'http://127.0.0.1:1/', secretFile: b.secret, events: [operation.*, move.notice], noticeBefore: 1m }
   - { name: c, url: 'https://hooks.example/c', secretEnv: A, noticeBefore: 10s }`);
     expect(fleet.webhooks[0]).toEqual({ name: 'a', url: 'https://hooks.example/x', secretEnv: 'A', events: ['*'] });
     expect(noticeMs(fleet.webhooks)).toBe(60_000);
@@ -44,7 +44,8 @@ describe('webhooks', () => {
       parse(`
   - { name: 'a b', url: 'ftp://x', secretEnv: '1', events: ['move done'], noticeBefore: soon }
   - { name: two, url: 'https://me:hunter2@x/', secretEnv: A, secretFile: b }
-  - { name: two, url: 'https://x/' }`);
+  - { name: two, url: 'https://x/' }
+  - { name: deaf, url: 'https://x/', secretEnv: A, events: [operation.*], noticeBefore: 1m }`);
     } catch (thrown) {
       error = thrown;
     }
@@ -59,6 +60,7 @@ describe('webhooks', () => {
       'webhooks[1].url',
       'webhooks[2]',
       'webhooks[2].name',
+      'webhooks[3].noticeBefore',
     ]);
     expect(JSON.stringify(error.problems)).not.toContain('hunter2');
     expect(error.message).not.toContain('hunter2');

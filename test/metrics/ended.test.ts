@@ -67,4 +67,21 @@ describe('ended since the first look', () => {
     away = false;
     expect(ids(await ended.look())).toEqual({ operations: [id], moves: [`${id}-1-1`, `${id}-1-2`] });
   });
+
+  it('a VM that was seen to run twice before anything was moved counts once, and one that moved well does not', async () => {
+    const fleet = world();
+    await fleet.simulated.inject({ kind: 'doubleRunning', vm: 'x', host: 'b' });
+    await fleet.crew();
+    const ended = new Ended(fleet.records);
+    await ended.look();
+    const id = await fleet.request(evacuate('a'));
+    const seen: string[] = [];
+    await fleet.clock.runUntil(async () => {
+      const look = await ended.look();
+      seen.push(...look.endangered.map(({ task, reason, operation }) => `${operation.id} ${task.vm} ${reason}`));
+      return look.endedOperations.length > 0;
+    }, 600_000);
+    expect(seen).toEqual([`${id} x vmDoubled`]);
+    expect((await ended.look()).endangered).toEqual([]);
+  });
 });

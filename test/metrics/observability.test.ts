@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { FleetMetrics } from '../../src/metrics/fleet-metrics.ts';
 import { workerMetrics } from '../../src/metrics/worker-metrics.ts';
+import { WebhookCursors } from '../../src/store/webhook-cursors.ts';
 import { describeWith } from '../support/needs.ts';
 import { host, World } from '../support/world.ts';
 
@@ -19,9 +20,10 @@ const text = (name: string): string => readFileSync(join(folder, name), 'utf8');
 async function ours(): Promise<{ name: string; help: string }[]> {
   const registry = new Registry();
   workerMetrics(registry);
-  const { fleet, records, presence, claims, budget, clock } = new World({ hosts: [host('a')] });
+  const { fleet, records, presence, claims, budget, clock, cells, events } = new World({ hosts: [host('a')] });
   const delivery = { depths: async () => ({ operations: NONE, migrations: NONE }) };
-  const stores = { records, presence, claims, clock, budget: () => budget, delivery };
+  const webhookCursors = new WebhookCursors(cells);
+  const stores = { records, presence, claims, clock, events, webhookCursors, budget: () => budget, delivery };
   await new FleetMetrics(registry, { fleet, stores }).look();
   return (await registry.getMetricsAsJSON()).map(({ name, help }) => ({ name, help }));
 }

@@ -1,6 +1,6 @@
 /** Operations that wait for approval, on a simulated fleet in virtual time. */
 import { describe, expect, it } from 'vitest';
-import type { OperationRecord, Proposal } from '../../src/domain/operation.ts';
+import { approvalOf, type OperationRecord, type Proposal } from '../../src/domain/operation.ts';
 import { approve, cancel, pause, resume } from '../../src/operations/control.ts';
 import { isCordoned } from '../../src/store/claims.ts';
 import { balance, evacuate, type FleetInput, host, vm, World } from '../support/world.ts';
@@ -10,6 +10,12 @@ const fleet = (): FleetInput => ({
 });
 const careful = (name = 'a', deadlineMs: number | null = null) =>
   evacuate(name, {}, deadlineMs, { approveFirst: true });
+
+const balanceFirst = (deadlineMs: number) => ({
+  ...balance([{ vm: 'web-1', to: 'b' }]),
+  deadlineMs,
+  approveFirst: true,
+});
 
 async function waits(world: World, id: string): Promise<Proposal> {
   await world.clock.runUntil(async () => (await world.operation(id)).state === 'awaitingApproval', 60_000);
@@ -217,6 +223,7 @@ describe('when the fleet changes meanwhile', () => {
     expect((await approve(world, id, proposal.hash)).changed).toBe(true);
     const next = await changes(world, id, proposal);
     expect((await world.records.control(id)).approved).toBeNull();
+    expect(next.number).toBe(proposal.number + 1);
     await world.clock.advance(60_000);
     expect(await world.operation(id)).toMatchObject({ state: 'awaitingApproval', round: 0, approvedAtMs: null });
     expect(await world.claims.read()).toMatchObject({ vms: {}, reservations: {} });
@@ -231,6 +238,42 @@ describe('when the fleet changes meanwhile', () => {
     expect(proposalOf(await world.operation(id)).hash).toBe(next.hash);
     await approve(world, id, next.hash);
     expect(await world.ended(id)).toMatchObject({ state: 'done' });
+  });
+
+  it('the same plan that is shown again is approved as another: that is not forgotten with the first', async () => {
+    const world = new World(fleet());
+    await world.crew();
+    const id = await world.request(careful());
+    const first = await waits(world, id);
+    const again = { ...first, number: first.number + 1 };
+    await world.records.setControl(id, { approved: approvalOf(again) });
+    expect(await world.records.forgetApproval(id, approvalOf(first))).toBe(false);
+    // Nor does an approval of one that is not proposed (yet, or any more) begin anything: what is shown is shown anew.
+    await world.clock.runUntil(async () => (await world.records.control(id)).approved === null, 60_000);
+    expect(proposalOf(await world.operation(id))).toEqual(again);
+    expect((await world.operation(id)).approvedAtMs).toBeNull();
+    await approve(world, id, first.hash);
+    expect((await world.records.control(id)).approved).toBe(approvalOf(again));
+    expect(await world.ended(id)).toMatchObject({ state: 'done' });
+  });
+
+  it('is refused where the operation is being cancelled, or its deadline has passed', async () => {
+    const world = new World(fleet());
+    const crew = await world.crew();
+    const [cancelled, overdue] = [await world.request(careful()), await world.request(balanceFirst(60_000))];
+    for (const id of [cancelled, overdue]) await waits(world, id);
+    crew.kill();
+    await cancel(world, cancelled);
+    expect(await approve(world, cancelled, null)).toEqual({
+      changed: false,
+      message: `${cancelled} is being cancelled; nothing of it begins`,
+    });
+    void world.clock.sleep(120_000);
+    await world.clock.advance(60_000);
+    expect(await approve(world, overdue, null)).toEqual({
+      changed: false,
+      message: `the deadline of ${overdue} has passed; nothing of it begins: ask for it again`,
+    });
   });
 
   it('a host that is silent for a while changes nothing, and an approval waits for it', async () => {

@@ -63,7 +63,7 @@ describe('VMs with a policy of their own', () => {
   it('whoever joins an evacuation that waits for approval, or does not, is told', () => {
     const { request: plain } = evacuation({ host: 'node-c' }, known);
     const { request: careful } = evacuation({ host: 'node-c', approveFirst: true }, known);
-    expect([plain.approveFirst, careful.approveFirst]).toEqual([false, true]);
+    expect([plain.approveFirst, careful.approveFirst]).toEqual([undefined, true]);
     const waiting = { id: 'ev-1', request: careful, approvedAtMs: null };
     const moved = [expect.stringMatching(/moves nothing before it is approved: hostevac approve ev-1/)];
     expect(goesOnOtherwise(plain, waiting)).toEqual(moved);
@@ -95,5 +95,21 @@ describe('VMs with a policy of their own', () => {
       return;
     }
     throw new Error('it was taken');
+  });
+});
+
+describe('a deadline within the notice of a move', () => {
+  it.each([
+    ['30s', 30_000, true],
+    ['31s', 30_000, false],
+    ['1s', 0, false],
+  ])('%s with a notice of %i ms is warned of: %s', (deadline, noticeMs, isWarned) => {
+    const moves = [{ vm: 'db-1', to: 'node-b' }];
+    const said = [
+      evacuation({ host: 'node-a', deadline }, { ...known, noticeMs }),
+      balance({ moves, deadline }, { ...known, noticeMs }),
+    ];
+    const warning = 'the deadline of 30s passes before anything can begin: each move waits 30s after its notice';
+    for (const { warnings } of said) expect(warnings).toEqual(isWarned ? [warning] : []);
   });
 });

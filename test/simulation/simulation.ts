@@ -161,7 +161,7 @@ class Simulation {
 
   /** Until somebody has approved anything, nothing is done. */
   async #approve(id: string): Promise<void> {
-    const { records, claims, delivery } = this.#world;
+    const { records, claims, delivery, clock } = this.#world;
     const record = await this.#world.operation(id);
     if (needsApproval(record) && !this.#approved.has(id)) {
       const { vms, reservations, cordons } = await claims.read();
@@ -171,7 +171,7 @@ class Simulation {
         Object.values(cordons).some(({ operations }) => operations.includes(id));
       if (isClaimed || record.round > 0) throw new Violation(`${id} has begun before anybody approved it`);
     }
-    if ((await approve({ records, delivery }, id, null)).changed) this.#approved.add(id);
+    if ((await approve({ records, delivery, clock }, id, null)).changed) this.#approved.add(id);
   }
 
   /** A request that was lost with a store's last writes is nobody's any more. */

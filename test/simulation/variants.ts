@@ -55,7 +55,7 @@ function unfenced(lease: Lease): Lease {
 /** What a shrinking grant frees is given on before the hypervisor has been told. */
 const noTwoPhaseShrink: Variant = {
   name: 'no two-phase shrink',
-  caughtBy: 632,
+  caughtBy: 698,
   fault: /limits on .* sum to/,
   crew: (options) => ({
     ...options,
@@ -80,7 +80,7 @@ const noTwoPhaseShrink: Variant = {
 /** What a worker was granted that has not been heard of for a while is given to others. */
 const grantsExpire: Variant = {
   name: 'grants expire',
-  caughtBy: 45,
+  caughtBy: 90,
   fault: /limits on .* sum to/,
   everySecond: async (world) => {
     const nowMs = world.clock.monotonic();

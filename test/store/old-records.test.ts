@@ -44,7 +44,6 @@ describe('records of an earlier version', () => {
       ...JSON.parse(REQUEST),
       policy: { ...JSON.parse(POLICY), precedence: ['minCpu', 'maxBandwidth', 'maxTime'] },
       overrides: {},
-      approveFirst: false,
       nonMigratable: 'block',
       shutdownTimeoutMs: 120_000,
     });

@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../src/clock/virtual-clock.ts';
 import { newTask } from '../../src/domain/operation.ts';
 import { operationId } from '../../src/domain/operation-id.ts';
+import { PRESET_CATALOGUE } from '../../src/domain/policy.ts';
+import { evacuation } from '../../src/operations/intake.ts';
 import { newMove } from '../../src/operations/standing.ts';
 import type { CellStore } from '../../src/store/cell.ts';
 import { MemoryCellStore, MemoryWakeups } from '../../src/store/memory-store.ts';
@@ -169,4 +171,23 @@ it('an approval is forgotten only if it is the one that is void', async () => {
   expect((await records.control('op-1')).approved).toBe('b');
   expect(await records.forgetApproval('op-1', 'b')).toBe(true);
   expect((await records.control('op-1')).approved).toBeNull();
+});
+
+it('what is not asked for is not written: a version that does not know it reads the request', async () => {
+  const { request } = evacuation(
+    { host: 'node-a' },
+    { hosts: null, vms: null, vmsOn: new Map(), policies: PRESET_CATALOGUE },
+  );
+  const clock = new VirtualClock();
+  const cells = new MemoryCellStore(clock, new MemoryWakeups(clock));
+  const records = new Records(cells);
+  const lease = { token: 1, assertHeld: () => undefined, held: () => true };
+  await records.create({ id: 'op-1', request, createdAtMs: 1, idempotencyKey: 'key' });
+  const record = await records.operation('op-1');
+  if (record === null) throw new Error('it is not there');
+  await records.saveOperation(lease, record);
+  for (const key of ['index', 'operation:op-1']) expect((await cells.read(key)).text).not.toContain('approveFirst');
+  // One that an earlier process kept with it is the same request.
+  const again = { id: 'op-2', request: { ...request, approveFirst: false }, createdAtMs: 2, idempotencyKey: 'key' };
+  expect(await records.create(again)).toEqual({ id: 'op-1', acceptance: 'repeated' });
 });

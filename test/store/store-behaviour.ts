@@ -244,6 +244,9 @@ export function storeBehaviour(name: string, open: () => Promise<StoreHarness>):
       expect(all.map(({ streamId: _, ...rest }) => rest)).toEqual(sent);
       expect(await other.lastOfFleet()).toBe(all.at(-1)?.streamId);
       const second = all[1]?.streamId ?? '';
+      expect(await other.firstOfFleet('0')).toBe(all[0]?.streamId);
+      expect(await other.firstOfFleet(second)).toBe(all[2]?.streamId);
+      expect(await other.firstOfFleet(await other.lastOfFleet())).toBeNull();
       expect((await other.readFleet(second, 0)).map(({ atMs }) => atMs)).toEqual([3, 4]);
       expect((await other.read('op', '0', 0)).map(({ atMs }) => atMs)).toEqual([1, 3]);
     });

@@ -222,6 +222,7 @@ export class World {
         read: (...args) => events.read(...args),
         readFleet: (...args) => events.readFleet(...args),
         lastOfFleet: () => events.lastOfFleet(),
+        firstOfFleet: (after) => events.firstOfFleet(after),
         append: async (event) => {
           await events.append(event);
           await options.onEvent?.(event);

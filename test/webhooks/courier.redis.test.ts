@@ -2,12 +2,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { RealClock } from '../../src/clock/real-clock.ts';
 import type { OperationEvent } from '../../src/domain/operation.ts';
-import { webhookSchema } from '../../src/domain/webhook.ts';
+import { type Webhook, webhookSchema } from '../../src/domain/webhook.ts';
 import type { Observer } from '../../src/runtime/observer.ts';
 import { thisProcess } from '../../src/runtime/process-identity.ts';
 import { RedisLeases } from '../../src/store/redis-leases.ts';
 import { RedisCellStore, RedisEventLog, RedisWakeups } from '../../src/store/redis-store.ts';
-import { runCourier } from '../../src/webhooks/courier.ts';
+import { WebhookCursors } from '../../src/store/webhook-cursors.ts';
+import { beginCursors, runCourier } from '../../src/webhooks/courier.ts';
 import { until } from '../support/condition.ts';
 import { type TestRedis, testRedis, testRedisSocket } from '../support/redis.ts';
 import { Receiver } from './receiver.ts';
@@ -54,6 +55,8 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     });
   };
 
+  const cursors = (): WebhookCursors => new WebhookCursors(new RedisCellStore(place.redis, place.prefix));
+
   interface Options {
     readonly owner?: string;
     readonly url?: string;
@@ -62,6 +65,8 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     readonly firstRetryMs?: number;
     readonly requestMs?: number;
     readonly keptMs?: number;
+    /** Other webhooks. */
+    readonly before?: Webhook[];
   }
   /** One process's; `stop` is its death too: nothing is written by it any more. */
   function courier({
@@ -72,6 +77,7 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     firstRetryMs = 5,
     requestMs = 500,
     keptMs,
+    before = [],
   }: Options = {}): { stop: () => Promise<void> } {
     const webhook = webhookSchema.parse({
       name,
@@ -91,9 +97,9 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     const running = runCourier(
       {
         fleetName: 'test',
-        endpoints: [{ webhook, secret: SECRET }],
+        endpoints: [...before, webhook].map((one) => ({ webhook: one, secret: SECRET })),
         events,
-        cells: new RedisCellStore(place.redis, place.prefix),
+        cursors: cursors(),
         leases,
         clock,
         observer: { delivery: ({ outcome }) => void outcomes.push(outcome) } satisfies Observer,
@@ -224,14 +230,35 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     await happened('op-1', 'move.bad', { vm: 'x' });
     await happened('op-1', 'move.good');
     await arrived(1);
-    expect(receiver.received.filter(({ kind }) => kind === 'move.bad')).toHaveLength(5);
-    expect(outcomes.filter((one) => one === 'dropped')).toHaveLength(1);
+    await until(() => outcomes.includes('dropped'), 5_000, 'the one that is refused to be given up');
+    expect(receiver.received.filter(({ kind }) => kind === 'move.bad')).toHaveLength(6);
     receiver.answer = ({ kind }) => (kind === 'move.worse' ? 500 : 204);
     await happened('op-1', 'move.worse');
     await until(() => receiver.received.some(({ kind }) => kind === 'move.worse'), 5_000, 'the one that fails');
     await happened('op-1', 'move.later');
     await happened('op-2', 'move.other');
-    // All of a batch is brought before the next begins: the other operation's is in the next one, or was in this one.
+    // Nothing more comes of its operation, nor of others, as long as it is waited for: so others are tried.
+    await arrived(3);
+    await until(
+      () => outcomes.filter((one) => one === 'dropped').length === 2,
+      5_000,
+      'the one that fails to be given up',
+    );
+    expect(receiver.received.filter(({ kind }) => kind === 'move.worse').length).toBeGreaterThanOrEqual(12);
+    await happened('op-1', 'move.last');
+    await arrived(4);
+    // None of them twice, and those of an operation in their order.
+    expect(receiver.taken.map(({ kind }) => kind).toSorted()).toEqual([
+      'move.good',
+      'move.last',
+      'move.later',
+      'move.other',
+    ]);
+    expect(receiver.taken.filter(({ operation }) => operation === 'op-1').map(({ kind }) => kind)).toEqual([
+      'move.good',
+      'move.later',
+      'move.last',
+    ]);
     expect(logged.join('\n')).toContain('HTTP 400');
     expect(logged.join('\n')).not.toContain(SECRET);
   });
@@ -250,7 +277,9 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     await happened('op-1', 'move.redirected');
     await happened('op-1', 'move.hangs');
     await arrived(1);
-    expect(redirected).toBe(5);
+    await until(() => outcomes.includes('dropped'), 5_000, 'it to be given up');
+    // Five times, again when the other one hung, and a last time when that was taken.
+    expect(redirected).toBe(7);
     expect(receiver.received.filter(({ kind }) => kind === 'move.hangs').map(({ status }) => status)).toEqual([0, 204]);
   });
 
@@ -268,6 +297,56 @@ describe.skipIf(!testRedisSocket())('webhooks', () => {
     expect(receiver.taken.map(({ message }) => message)).toEqual(Array.from({ length: 300 }, (_, step) => `m${step}`));
     expect(outcomes).not.toContain('dropped');
     expect(logged.filter((line) => line.includes('not taken'))).toHaveLength(1);
+  });
+
+  it.each([401, 302, 503])('one that answers %i to all is waited for, and then gets all', async (status) => {
+    receiver.answer = () => status;
+    courier();
+    await begun();
+    for (let step = 1; step <= 20; step += 1) await happened('op-1', `move.step${step}`);
+    const answered = (): number => receiver.received.filter(({ kind }) => kind === 'move.step1').length;
+    await until(() => answered() > 14, 10_000, 'attempts');
+    receiver.answer = () => 204;
+    await arrived(20);
+    expect(new Set(receiver.taken.map(({ kind }) => kind)).size).toBe(20);
+    expect(outcomes).not.toContain('dropped');
+  });
+
+  it('what the stream has let go of before it was delivered is told and counted, not passed over', async () => {
+    const first = courier();
+    await begun();
+    await happened('op-1', 'move.first');
+    await arrived(1);
+    await until(async () => (await cursors().read('owners')) !== '0', 5_000, 'the cursor to move');
+    await first.stop();
+    for (let step = 1; step <= 4; step += 1) await happened('op-1', `move.step${step}`);
+    await place.redis.xtrim(`${place.prefix}:events`, 'MAXLEN', 2);
+    courier({ owner: 'two' });
+    await arrived(3);
+    expect(receiver.taken.map(({ kind }) => kind)).toEqual(['move.first', 'move.step3', 'move.step4']);
+    expect(outcomes.filter((one) => one === 'dropped')).toHaveLength(1);
+    expect(logged.join()).toMatch(/webhook owners: events of .* from .*Z on are lost to it/);
+  });
+
+  it("what breaks the round of one receiver is no other receiver's", async () => {
+    await place.redis.hset(`${place.prefix}:cell:webhook:broken`, 'v', '1', 't', 'not JSON');
+    const broken = webhookSchema.parse({ name: 'broken', url: receiver.url, secretEnv: 'S' });
+    courier({ before: [broken] });
+    await begun();
+    await until(() => logged.some((line) => line.includes('webhook broken')), 5_000, 'it to be logged');
+    await happened('op-1', 'move.a');
+    await arrived(1);
+  });
+
+  it('one whose name is new hears of all that happens once its worker may work', async () => {
+    const webhook = webhookSchema.parse({ name: 'owners', url: receiver.url, secretEnv: 'S' });
+    await happened('op-0', 'move.before');
+    await beginCursors({ endpoints: [{ webhook, secret: SECRET }], events, cursors: cursors() });
+    await happened('op-1', 'move.a');
+    await beginCursors({ endpoints: [{ webhook, secret: SECRET }], events, cursors: cursors() });
+    courier();
+    await arrived(1);
+    expect(receiver.taken.map(({ kind }) => kind)).toEqual(['move.a']);
   });
 
   it('what is older than it is kept for is given up', async () => {

@@ -73,7 +73,7 @@ describe.skipIf(!testRedisSocket())('webhooks of a fleet', () => {
     expect(taken.map(({ kind }) => kind).sort()).toEqual(
       [
         ...['move.done', 'move.done', 'move.done', 'move.notice', 'move.notice', 'move.notice'],
-        ...['operation.done', 'operation.planning', 'operation.running'],
+        ...['operation.done', 'operation.planning', 'operation.running', 'operation.waiting'],
       ].sort(),
     );
     for (const done of taken.filter(({ kind }) => kind === 'move.done')) {

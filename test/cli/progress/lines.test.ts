@@ -82,6 +82,7 @@ describe('progress without a terminal', () => {
       skipped: [{ vm: 'lab-1', reason: 'its label' }],
       blocked: [{ vm: 'big', reason: 'no room' }],
       madeAtMs: 0,
+      number: 1,
       hash: 'h1',
     };
     const show = (hash: string) =>
