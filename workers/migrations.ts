@@ -3,37 +3,42 @@ import { hostOf } from '../src/domain/fleet.ts';
 import { tendAbandoned } from '../src/migration/abandoned.ts';
 import type { MigrationDeps } from '../src/migration/context.ts';
 import { afterFault, migrate } from '../src/migration/migrate.ts';
+import type { MoveJob, MoveTurn } from '../src/queue/delivery.ts';
 import { HostQueues } from '../src/queue/host-queues.ts';
 import { endProcess } from '../src/runtime/end-process.ts';
 import { InventoryPublisher } from '../src/runtime/inventory-publisher.ts';
 import { MeasuringService } from '../src/runtime/measure.ts';
+import { about, type Subject } from '../src/runtime/observer.ts';
 import { thisProcess } from '../src/runtime/process-identity.ts';
 import type { Site } from '../src/runtime/site.ts';
 import { holderOf } from '../src/store/claims.ts';
 import { INVENTORY_TOPIC } from '../src/store/presence.ts';
+import type { Records } from '../src/store/records.ts';
 import type { RunningWorker } from './operations.ts';
 
 /** Serves `hosts` of the site's fleet. Throws `fleetMismatch`. */
 export async function startMigrationsWorker(site: Site, hosts: readonly string[]): Promise<RunningWorker> {
-  const { stores, log } = site;
+  const { stores, log, observer } = site;
   await site.heartbeat.announce({ hosts });
   const deps = migrationDeps(site);
+  const deliver = async (job: MoveJob, signal: AbortSignal): Promise<MoveTurn> => {
+    observer.moveBegins(job.moveId);
+    try {
+      return await migrate(deps, job, signal);
+    } catch (error) {
+      const { turn, reason } = afterFault(error);
+      if (reason.code === 'leaseLost') observer.leaseLost('vm');
+      else observer.fault('move');
+      log.error({ err: error }, 'a move was interrupted; it is looked at again');
+      return turn;
+    }
+  };
   const publisher = new InventoryPublisher(stores, site.hypervisorOf, hosts, log);
   const queues = new HostQueues({
     hosts,
     consumers: site.consumers,
     hostsWithWork: (names) => stores.delivery.hostsWithWork(names),
-    handler: async (job, signal) => {
-      try {
-        return await migrate(deps, job, signal);
-      } catch (error) {
-        log.error(
-          { err: error, move: job.moveId, operation: job.operationId },
-          'a move was interrupted; it is looked at again',
-        );
-        return afterFault(error).turn;
-      }
-    },
+    handler: async (job, signal) => about(await subjectOfMove(deps.records, job), () => deliver(job, signal)),
     wakeups: stores.wakeups,
     clock: site.clock,
     onError: (error) => log.error({ err: error }, 'queues'),
@@ -64,6 +69,13 @@ export async function startMigrationsWorker(site: Site, hosts: readonly string[]
   };
 }
 
+/** What is logged meanwhile says whose it is. */
+async function subjectOfMove(records: Pick<Records, 'move'>, { moveId, operationId }: MoveJob): Promise<Subject> {
+  const subject = { operation: operationId, move: moveId };
+  const record = await records.move(moveId).catch(() => null);
+  return record === null ? subject : { ...subject, vm: record.vm, attempt: record.attempt };
+}
+
 /** What guests are throttled with is started before it is needed, and what is wrong with it said. Nothing waits for it. */
 function warm({ throttleOf, log }: Site, hosts: readonly string[]): void {
   for (const host of hosts) {
@@ -76,7 +88,8 @@ function warm({ throttleOf, log }: Site, hosts: readonly string[]): void {
   }
 }
 
-function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, throttleOf, log }: Site): MigrationDeps {
+function migrationDeps(site: Site): MigrationDeps {
+  const { clock, fleet, policies, stores, budget, hypervisorOf, throttleOf, log, observer } = site;
   const names = fleet.hosts.map(({ name }) => name);
   return {
     clock,
@@ -99,8 +112,12 @@ function migrationDeps({ clock, fleet, policies, stores, budget, hypervisorOf, t
     endProcess,
     wakeOperation: (id) => stores.delivery.wakeOperation(id),
     hostsChanged: () => stores.wakeups.wake(INVENTORY_TOPIC),
-    onTransition: ({ moveId, vm, from, cause, to, reason }) => {
-      log.info({ move: moveId, vm, from, cause, to, reason: reason?.message }, `${vm}: ${from} -> ${to}`);
+    onTransition: (transition) => {
+      const { moveId: move, operationId: operation, vm, attempt, from, cause, to, reason } = transition;
+      observer.transition(transition);
+      if (cause === 'leaseLost') observer.leaseLost('vm');
+      log.info({ operation, move, vm, attempt, from, cause, to, reason: reason?.message }, `${vm}: ${from} -> ${to}`);
     },
+    onVerdict: observer.verdict,
   };
 }

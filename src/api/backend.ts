@@ -28,10 +28,11 @@ export async function openBackend(options: {
   readonly connection: ProducerOptions['connection'];
   readonly fleet: Fleet;
   readonly policies: LoadedPolicies;
+  readonly telemetry?: ProducerOptions['telemetry'];
 }): Promise<Backend> {
-  const { connection, fleet, policies } = options;
+  const { connection, fleet, policies, telemetry } = options;
   const target = redisTarget(connection);
-  const producer = await createProducer({ connection, fleet, policies });
+  const producer = await createProducer({ connection, fleet, policies, telemetry });
   try {
     const redis = await openRedis(target, 'producer');
     const prefix = fleetPrefix(fleet.name);

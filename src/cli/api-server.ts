@@ -10,9 +10,11 @@ import { type ApiServer, startApi } from '../api/server.ts';
 import { HostevacError, type Problem } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { badInput, problemsOf } from '../domain/problems.ts';
+import type { Metrics } from '../metrics/create-metrics.ts';
 import type { ProducerOptions } from '../queue/producer.ts';
 import { packageFile } from '../runtime/fleet-source.ts';
 import type { LoadedPolicies } from '../runtime/policy-modules.ts';
+import type { Tracing } from '../runtime/tracing.ts';
 import type { Closer } from './closers.ts';
 import { numberOrText } from './policy-options.ts';
 
@@ -79,7 +81,7 @@ export interface CliApi {
   readonly url: string;
   readonly server: ApiServer;
   /** Opens what the server needs of Redis; until then it says that it is starting. The result ends that, and every stream. */
-  attach(connection: ProducerOptions['connection']): Promise<Closer>;
+  attach(connection: ProducerOptions['connection'], tracing?: Tracing | null): Promise<Closer>;
   close(): Promise<void>;
 }
 
@@ -89,16 +91,18 @@ export async function openCliApi(options: {
   readonly policies: LoadedPolicies;
   readonly log: Logger;
   readonly phase: () => Phase;
+  readonly metrics: Pick<Metrics, 'render'>;
   /** `up` is well when it has workers, `serve` when it has Redis. */
   readonly needsWorkers: boolean;
 }): Promise<CliApi> {
-  const { place, fleet, policies, log, phase, needsWorkers } = options;
+  const { place, fleet, policies, log, phase, metrics, needsWorkers } = options;
   let backend: Backend | null = null;
   const server = await startApi({
     fleet,
     policies: [...policies.catalogue.keys()],
     log,
     health: () => healthOf(backend, phase(), needsWorkers),
+    metrics: () => metrics.render(),
     address: place.address,
     port: place.port,
     ...(place.tls === null ? {} : { tls: place.tls }),
@@ -107,8 +111,8 @@ export async function openCliApi(options: {
   return {
     url: server.url,
     server,
-    async attach(connection) {
-      const opened = await openBackend({ connection, fleet, policies });
+    async attach(connection, tracing = null) {
+      const opened = await openBackend({ connection, fleet, policies, telemetry: tracing?.telemetry });
       try {
         await server.attach(opened);
       } catch (error) {

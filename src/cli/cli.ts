@@ -5,6 +5,7 @@ import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { loadFleet } from '../runtime/fleet-source.ts';
 import { type LoadedPolicies, loadPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
+import { type Endpoint, loadEndpoints } from '../webhooks/endpoints.ts';
 import { commandName } from './help.ts';
 import { type CliLog, type LogLevel, openLog } from './log.ts';
 import { type Output, openOutput } from './output.ts';
@@ -34,6 +35,8 @@ export interface Cli extends Surroundings {
   findFleet(): Fleet | null;
   /** The policies that may be named for the fleet that was found. Throws `badInput` with every problem of its modules. */
   loadPolicies(fleet: Fleet | null): Promise<LoadedPolicies>;
+  /** Its webhooks with their secrets. Throws `badInput` with every secret that cannot be read. */
+  loadEndpoints(fleet: Fleet): Endpoint[];
 }
 
 export function openCli(surroundings: Surroundings, options: GlobalOptions): Cli {
@@ -55,6 +58,7 @@ export function openCli(surroundings: Surroundings, options: GlobalOptions): Cli
     openLog: (fallback) => openLog({ level: options.logLevel ?? fallback, stderr, paint: output.stderrPaint }),
     requireFleet: load,
     loadPolicies: (fleet) => (fleet === null ? Promise.resolve(PRESETS_ONLY) : loadPolicies(fleet, directory)),
+    loadEndpoints: (fleet) => loadEndpoints(fleet, { env, directory }),
     findFleet() {
       const named = (options.fleet ?? '') !== '' || (env['HOSTEVAC_FLEET'] ?? '') !== '';
       try {

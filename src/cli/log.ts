@@ -4,6 +4,7 @@
  */
 import { type Logger, pino } from 'pino';
 import { z } from 'zod';
+import { subjectOf } from '../runtime/observer.ts';
 import { fieldsText } from './progress/lines.ts';
 import { type Paint, printable } from './text.ts';
 
@@ -20,7 +21,7 @@ export function openLog(options: { level: LogLevel; stderr: NodeJS.WriteStream; 
   let sink: ((line: string) => void) | null = null;
   const pretty = options.stderr.isTTY === true;
   const logger = pino(
-    { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime, mixin: subjectOf },
     {
       write(json: string): void {
         const line = pretty ? logText(json, options.paint) : json.trimEnd();

@@ -2,6 +2,8 @@
  * The options of commands as texts, and the inputs they become. Every fault of a command line is found before any is
  * reported. Pure: no commander, no Redis.
  */
+import { isIP } from 'node:net';
+import { z } from 'zod';
 import type { Problem } from '../domain/errors.ts';
 import { type Fleet, policyNamesOf } from '../domain/fleet.ts';
 import { badInput, printValue, problemsOf } from '../domain/problems.ts';
@@ -14,7 +16,7 @@ import {
 import { durationText } from '../domain/units.ts';
 import { type WhatIfInput, whatIfInput } from '../queue/what-if.ts';
 import { hostProblem, unknownHosts } from './hosts.ts';
-import { optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
+import { numberOrText, optionValues, type PolicyOptions, vmPolicies } from './policy-options.ts';
 
 /** What commander hands over for `evacuate` and `balance`; every value a text as it was typed. */
 export interface RequestOptions extends PolicyOptions {
@@ -172,11 +174,21 @@ function parsedOptions(
   return { given: { ...given, ...overrides }, timeoutMs: timeout ?? null, problems };
 }
 
+const portSchema = z
+  .int({ error: 'expected a whole number from 0 to 65535' })
+  .min(0, { error: 'expected a whole number from 0 to 65535' })
+  .max(65_535, { error: 'expected a whole number from 0 to 65535' });
+
 /** Options of `worker`: hosts in the order given, each once. */
 export function workerOptions(
-  options: { readonly hosts?: string; readonly operations?: boolean },
+  options: {
+    readonly hosts?: string;
+    readonly operations?: boolean;
+    readonly metricsPort?: string;
+    readonly metricsAddress?: string;
+  },
   fleet: Fleet,
-): { hosts: string[]; operations: boolean } {
+): { hosts: string[]; operations: boolean; metrics: { port: number; address: string } | null } {
   const hosts = [
     ...new Set(
       (options.hosts ?? '')
@@ -186,6 +198,7 @@ export function workerOptions(
     ),
   ];
   const operations = options.operations === true;
+  const metrics = metricsPlace(options);
   if (options.hosts !== undefined && hosts.length === 0) {
     const remedy = `give names of hosts, like --hosts ${fleet.hosts[0]?.name ?? 'node-a'}`;
     throw badInput([{ path: '--hosts', value: printValue(options.hosts), message: 'names no host', remedy }], {
@@ -200,5 +213,35 @@ export function workerOptions(
   }
   const unknown = hosts.map((host) => hostProblem(fleet, host, '--hosts')).filter((problem) => problem !== null);
   if (unknown.length > 0) throw unknownHosts(unknown);
-  return { hosts, operations };
+  return { hosts, operations, metrics };
+}
+
+/** Where a worker shows its metrics; null: nowhere. */
+function metricsPlace({
+  metricsPort,
+  metricsAddress,
+}: {
+  readonly metricsPort?: string;
+  readonly metricsAddress?: string;
+}): { port: number; address: string } | null {
+  const value = {
+    ...(metricsPort === undefined ? {} : { 'metrics-port': numberOrText(metricsPort) }),
+    ...(metricsAddress === undefined ? {} : { 'metrics-address': metricsAddress }),
+  };
+  const schema = z.strictObject({
+    'metrics-port': portSchema.optional(),
+    'metrics-address': z
+      .string()
+      .refine((text) => isIP(text) !== 0, { error: 'expected an IP address of this machine such as 127.0.0.1' })
+      .optional(),
+  });
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw badInput(problemsOf(schema, value, parsed.error, '--'), { what: WHAT });
+  const { 'metrics-port': port, 'metrics-address': address } = parsed.data;
+  if (port === undefined && address !== undefined) {
+    const remedy = 'add --metrics-port, like --metrics-port 9461';
+    const problem = { path: '--metrics-address', value: printValue(address), message: 'serves nothing alone', remedy };
+    throw badInput([problem], { what: WHAT });
+  }
+  return port === undefined ? null : { port, address: address ?? '127.0.0.1' };
 }

@@ -5,6 +5,7 @@ import { createProducer } from '../queue/create-producer.ts';
 import type { HostStatus, OperationHandle, Producer } from '../queue/producer.ts';
 import { connectionSource, type RedisSource } from '../runtime/redis-connection.ts';
 import { stateDir } from '../runtime/state-dir.ts';
+import { openTracing } from '../runtime/tracing.ts';
 import { type AuditWriter, auditWriter } from './audit-writer.ts';
 import { auditedProducer } from './audited-producer.ts';
 import type { Cli } from './cli.ts';
@@ -45,8 +46,10 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOption
   const redis = await openRedisSource(cli, { supervise: options.supervise === true });
   try {
     const connection = redis.target.options;
+    const tracing = await openTracing(cli.env);
     const producer = await createProducer({
       connection,
+      telemetry: tracing?.telemetry,
       ...(fleet === null ? {} : { fleet }),
       ...(policies === null ? {} : { policies }),
     });
@@ -58,6 +61,7 @@ async function openSession(cli: Cli, fleet: Fleet | null, options: SessionOption
       async close() {
         audit.close();
         await producer.close();
+        await tracing?.close();
         await redis.close();
       },
     };

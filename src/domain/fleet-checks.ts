@@ -11,6 +11,7 @@ import { type LocatedProblem, printPath, printValue } from './problems.ts';
 import { valueAt } from './schema-keys.ts';
 import { nearest } from './suggest.ts';
 import { formatSize, sizeText } from './units.ts';
+import { webhookSchema } from './webhook.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -73,6 +74,7 @@ export function fleetFaults(root: unknown, drivers: readonly string[] = DRIVERS)
     ...hosts.flatMap(memoryFaults),
     ...ruleFaults(root, hostNames, vms),
     ...policyFaults(root),
+    ...webhookFaults(root),
     ...simulationFaults(root, hosts, hostNames, vmNames),
   ];
 }
@@ -206,6 +208,29 @@ function policyFaults(root: unknown): LocatedProblem[] {
     ...clashes.map((name) => problem(name, 'this is the name of a preset', 'give your policy another name')),
     ...duplicates(names, 'policy').map((fault) => ({ ...fault, remedy: 'give one of the two policies another name' })),
   ];
+}
+
+function webhookFaults(root: unknown): LocatedProblem[] {
+  const all = each(root, ['webhooks']);
+  const names = all.map((at) => read(root, [...at, 'name'], webhookSchema.shape.name));
+  const twice = duplicates(names, 'webhook');
+  const secrets = all.flatMap((at) => {
+    const given = ['secretEnv', 'secretFile'].filter((key) => valueAt(root, [...at, key]) !== undefined);
+    if (given.length === 1 || typeof valueAt(root, at) !== 'object') return [];
+    const [key = 'secretEnv'] = given;
+    const place = read(root, given.length === 0 ? at : [...at, key], webhookSchema.shape.name);
+    return given.length === 0
+      ? [problem({ ...place, raw: undefined }, 'has no secret to sign with', 'add secretEnv or secretFile')]
+      : [problem(place, 'there is a secretFile, too', 'keep one of secretEnv and secretFile')];
+  });
+  const urls = all.flatMap((at) => {
+    const url = read(root, [...at, 'url'], webhookSchema.shape.url);
+    if (url.parsed === undefined || !/^[^:]+:[/][/][^/]*@/.test(url.parsed)) return [];
+    const remedy = 'take them out; receivers know us by the signature';
+    // What stands there is not shown: it is a password.
+    return [problem({ ...url, raw: '...' }, 'has a user name or password in it', remedy)];
+  });
+  return [...twice, ...secrets, ...urls];
 }
 
 function simulationFaults(

@@ -8,6 +8,7 @@ import { NON_MIGRATABLE_LABEL, treatments } from './non-migratable.ts';
 import { policyName, policyNames } from './policy.ts';
 import { durationText, rateOrZeroText, rateText, share, sizeText } from './units.ts';
 import { uriHost } from './uri-host.ts';
+import { webhookSchema } from './webhook.ts';
 
 // Descriptions here are what an editor shows while somebody writes a fleet file (docs/fleet.schema.json).
 
@@ -241,6 +242,7 @@ export const fleetSchema = z.strictObject({
     })
     .default({ memory: 0.05, cpus: 0 })
     .describe('Kept free on every destination.'),
+  webhooks: z.array(webhookSchema).max(20).default([]).describe('Who is told of what operations and moves do.'),
   simulation: z
     .strictObject({
       seed: z.int().min(0).default(1).describe('The same seed plays the same fleet again.'),

@@ -141,6 +141,8 @@ export const moveRecordSchema = z.object({
   queuedAtMs: z.number(),
   /** Its place among all moves that wait for bandwidth; smaller first. */
   order: z.number(),
+  /** Its owner was told of it, and has until then (fleet time) before it is put in its queue; null: nobody is told. */
+  startsNotBeforeMs: z.number().nullable().default(null),
   startedAtMs: z.number().nullable(),
   /** From its start on, the time in which it was sent with next to nothing, while those before it ended; its max time is that much later. */
   headStartMs: z.number().default(0),
@@ -273,6 +275,15 @@ export const eventSchema = z.object({
   vm: z.string().nullable(),
   moveId: z.string().nullable(),
   message: z.string(),
+  /** Of `move.notice`: what is about to be done, and not before when (fleet time). */
+  notice: z
+    .object({
+      action: z.enum(['migration', 'shutdown']),
+      source: entityName,
+      destination: entityName,
+      startsNotBeforeMs: z.number(),
+    })
+    .optional(),
 });
 export type OperationEvent = z.infer<typeof eventSchema>;
 

@@ -53,11 +53,23 @@ export interface MigrationDeps {
   readonly hostsChanged: (hosts: readonly string[]) => Promise<void>;
   /** Sees every transition taken; for logs and tests. */
   readonly onTransition?: (transition: Transition) => void;
+  /** Sees every decision of a controller, and how long it took; for metrics. */
+  readonly onVerdict?: (verdict: Verdict) => void;
+}
+
+export interface Verdict {
+  readonly moveId: string;
+  readonly vm: string;
+  readonly action: 'run' | 'abort' | 'postCopy';
+  /** Real time. */
+  readonly tookMs: number;
 }
 
 export interface Transition {
   readonly moveId: string;
+  readonly operationId: string;
   readonly vm: string;
+  readonly attempt: number;
   readonly from: MigrationStep;
   readonly cause: Cause;
   readonly to: MigrationStep;

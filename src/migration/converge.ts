@@ -160,7 +160,10 @@ async function converge<State>(
       windows: looks.take(),
       othersWait: applied.othersWait,
     };
+    const began = ctx.deps.clock.monotonic();
     const decided: Decision<State> = controller.decide(state, evidence, policyOf(ctx));
+    const tookMs = ctx.deps.clock.monotonic() - began;
+    ctx.deps.onVerdict?.({ moveId: ctx.record.id, vm, action: decided.action.kind, tookMs });
     const decision = applied.throttles ? decided : withoutThrottle(decided);
     state = decision.next;
     const progress = progressOf(sample, applied.grant, decision);

@@ -211,7 +211,8 @@ async function enter(
 ): Promise<void> {
   const { cause } = outcome;
   const reason = outcome.reason ?? null;
-  ctx.deps.onTransition?.({ moveId: ctx.record.id, vm: ctx.record.vm, from, cause, to, reason });
+  const { id: moveId, operationId, vm, attempt } = ctx.record;
+  ctx.deps.onTransition?.({ moveId, operationId, vm, attempt, from, cause, to, reason });
   if (to === 'released') {
     await release(ctx, from, cause);
     return;

@@ -8,9 +8,12 @@ import {
   ENDED_MOVE_STATES,
   type MoveRecord,
   NO_FIGURES,
+  type OperationEvent,
   type OperationRecord,
   type VmTask,
 } from '../domain/operation.ts';
+import { formatDuration } from '../domain/units.ts';
+import { NOTICE_EVENT } from '../domain/webhook.ts';
 import { waitsForApproval } from './approval.ts';
 import { isActive, isPending } from './collect.ts';
 import type { FleetView } from './fleet-view.ts';
@@ -94,9 +97,9 @@ export function givenUp(record: OperationRecord, why: Reason): OperationRecord {
 export function newMove(
   operationId: string,
   task: VmTask,
-  move: { readonly id: string; readonly destination: string; readonly nowMs: number },
+  move: { readonly id: string; readonly destination: string; readonly nowMs: number; readonly noticeMs?: number },
 ): MoveRecord {
-  const { id, destination, nowMs } = move;
+  const { id, destination, nowMs, noticeMs = 0 } = move;
   return {
     id,
     kind: task.treatment === 'shutdown' ? 'shutdown' : 'migration',
@@ -108,10 +111,14 @@ export function newMove(
     attempt: task.moveIds.length,
     state: 'queued',
     step: 'reconciling',
-    reason: null,
+    reason:
+      noticeMs > 0
+        ? { code: 'internal', message: `waits ${formatDuration(noticeMs)} from its notice to whom it concerns` }
+        : null,
     queuedAtMs: nowMs,
     // Moves of one plan are queued within an instant; the number at the end of the id is their place in it.
     order: nowMs + Number(id.split('-').at(-1)) / 1_000,
+    startsNotBeforeMs: noticeMs > 0 ? nowMs + noticeMs : null,
     startedAtMs: null,
     headStartMs: 0,
     endedAtMs: null,
@@ -124,5 +131,22 @@ export function newMove(
     account: null,
     figures: NO_FIGURES,
     relaxed: [],
+  };
+}
+
+/** What whoever it concerns is told before a move. */
+export function noticeOf(move: MoveRecord, nowMs: number): OperationEvent {
+  const { operationId, id: moveId, vm, kind: action, source, destination, startsNotBeforeMs } = move;
+  const at = startsNotBeforeMs ?? nowMs;
+  const what =
+    action === 'shutdown' ? `is to be shut down on ${source}` : `is to be moved from ${source} to ${destination}`;
+  return {
+    atMs: nowMs,
+    operationId,
+    kind: NOTICE_EVENT,
+    vm,
+    moveId,
+    message: `${vm} ${what}, not before ${formatDuration(at - nowMs)} from now`,
+    notice: { action, source, destination, startsNotBeforeMs: at },
   };
 }

@@ -19,27 +19,26 @@ import {
 } from '../domain/operation.ts';
 import { nonMigratableOf } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
-import type { MoveJob, OperationTurn } from '../queue/delivery.ts';
+import type { OperationTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
 import { afterPlan, type Told, toldOfPlan } from './after-plan.ts';
 import { towardsApproval } from './approval.ts';
 import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
+import { dispatch, jobOf } from './dispatch.ts';
 import { tasksOfMoves, withFound } from './find.ts';
 import { changedAt, type FleetView, readFleet } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
 import { isOutOfPatience, patience } from './patience.ts';
 import { type Planned, planRound } from './plan.ts';
 import { outcome } from './result.ts';
-import { closing, givenUp, isBeingDriven, isEmpty, isSoon, newMove, type Standing, waits } from './standing.ts';
+import { closing, givenUp, isEmpty, isSoon, type Standing, waits } from './standing.ts';
 
 /** The net under the wake-ups: a running operation looks again after this, whatever happens (real ms). */
 const LOOK_AGAIN_MS = 1_000;
 /** Fresh inventories have been asked for and arrive within milliseconds where a worker lives. */
 const SOON_MS = 50;
-/** A move whose guest was looked at this recently (real ms) has a worker; whether the queue still has its job can wait. */
-const DRIVEN_WITHIN_REAL_MS = 5_000;
 /** Whoever waits for a person's word is woken by it; how the fleet changes meanwhile is looked at this often (real ms). */
 const PROPOSAL_LOOK_MS = 5_000;
 const UNSEEN: Reason = { code: 'hostUnreachable', message: 'what there is to move could not be seen' };
@@ -95,7 +94,7 @@ class Turn {
     const unserved = found === 'later' && (needsApproval(this.#record) || this.#unreachable(view) === null);
     const planned =
       unserved || control.cancel || overdue !== null || control.pause ? null : await this.#plan(view, control);
-    await this.#dispatch();
+    await dispatch(this.#deps, this.#record, this.#moves, (task, moveId) => this.#forgetMove(task, moveId));
     return this.#parkOrFinish({ view, control, planned, overdue, found });
   }
 
@@ -174,7 +173,7 @@ class Turn {
   }
 
   async #withdraw(task: VmTask, state: 'cancelled' | 'failed', reason: Reason | null): Promise<void> {
-    const job = this.#jobOf(task);
+    const job = jobOf(this.#record, task);
     const ended = await this.#deps.records.endUnbegunMove(job.moveId, {
       state,
       reason,
@@ -257,34 +256,6 @@ class Turn {
   async #tell(told: readonly Told[]): Promise<void> {
     for (const { kind, message, vm, moveId } of told)
       await this.#event(kind, message, vm === null ? null : { vm, id: moveId });
-  }
-
-  /** Every task that should be running has its record and its job; a crash between plan and queue is mended here. */
-  async #dispatch(): Promise<void> {
-    const { claims, clock, delivery, records } = this.#deps;
-    const nowMs = clock.now();
-    const within = clock.fleetMs(DRIVEN_WITHIN_REAL_MS);
-    const tasks = this.#record.tasks
-      .filter(isActive)
-      .filter((task) => !isBeingDriven(this.#moves.get(task.moveIds.at(-1) ?? ''), nowMs, within));
-    if (tasks.length === 0) return;
-    const moves = await records.moves(tasks.map((task) => task.moveIds.at(-1) ?? ''));
-    let reservations: Awaited<ReturnType<typeof claims.read>>['reservations'] | null = null;
-    for (const [index, task] of tasks.entries()) {
-      const job = this.#jobOf(task);
-      const move = moves[index] ?? null;
-      if (move !== null && ENDED_MOVE_STATES.has(move.state)) continue;
-      if (move === null) {
-        reservations ??= (await claims.read()).reservations;
-        const destination = reservations[job.moveId]?.host;
-        if (destination === undefined) {
-          await this.#forgetMove(task, job.moveId);
-          continue;
-        }
-        await records.createMove(newMove(this.#record.id, task, { id: job.moveId, destination, nowMs }));
-      }
-      if (move === null || !(await delivery.hasMove(job))) await delivery.addMove(job);
-    }
   }
 
   /** Neither a record nor a reservation: the move was never made. It is planned again. */
@@ -376,10 +347,6 @@ class Turn {
     if (state !== standing.state)
       await this.#event(`operation.${standing.state}`, standing.waitingFor[0] ?? standing.state);
     if (waits) for (const line of standing.waitingFor) await this.#event('operation.waiting', line);
-  }
-
-  #jobOf(task: VmTask): MoveJob {
-    return { moveId: task.moveIds.at(-1) ?? '', operationId: this.#record.id, source: task.source };
   }
 
   async #save(change: Partial<OperationRecord>): Promise<void> {

@@ -5,7 +5,7 @@
  * while children are pending. Attempts are for crashes only; what a move came to is in its record.
  */
 import { setMaxListeners } from 'node:events';
-import { DelayedError, Job, Queue, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
+import { DelayedError, Job, Queue, type Telemetry, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { settledWithin } from '../clock/abortable-sleep.ts';
 import { encodeName } from '../domain/names.ts';
@@ -48,6 +48,8 @@ export interface BullMqOptions {
   readonly prefix: string;
   /** For commands; shared by all queues. */
   readonly redis: Redis;
+  /** Takes a trace along in the jobs. */
+  readonly telemetry?: Telemetry | undefined;
 }
 
 export class BullMqDelivery implements Delivery {
@@ -116,6 +118,18 @@ export class BullMqDelivery implements Delivery {
     return new Set(hosts.filter((_, index) => (counts[index] ?? 0) > 0));
   }
 
+  /** How many jobs there are by state: in the queue of operations, and in those of these hosts together. */
+  async depths(hosts: readonly string[]): Promise<Readonly<Record<'operations' | 'migrations', QueueDepth>>> {
+    const [operations, ...migrations] = await Promise.all(
+      [OPERATIONS, ...hosts.map(moveQueueName)].map((name) => this.#queue(name).getJobCounts(...DEPTH_STATES)),
+    );
+    const sum = (counts: readonly (Readonly<Record<string, number>> | undefined)[]): QueueDepth => {
+      const of = (state: string): number => counts.reduce((total, one) => total + (one?.[state] ?? 0), 0);
+      return { waiting: of('waiting') + of('prioritized'), active: of('active'), delayed: of('delayed') };
+    };
+    return { operations: sum([operations]), migrations: sum(migrations) };
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
   }
@@ -127,6 +141,7 @@ export class BullMqDelivery implements Delivery {
         connection: this.#options.redis,
         prefix: this.#options.prefix,
         skipWaitingForReady: true,
+        ...traced(this.#options),
       });
       // Without a listener a lost connection would end the process; the commands themselves report it.
       queue.on('error', () => undefined);
@@ -135,6 +150,9 @@ export class BullMqDelivery implements Delivery {
     return queue;
   }
 }
+
+const DEPTH_STATES = ['waiting', 'prioritized', 'active', 'delayed'] as const;
+export type QueueDepth = Readonly<Record<'waiting' | 'active' | 'delayed', number>>;
 
 const UNBEGUN_STATES: ReadonlySet<string> = new Set(['waiting', 'delayed', 'prioritized']);
 const PENDING_STATES: ReadonlySet<string> = new Set([
@@ -156,11 +174,22 @@ function ignoreNotDelayed(error: unknown): void {
   if (!(error instanceof Error) || !/not in the delayed state|Missing key/.test(error.message)) throw error;
 }
 
-export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix'> {
+/** What a job is about, for a log. */
+function jobOf({ name, id, data }: Job): { readonly operation?: string; readonly move?: string } {
+  if (name === 'operation') return { operation: String(id) };
+  const known = moveJobSchema.safeParse(data).data;
+  return known === undefined ? { move: String(id) } : { operation: known.operationId, move: known.moveId };
+}
+
+function traced({ telemetry }: Pick<BullMqOptions, 'telemetry'>): { telemetry?: Telemetry } {
+  return telemetry === undefined ? {} : { telemetry };
+}
+
+export interface ConsumerOptions extends Pick<BullMqOptions, 'prefix' | 'telemetry'> {
   /** A connection of its own for each worker: it blocks. */
   readonly openRedis: () => Promise<Redis>;
   readonly times?: QueueTimes;
-  readonly onError: (error: unknown, job: string | null) => void;
+  readonly onError: (error: unknown, job: { readonly operation?: string; readonly move?: string } | null) => void;
 }
 
 export class BullMqConsumers implements DeliveryConsumers {
@@ -208,6 +237,7 @@ export class BullMqConsumers implements DeliveryConsumers {
       maxStalledCount: Number.MAX_SAFE_INTEGER,
       removeOnComplete: KEEP_ENDED,
       removeOnFail: KEEP_ENDED,
+      ...traced(this.#options),
     };
     const worker = new Worker(
       name,
@@ -218,7 +248,7 @@ export class BullMqConsumers implements DeliveryConsumers {
           park = stopping.signal.aborted ? { parkMs: HANDED_ON_MS } : await work(job, stopping.signal);
         } catch (error) {
           if (error instanceof UnrecoverableError) throw error;
-          onError(error, String(job.id));
+          onError(error, jobOf(job));
           park = { parkMs: AFTER_FAULT_MS };
         }
         if (park === null) return;

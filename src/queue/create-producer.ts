@@ -53,7 +53,9 @@ export async function createProducer(options: ProducerOptions): Promise<Producer
   try {
     const prefix = fleetPrefix(options.fleet?.name ?? options.fleetName ?? 'default');
     const clock = new AdoptedClock();
-    const stores = new Stores({ redis, prefix, clock, openSubscriber: () => openRedis(target, 'subscriber') });
+    const { telemetry } = options;
+    const openSubscriber = (): Promise<Redis> => openRedis(target, 'subscriber');
+    const stores = new Stores({ redis, prefix, clock, openSubscriber, telemetry });
     const producer = new RedisProducer({
       redis,
       clock,

@@ -2,6 +2,7 @@
  * What a program uses to ask for work: maintenance tooling queues evacuations, load balancers queue rebalance moves. A
  * request is kept in Redis before the call returns, whether or not a worker runs.
  */
+import type { Telemetry } from 'bullmq';
 import type { RedisOptions } from 'ioredis';
 import type { DirtyModel, GuestFacts } from '../convergence/dirty-model.ts';
 import type { WhatIf } from '../convergence/what-if.ts';
@@ -25,6 +26,8 @@ export interface ProducerOptions {
   readonly policies?: LoadedPolicies;
   /** Fleet name, when no `fleet` is given. Default: `default`. */
   readonly fleetName?: string;
+  /** BullMQ's telemetry (bullmq-otel): a trace that is active at a request goes on in its operation and its migrations. */
+  readonly telemetry?: Telemetry | undefined;
 }
 
 /** How a request was taken. */

@@ -85,8 +85,11 @@ export function packageFile(name: string): string | undefined {
   }
 }
 
-/** 16 hex digits of what a fleet says, whatever the order of keys, the units and the comments of its file. */
-export function fleetHash(fleet: Fleet): string {
+/**
+ * 16 hex digits of what a fleet says, whatever the order of keys, the units and the comments of its file. Who is told of what
+ * happens there is no part of it: workers need not all be started again for another webhook.
+ */
+export function fleetHash({ webhooks: _, ...fleet }: Fleet): string {
   return createHash('sha256').update(canonicalJson(fleet)).digest('hex').slice(0, 16);
 }
 

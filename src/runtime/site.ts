@@ -2,6 +2,7 @@
  * Everything one process needs to serve a fleet: connections, the fleet's clock, stores, the adapters of its drivers.
  * The workers in `workers/` are thin users of it.
  */
+import type { Telemetry } from 'bullmq';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Logger } from 'pino';
 import type { CellBudget } from '../bandwidth/cell-budget.ts';
@@ -15,6 +16,7 @@ import type { Throttle } from '../throttling/throttle.ts';
 import { openDrivers } from './drivers.ts';
 import { fleetHash } from './fleet-source.ts';
 import { Heartbeat } from './heartbeat.ts';
+import { type Observer, observedBy } from './observer.ts';
 import type { LoadedPolicies } from './policy-modules.ts';
 import { thisProcess } from './process-identity.ts';
 import { checkRedis, openRedis, redisTarget } from './redis-connection.ts';
@@ -28,6 +30,10 @@ export interface SiteOptions {
   readonly log: Logger;
   /** The user's state directory (state-dir.ts). */
   readonly stateDir: string;
+  /** They are told of what the workers of this process do. */
+  readonly observers?: readonly Observer[];
+  /** Takes a trace along in the jobs. */
+  readonly telemetry?: Telemetry | undefined;
   /** How long a worker may be silent before its jobs are given to another (real ms). */
   readonly lockMs?: number;
 }
@@ -43,6 +49,7 @@ export interface Site {
   readonly throttleOf: (host: string) => Throttle;
   readonly consumers: BullMqConsumers;
   readonly heartbeat: Heartbeat;
+  readonly observer: Required<Observer>;
   close(): Promise<void>;
 }
 
@@ -67,16 +74,17 @@ export async function openSite(options: SiteOptions): Promise<Site> {
 }
 
 async function build(
-  { fleet, policies, log, stateDir, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
+  { fleet, policies, log, stateDir, observers = [], telemetry, lockMs = QUEUE_TIMES.lockMs }: SiteOptions,
   redis: Redis,
   openSubscriber: () => Promise<Redis>,
   openWorker: () => Promise<Redis>,
 ): Promise<Site> {
   const prefix = fleetPrefix(fleet.name);
+  const observer = observedBy(observers);
   const { speed } = fleet.simulation;
   const originMs = fleet.hosts.some((host) => host.driver === 'simulated') ? await simulationOrigin(redis, prefix) : 0;
   const clock = new RealClock({ speed, originMs });
-  const stores = new Stores({ redis, prefix, clock, openSubscriber });
+  const stores = new Stores({ redis, prefix, clock, openSubscriber, telemetry });
   const hash = fleetHash(fleet);
   const drivers = await openDrivers({ fleet, clock, redis, prefix, stateDir, log });
   const hosts = fleet.hosts.map((host) => host.name);
@@ -93,10 +101,15 @@ async function build(
     consumers: new BullMqConsumers({
       prefix,
       openRedis: openWorker,
+      telemetry,
       times: { lockMs, stalledCheckMs: lockMs / 2 },
-      onError: (error, job) => log.error({ err: error, job }, 'queue'),
+      onError: (error, job) => {
+        observer.fault('queue');
+        log.error({ err: error, ...job }, 'queue');
+      },
     }),
     heartbeat,
+    observer,
     close: async () => {
       await heartbeat.close();
       await drivers.close();

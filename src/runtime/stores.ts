@@ -1,4 +1,5 @@
 /** Everything that is kept in Redis, opened together over one command connection: what producers and workers share. */
+import type { Telemetry } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { CellBudget } from '../bandwidth/cell-budget.ts';
@@ -35,6 +36,7 @@ export interface StoreOptions {
   readonly openSubscriber: () => Promise<Redis>;
   readonly prefix: string;
   readonly clock: Clock;
+  readonly telemetry?: Telemetry | undefined;
 }
 
 export class Stores {
@@ -51,7 +53,7 @@ export class Stores {
   readonly measurements: Measurements;
   readonly publishedFleet: Cell<PublishedFleet | null>;
 
-  constructor({ redis, openSubscriber, prefix, clock }: StoreOptions) {
+  constructor({ redis, openSubscriber, prefix, clock, telemetry }: StoreOptions) {
     // Waits in the store are real time, whatever the fleet's clock does.
     const real = new RealClock();
     this.clock = clock;
@@ -63,7 +65,7 @@ export class Stores {
     this.presence = new Presence(this.cells);
     this.events = new RedisEventLog(redis, this.wakeups, prefix, real);
     this.leases = new RedisLeases({ redis, prefix, owner: thisProcess(), isDead: isDeadHere, clock: real });
-    this.delivery = new BullMqDelivery({ prefix, redis });
+    this.delivery = new BullMqDelivery({ prefix, redis, telemetry });
     this.measurements = new Measurements(this.cells);
     this.publishedFleet = new Cell(this.cells, 'fleet', publishedFleetSchema.nullable(), null);
   }

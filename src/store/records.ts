@@ -115,6 +115,12 @@ export class Records {
     return Object.keys((await this.#index.read()).active);
   }
 
+  /** Those that the index lists: ended ones oldest first, a bounded number of them. */
+  async operationIds(): Promise<{ readonly active: readonly string[]; readonly ended: readonly string[] }> {
+    const { active, ended } = await this.#index.read();
+    return { active: Object.keys(active), ended };
+  }
+
   /** Newest first, active ones before ended ones. */
   async recentOperations(limit: number): Promise<OperationRecord[]> {
     const index = await this.#index.read();

@@ -49,6 +49,7 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/hypervisors/*/**', 'adapters'],
   ['src/lab/**', 'adapters'],
   ['src/doctor/**', 'adapters'],
+  ['src/{metrics,tracing,webhooks}/**', 'adapters'],
   ['src/{cli,api}/**', 'entry'],
   ['src/index.ts', 'entry'],
   ['workers/**', 'entry'],

@@ -222,9 +222,23 @@ describe('options of up and worker', () => {
     expect(workerOptions({ hosts: 'node-a, node-b,node-a' }, fleet)).toEqual({
       hosts: ['node-a', 'node-b'],
       operations: false,
+      metrics: null,
     });
-    expect(workerOptions({ operations: true }, fleet)).toEqual({ hosts: [], operations: true });
+    expect(workerOptions({ operations: true }, fleet)).toEqual({ hosts: [], operations: true, metrics: null });
     expect(failure(() => workerOptions({}, fleet)).exitCode).toBe(2);
+    const shown = (metricsPort?: string, metricsAddress?: string) =>
+      workerOptions(
+        {
+          operations: true,
+          ...(metricsPort === undefined ? {} : { metricsPort }),
+          ...(metricsAddress === undefined ? {} : { metricsAddress }),
+        },
+        fleet,
+      ).metrics;
+    expect(shown('9461')).toEqual({ port: 9461, address: '127.0.0.1' });
+    expect(shown('0', '::')).toEqual({ port: 0, address: '::' });
+    expect(paths(failure(() => shown('x', 'here')))).toEqual(['--metrics-port', '--metrics-address']);
+    expect(paths(failure(() => shown(undefined, '127.0.0.1')))).toEqual(['--metrics-address']);
     expect(failure(() => workerOptions({ hosts: ',' }, fleet)).exitCode).toBe(2);
     const error = failure(() => workerOptions({ hosts: 'node-a,nod-b,x' }, fleet));
     expect(error.code).toBe('unknownHost');

@@ -70,6 +70,7 @@ export function move(vm: string, over: Partial<MoveRecord> = {}): MoveRecord {
     step: 'converge',
     reason: null,
     queuedAtMs: 1_000,
+    startsNotBeforeMs: null,
     startedAtMs: 2_000,
     endedAtMs: null,
     token: 1,

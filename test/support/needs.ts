@@ -18,6 +18,7 @@ const NEEDS = {
       ? null
       : 'no libvirtd and virsh in PATH (packages libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients)',
   redis: () => (found('redis-server') || found('valkey-server') ? null : 'no redis-server in PATH'),
+  promtool: () => (found('promtool') ? null : 'no promtool in PATH (package prometheus)'),
   /** Debian's cloud kernel, unpacked; see .ci/run. */
   kernel: () =>
     existsSync(process.env['HOSTEVAC_TEST_KERNEL'] ?? '/nowhere')

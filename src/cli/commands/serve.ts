@@ -1,6 +1,8 @@
 /** `hostevac serve`: the API and the dashboard alone, for fleets whose workers run elsewhere. */
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
+import { createMetrics } from '../../metrics/create-metrics.ts';
+import { openTracing } from '../../runtime/tracing.ts';
 import { ACCESS_NOTES, type ApiFlags, addApiOptions, apiPlace, openCliApi, type Phase } from '../api-server.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
@@ -37,12 +39,26 @@ async function serve(cli: Cli, options: ApiFlags): Promise<number> {
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   let phase: Phase = 'starting';
-  const api = await openCliApi({ place, fleet, policies, log: logger, phase: () => phase, needsWorkers: false });
+  const metrics = await createMetrics({ works: false, log: logger });
+  const api = await openCliApi({
+    place,
+    fleet,
+    policies,
+    log: logger,
+    phase: () => phase,
+    metrics,
+    needsWorkers: false,
+  });
   const closers: Closer[] = [() => api.close()];
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
-    const detach = await api.attach(source.target.options);
+    const connection = source.target.options;
+    const tracing = await openTracing(cli.env);
+    closers.push(async () => tracing?.close());
+    await metrics.showFleet({ fleet, connection });
+    closers.push(() => metrics.close());
+    const detach = await api.attach(connection, tracing);
     closers.push(detach);
     phase = 'running';
     cli.output.lines([api.url]);

@@ -2,7 +2,9 @@
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import { EXIT } from '../../domain/errors.ts';
+import { createMetrics } from '../../metrics/create-metrics.ts';
 import { stateDir } from '../../runtime/state-dir.ts';
+import { openTracing } from '../../runtime/tracing.ts';
 import { ACCESS_NOTES, type ApiFlags, addApiOptions, apiPlace, openCliApi, type Phase } from '../api-server.ts';
 import type { Cli, Run } from '../cli.ts';
 import { type Closer, closeAll } from '../closers.ts';
@@ -45,18 +47,32 @@ async function up(cli: Cli, options: ApiFlags): Promise<number> {
   const place = apiPlace(options);
   const fleet = cli.requireFleet();
   const policies = await cli.loadPolicies(fleet);
+  const endpoints = cli.loadEndpoints(fleet);
   const { logger } = cli.openLog('info');
   const interruption = catchInterrupt();
   let phase: Phase = 'starting';
   // The port first: of two that start at once, one must not have begun anything.
-  const api = await openCliApi({ place, fleet, policies, log: logger, phase: () => phase, needsWorkers: true });
+  const metrics = await createMetrics({ works: true, log: logger });
+  const api = await openCliApi({
+    place,
+    fleet,
+    policies,
+    log: logger,
+    phase: () => phase,
+    metrics,
+    needsWorkers: true,
+  });
   const closers: Closer[] = [() => api.close()];
   try {
     const source = await openRedisSource(cli, { supervise: true });
     closers.push(() => source.close());
     const connection = source.target.options;
+    const tracing = await openTracing(cli.env);
+    closers.push(async () => tracing?.close());
+    await metrics.showFleet({ fleet, connection });
+    closers.push(() => metrics.close());
     // Before the workers: a server that may not listen where it does must not have begun anything either.
-    const detach = await api.attach(connection);
+    const detach = await api.attach(connection, tracing);
     closers.push(detach);
     const hosts = fleet.hosts.map((host) => host.name);
     const crew = await startCrew({
@@ -67,6 +83,9 @@ async function up(cli: Cli, options: ApiFlags): Promise<number> {
       stateDir: stateDir(cli.env),
       hosts,
       operations: true,
+      endpoints,
+      tracing,
+      observers: metrics.observer === null ? [] : [metrics.observer],
     });
     closers.push(() => crew.close(CLOSE_GRACE_MS));
     phase = 'running';
