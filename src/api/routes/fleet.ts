@@ -86,8 +86,8 @@ function hostRoutes(app: FastifyInstance, context: ApiContext): void {
   });
 
   const done = async (request: FastifyRequest, host: string, outcome: ControlOutcome) => {
-    context.live().reader.changed();
-    request.audited = { target: host, detail: outcome.message, unchanged: !outcome.changed };
+    request.audited = { target: host, detail: outcome.message, unchanged: !outcome.changed, done: true };
+    request.live?.reader.changed();
     return { changed: outcome.changed, message: outcome.message };
   };
 
@@ -215,10 +215,14 @@ function vmRoutes(app: FastifyInstance, context: ApiContext): void {
     body: whatIfBody(context.policies),
     answers: { 200: whatIfSchema },
     problems: [404, 409],
-    handle: ({ params, body }) => {
+    handle: async ({ params, body, reply }) => {
       const { producer } = context.live().backend;
       const input = { vm: params.vm, ...body };
-      return measuring.run(params.vm, JSON.stringify(input), () => producer.whatIf(input));
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      return measuring.run(params.vm, JSON.stringify(input), gone.signal, (signal) =>
+        producer.whatIf(input, { signal }),
+      );
     },
   });
 }
