@@ -104,6 +104,8 @@ export class Reader {
   }
 
   async #eta(record: OperationRecord, moves: readonly MoveRecord[]): Promise<Operation['etaMs']> {
+    // Nobody else has one.
+    if (record.state !== 'running') return null;
     const { byName } = await this.vms();
     return etaOf(record, moves, (vm) => byName.get(vm)?.memoryBytes ?? null);
   }

@@ -70,6 +70,9 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
       'a proposal',
     );
     expect(record.proposal.moves).toMatchObject([{ vm: 'mail-1', destination: 'node-b' }]);
+    const blind = await api.ask('POST', `/v1/operations/${json.id}/approve`, { body: {} });
+    expect(blind.json).toMatchObject({ status: 400, problems: [{ path: 'hash' }] });
+    expect((await api.ask('POST', `/v1/operations/${json.id}/approve`)).status).toBe(400);
     const approved = await api.ask('POST', `/v1/operations/${json.id}/approve`, {
       body: { hash: record.proposal.hash },
     });
@@ -165,6 +168,11 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
     expect((await post('host=node-a', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(415);
     expect((await post('{}', { 'content-type': 'text/plain' })).status).toBe(415);
     expect((await post(JSON.stringify({ host: 'x'.repeat(70_000) }))).json).toMatchObject({ code: 'payloadTooLarge' });
+    const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+    expect((await post(`{"host":${deep},"x":${deep}}`.slice(0, 60_000))).status).toBe(400);
+    expect((await post(`{"host":${deep}}`)).json).toMatchObject({ status: 400, problems: [{ path: 'host' }] });
+    const large = { evacuateNode: { host: 'node-a', x: 'x'.repeat(70_000) } };
+    expect((await api.ask('POST', '/v1/plans', { body: large })).json).toMatchObject({ code: 'payloadTooLarge' });
     const wrongMethod = await api.ask('PATCH', '/v1/hosts/node-a/capacity');
     expect(wrongMethod.status).toBe(405);
     expect(wrongMethod.headers.get('allow')?.split(', ').sort()).toEqual(['DELETE', 'PUT']);
