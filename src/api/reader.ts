@@ -19,8 +19,8 @@ import type { Host, Vm } from './schemas/fleet.ts';
 import { migrationOf } from './schemas/migrations.ts';
 import { type Operation, operationOf, summaryOf } from './schemas/operations.ts';
 
-/** How old an answer may be (real ms). */
-const FLEET_MS = 1_000;
+/** How old an answer may be (real ms). Hosts are looked at every 2 s. */
+const FLEET_MS = 1_500;
 const OPERATIONS_MS = 500;
 
 interface Hosts {
@@ -44,27 +44,25 @@ interface PageKey {
 
 export class Reader {
   readonly #backend: Backend;
-  readonly #hosts: Cached<Hosts>;
-  readonly #vms: Cached<Vms>;
+  readonly #fleet: Cached<{ readonly hosts: Hosts; readonly vms: Vms }>;
   readonly #pages: CachedByKey<string>;
   readonly #operations: CachedByKey<string>;
   readonly #migrations: CachedByKey<string>;
 
   constructor(backend: Backend) {
     this.#backend = backend;
-    this.#hosts = new Cached(FLEET_MS, () => this.#readHosts());
-    this.#vms = new Cached(FLEET_MS, async () => indexed(await backend.producer.vms()));
+    this.#fleet = new Cached(FLEET_MS, () => this.#readFleet());
     this.#pages = new CachedByKey(OPERATIONS_MS, (key) => this.#readPage(JSON.parse(key)));
     this.#operations = new CachedByKey(OPERATIONS_MS, async (id) => JSON.stringify(await this.operation(id)));
     this.#migrations = new CachedByKey(OPERATIONS_MS, (id) => this.#readMigrations(id));
   }
 
-  hosts(): Promise<Hosts> {
-    return this.#hosts.get();
+  async hosts(): Promise<Hosts> {
+    return (await this.#fleet.get()).hosts;
   }
 
-  vms(): Promise<Vms> {
-    return this.#vms.get();
+  async vms(): Promise<Vms> {
+    return (await this.#fleet.get()).vms;
   }
 
   /** A page of summaries, as JSON. */
@@ -84,8 +82,7 @@ export class Reader {
 
   /** Somebody has changed something: what is read next is read anew. */
   changed(): void {
-    this.#hosts.drop();
-    this.#vms.drop();
+    this.#fleet.drop();
     this.#pages.drop();
     this.#operations.drop();
     this.#migrations.drop();
@@ -140,16 +137,17 @@ export class Reader {
     return JSON.stringify({ items: records.map(summaryOf), next });
   }
 
-  async #readHosts(): Promise<Hosts> {
+  async #readFleet(): Promise<{ readonly hosts: Hosts; readonly vms: Vms }> {
     const { producer, fleet } = this.#backend;
-    const [found, nowMs] = await Promise.all([producer.hosts(), producer.now()]);
+    const [found, nowMs] = await Promise.all([producer.fleet(), producer.now()]);
     const specs = new Map(fleet.hosts.map((host) => [host.name, host]));
-    const items = found.map((host): Host => {
+    const items = found.hosts.map((host): Host => {
       const spec = specs.get(host.host);
       return { ...host, cpus: spec?.cpus ?? 0, links: [...(spec?.links ?? [])] };
     });
     const byName = new Map(items.map((host) => [host.host, host]));
-    return { items, byName, nowMs, json: JSON.stringify({ items, nowMs }) };
+    const hosts = { items, byName, nowMs, json: JSON.stringify({ items, nowMs }) };
+    return { hosts, vms: indexed(found.vms) };
   }
 }
 

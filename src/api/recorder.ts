@@ -15,7 +15,7 @@ import { frameOf } from './streams/sse.ts';
 import { type Followed, type Step, Waiters } from './streams/tail.ts';
 
 const LOOK_MS = 1_000;
-/** A move that waits for its turn changes seldom: it is looked at every so many looks. */
+/** A move that waits for its turn changes seldom: where many do, each is looked at every so many looks. */
 const QUEUED_LOOKS = 5;
 const MOST_TRACKS = 2_000;
 /** Of one move: half an hour at one a second; then older points are thinned out. */
@@ -182,7 +182,9 @@ export class Recorder {
         : record.tasks.flatMap((task) => (ENDED_MOVE_STATES.has(task.state) ? [] : (task.moveIds.at(-1) ?? []))),
     );
     const open = [...this.#tracks].filter(([, track]) => track.endedAtMs === null).map(([id]) => id);
-    return [...new Set([...open, ...current.filter(due)])];
+    // A first pass is most of a migration's course: where one read gets them all, none is left for later.
+    const few = current.length <= READ_AT_ONCE;
+    return [...new Set([...open, ...(few ? current : current.filter(due))])];
   }
 
   /** True: something is new. */

@@ -3,9 +3,8 @@
  * `OperationResult`, so it says the same whether one waited for it or asks for it a day later.
  */
 import type { ErrorCode } from '../domain/errors.ts';
+import { formatDuration, formatShare, intervalText } from '../domain/format.ts';
 import type { MoveResult, OperationResult, ShutdownResult } from '../domain/operation.ts';
-import { formatDuration, formatShare } from '../domain/units.ts';
-import { intervalText } from './progress/estimate.ts';
 import { MOVE_COLOUR } from './progress/screen.ts';
 import { tableLines } from './table.ts';
 import { counted, type Paint, printable, shellWord } from './text.ts';

@@ -1,18 +1,18 @@
 /** The answer of `hostevac what-if` as text: what is known of the guest, a line per aggression, what would give way. Pure. */
 import type { Estimate } from '../convergence/dirty-model.ts';
-import { horizonMs } from '../convergence/predict.ts';
-import { grouped, type WhatIfGroup, type WhatIfRow } from '../convergence/what-if.ts';
-import { formatDuration, formatRate, formatShare, formatSize } from '../domain/units.ts';
+import type { WhatIfRow } from '../convergence/what-if.ts';
+import { formatDuration, formatRate, formatSize, intervalText } from '../domain/format.ts';
+import {
+  DEADLINE_WORDS,
+  grouped,
+  REQUIREMENT_WORDS,
+  type WhatIfGroup,
+  whatIfFigures,
+} from '../domain/what-if-words.ts';
 import type { WhatIfAnswer } from '../queue/producer.ts';
-import { intervalText } from './progress/estimate.ts';
 import { policyText } from './status-text.ts';
 import { type TableCell, tableLines } from './table.ts';
 import { counted, type Paint, printable } from './text.ts';
-
-/** No end at all, or none that is worth a figure. */
-const UNLIKELY = 0.05;
-/** Of the time that a prediction looks ahead: what still runs there has no end in sight, give or take its error. */
-const ENDLESS_PART = 0.9;
 
 export function whatIfLines(answer: WhatIfAnswer, columns: number, paint: Paint): string[] {
   const head = [guestLine(answer), ...(answer.model === null ? [] : [writesLine(answer), knownLine(answer)])];
@@ -21,9 +21,10 @@ export function whatIfLines(answer: WhatIfAnswer, columns: number, paint: Paint)
   const lines = [...head, sentLine(answer), `policy     ${policyText(answer.policy)}`];
   const groups = worthShowing(grouped(answer.rows));
   lines.push('', ...rowTable(groups, answer, columns, paint), '', verdict(groups));
-  for (const { requirement, why } of answer.relaxed) lines.push(`gives way  ${WORDS[requirement]}: ${printable(why)}`);
+  for (const { requirement, why } of answer.relaxed)
+    lines.push(`gives way  ${REQUIREMENT_WORDS[requirement]}: ${printable(why)}`);
   if (answer.givesUp !== null) {
-    lines.push(`gives up   ${printable(answer.givesUp)}; then ${DEADLINE[answer.policy.atDeadline]}`);
+    lines.push(`gives up   ${printable(answer.givesUp)}; then ${DEADLINE_WORDS[answer.policy.atDeadline]}`);
   }
   if (answer.policy.controller !== 'leastHarm') {
     lines.push(`note       the figures are those of leastHarm; ${answer.policy.controller} predicts nothing`);
@@ -32,18 +33,11 @@ export function whatIfLines(answer: WhatIfAnswer, columns: number, paint: Paint)
 }
 
 /** A guest that no aggression throttles needs one line, not two that are alike. */
-function worthShowing(groups: readonly WhatIfGroup[]): readonly WhatIfGroup[] {
+function worthShowing(groups: readonly WhatIfGroup<WhatIfRow>[]): readonly WhatIfGroup<WhatIfRow>[] {
   const throttled = groups.filter(({ from }) => from !== null);
   const [only] = throttled;
   return throttled.length === 1 && only !== undefined && only.row.share >= 1 ? throttled : groups;
 }
-
-const WORDS = { minCpu: 'min CPU', maxBandwidth: 'max bandwidth', maxTime: 'max time', maxStall: 'max stall' } as const;
-const DEADLINE = {
-  abort: 'it is aborted and stays where it is',
-  postCopy: 'it goes on at its destination and fetches what is missing',
-  forceComplete: 'it is held until all is sent',
-} as const;
 
 /** `web-1 on node-a: running, 8GiB (3.1GiB to be sent), uses 1.4 cores`. */
 function guestLine({ vm, host, state, guest }: WhatIfAnswer): string {
@@ -126,9 +120,12 @@ function sentLine({ destination, destinationWhy, bandwidthBytesPerSec, path }: W
   return `sent with  ${formatRate(bandwidthBytesPerSec)} (${limit}) ${where}`;
 }
 
-function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns: number, paint: Paint): string[] {
-  const endless = horizonMs(answer.policy.maxTimeMs);
-  const time = (ms: number): string => (ms >= ENDLESS_PART * endless ? 'no end' : formatDuration(ms));
+function rowTable(
+  groups: readonly WhatIfGroup<WhatIfRow>[],
+  answer: WhatIfAnswer,
+  columns: number,
+  paint: Paint,
+): string[] {
   return tableLines(
     [
       { title: 'AGGRESSION' },
@@ -140,17 +137,16 @@ function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns:
       { title: 'KEEPS', shrinkTo: 12 },
     ],
     groups.map((group): TableCell[] => {
-      const { prediction, endsInTime, breaks } = group.row;
-      // What never ends has no downtime, and its harm goes on.
-      const ends = prediction.totalMs.value < ENDLESS_PART * endless;
+      const { breaks } = group.row;
+      const figures = whatIfFigures(group.row, answer.policy);
       const colour = breaks.length > 0 ? 'yellow' : group.chosen ? 'green' : undefined;
       return [
         { text: label(group), colour },
-        { text: intervalText(prediction.totalMs, time) },
-        { text: ends ? intervalText(prediction.downtimeMs, formatDuration) : '-' },
-        { text: formatShare(prediction.meanShare) },
-        { text: formatShare(prediction.minShare) },
-        { text: ends || endsInTime > UNLIKELY ? intervalText(prediction.harmCpuMs, formatDuration) : '-' },
+        { text: figures.total },
+        { text: figures.downtime },
+        { text: figures.meanShare },
+        { text: figures.minShare },
+        { text: figures.harm },
         { text: keepsText(group.row), colour: breaks.length > 0 ? 'yellow' : undefined },
       ];
     }),
@@ -160,18 +156,18 @@ function rowTable(groups: readonly WhatIfGroup[], answer: WhatIfAnswer, columns:
 }
 
 /** `no throttle`, `0..0.4`, `0.5 *`. */
-function label({ from, to, chosen }: WhatIfGroup): string {
+function label({ from, to, chosen }: WhatIfGroup<WhatIfRow>): string {
   if (from === null) return 'no throttle';
   return `${from === to ? from : `${from}..${to}`}${chosen ? ' *' : ''}`;
 }
 
 function keepsText({ breaks }: WhatIfRow): string {
   if (breaks.length === 0) return 'all';
-  return `not ${breaks.map(({ requirement, why }) => `${WORDS[requirement]} (${printable(why)})`).join(', ')}`;
+  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
 }
 
 /** The line that the policy would take, and why. */
-function verdict(groups: readonly WhatIfGroup[]): string {
+function verdict(groups: readonly WhatIfGroup<WhatIfRow>[]): string {
   const throttled = groups.filter(({ from }) => from !== null);
   const taken = throttled.find(({ chosen }) => chosen);
   const why = taken === undefined ? '' : `: ${printable(taken.row.why)}`;

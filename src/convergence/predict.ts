@@ -5,6 +5,7 @@
  */
 import { HostevacError } from '../domain/errors.ts';
 import type { Interval, Prediction } from '../domain/prediction.ts';
+import { horizonMs } from '../domain/what-if-words.ts';
 import type { DirtyModel, Hypothesis } from './dirty-model.ts';
 import { HANDOVER_MS, type Outcome, playForward, type Standing, type ThrottlePlan } from './forward.ts';
 
@@ -29,12 +30,6 @@ const SWITCHOVER_SPEEDUP = { usual: 3, most: 10 };
 const TAIL = 0.05;
 /** Of a hypothesis's weight, what goes to each of its two extremes; more than `TAIL`, so that they bound the interval. */
 const EXTREME = 0.06;
-
-/** How far a prediction looks: where a total stands at it, no end is in sight. Past the max time, to show how far past. */
-export function horizonMs(maxTimeLeftMs: number): number {
-  const left = Number.isFinite(maxTimeLeftMs) ? maxTimeLeftMs : 0;
-  return Math.min(24 * 3_600_000, Math.max(60_000, 2 * left));
-}
 
 /** One figure of one hypothesis: the least, the expected and the most. */
 type Spread = readonly [low: number, mid: number, high: number];

@@ -157,24 +157,3 @@ function breaks(candidate: Candidate, policy: Policy, { conflict }: Settled): Re
   }
   return broken;
 }
-
-/** Neighbouring rows that come to the same plan, as one. The row without a throttle stays by itself. */
-export interface WhatIfGroup {
-  /** null: without a throttle. */
-  readonly from: number | null;
-  readonly to: number | null;
-  readonly chosen: boolean;
-  readonly row: WhatIfRow;
-}
-
-export function grouped(rows: readonly WhatIfRow[]): WhatIfGroup[] {
-  const groups: WhatIfGroup[] = [];
-  for (const row of rows) {
-    const last = groups.at(-1);
-    const same =
-      last !== undefined && last.from !== null && last.row.share === row.share && last.row.begins === row.begins;
-    if (same) groups[groups.length - 1] = { ...last, to: row.aggression, chosen: last.chosen || row.chosen };
-    else groups.push({ from: row.aggression, to: row.aggression, chosen: row.chosen, row });
-  }
-  return groups;
-}

@@ -9,58 +9,17 @@ import { entityName } from './names.ts';
 import { treatments } from './non-migratable.ts';
 import { dirtyWindowSchema, type Prediction, predictionSchema } from './prediction.ts';
 import { requestSchema } from './request.ts';
+import { type MoveState, moveStates, type OperationState, operationStates } from './states.ts';
 
-export const operationStates = [
-  'queued',
-  'planning',
-  'awaitingApproval',
-  'running',
-  'paused',
-  'done',
-  'partial',
-  'failed',
-  'cancelled',
-  'blocked',
-] as const;
-export type OperationState = (typeof operationStates)[number];
-export const ENDED_OPERATION_STATES: ReadonlySet<OperationState> = new Set([
-  'done',
-  'partial',
-  'failed',
-  'cancelled',
-  'blocked',
-]);
-
-export const moveStates = [
-  'queued',
-  'admitted',
-  'precopy',
-  'switchover',
-  'postcopy',
-  'verifying',
-  /** Its guest was asked to shut down. */
-  'stopping',
-  /** It runs at its destination. */
-  'done',
-  /** It cannot be migrated, and was shut down. */
-  'shutOff',
-  /** It cannot be migrated, and was left where it is on purpose. */
-  'skipped',
-  'failed',
-  'cancelled',
-  'blocked',
-] as const;
-export type MoveState = (typeof moveStates)[number];
-export const ENDED_MOVE_STATES: ReadonlySet<MoveState> = new Set([
-  'done',
-  'shutOff',
-  'skipped',
-  'failed',
-  'cancelled',
-  'blocked',
-]);
-/** It is not in the way any more. */
-export const GONE_MOVE_STATES: ReadonlySet<MoveState> = new Set(['done', 'shutOff']);
+export {
+  ENDED_MOVE_STATES,
+  ENDED_OPERATION_STATES,
+  GONE_MOVE_STATES,
+  type MoveState,
+  moveStates,
+  type OperationState,
+  operationStates,
+} from './states.ts';
 
 const errorCode = z.enum(Object.keys(ERROR_CATALOGUE) as [ErrorCode, ...ErrorCode[]]);
 export const reasonSchema = z.object({ code: errorCode, message: z.string() });

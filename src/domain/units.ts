@@ -5,6 +5,8 @@
  */
 import { z } from 'zod';
 
+export { formatDuration, formatRate, formatShare, formatSize } from './format.ts';
+
 const DURATION_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 const SIZE_BYTES: Readonly<Record<string, number>> = {
@@ -57,56 +59,6 @@ export function parseRate(text: string): number | undefined {
   const unit = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)\/s$/;
   const rate = scaled(text, unit, SIZE_BYTES) ?? scaled(text, unit, BIT_RATE_BYTES);
   return rate === undefined ? undefined : Math.round(rate);
-}
-
-/** 95_000 -> `1m35s`; 1_500 -> `1.5s`; 250 -> `250ms`. For people: two largest parts, no more. */
-export function formatDuration(ms: number): string {
-  if (!Number.isFinite(ms)) return 'unknown';
-  if (ms < 0) return `-${formatDuration(-ms)}`;
-  if (ms < 999.5) return `${Math.round(ms)}ms`;
-  if (ms < 9_950) return `${trimZero((ms / 1_000).toFixed(1))}s`;
-  const seconds = Math.round(ms / 1_000);
-  if (seconds < 60) return `${seconds}s`;
-  const parts: [number, string][] = [
-    [Math.floor(seconds / 86_400), 'd'],
-    [Math.floor(seconds / 3_600) % 24, 'h'],
-    [Math.floor(seconds / 60) % 60, 'm'],
-    [seconds % 60, 's'],
-  ];
-  const first = parts.findIndex(([amount]) => amount > 0);
-  return parts
-    .slice(first, first + 2)
-    .filter(([amount]) => amount > 0)
-    .map(([amount, unit]) => `${amount}${unit}`)
-    .join('');
-}
-
-/** 1_610_612_736 -> `1.5GiB`. */
-export function formatSize(bytes: number): string {
-  if (!Number.isFinite(bytes)) return 'unknown';
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
-  let unit = 0;
-  // 1023.5 would print as 1024: that is one of the next unit.
-  while (Math.abs(value) >= 1_023.5 && unit < units.length - 1) {
-    value /= 1_024;
-    unit += 1;
-  }
-  return `${trimZero(value.toFixed(Math.abs(value) >= 100 || unit === 0 ? 0 : 1))}${units[unit]}`;
-}
-
-/** 41_943_040 -> `40MiB/s`. */
-export function formatRate(bytesPerSec: number): string {
-  return `${formatSize(bytesPerSec)}/s`;
-}
-
-/** 0.305 -> `31%`. */
-export function formatShare(share: number): string {
-  return `${Math.round(share * 100)}%`;
-}
-
-function trimZero(text: string): string {
-  return text.endsWith('.0') ? text.slice(0, -2) : text;
 }
 
 /** Ways people write units, and what they most likely mean by them; the first that fits the quantity is suggested. */

@@ -8,7 +8,7 @@ import { ENDED_OPERATION_STATES, type OperationRecord } from '../domain/operatio
 import { operationId } from '../domain/operation-id.ts';
 import type { EvacuateNodeInput, LoadBalanceInput } from '../domain/request.ts';
 import { known } from '../operations/control.ts';
-import { readFleet } from '../operations/fleet-view.ts';
+import { type FleetView, readFleet } from '../operations/fleet-view.ts';
 import {
   balance,
   evacuation,
@@ -23,7 +23,7 @@ import { seenVms } from '../operations/vms.ts';
 import { type LoadedPolicies, PRESETS_ONLY } from '../runtime/policy-modules.ts';
 import { openRedis, redisTarget } from '../runtime/redis-connection.ts';
 import { fleetPrefix, type PublishedFleet, Stores } from '../runtime/stores.ts';
-import { isCordoned } from '../store/claims.ts';
+import { type ClaimsState, isCordoned } from '../store/claims.ts';
 import type { StoredEvent } from '../store/event-log.ts';
 import type { OperationsPage } from '../store/records.ts';
 import { type CapacityInput, overrideOf, setCapacity } from './capacity.ts';
@@ -195,6 +195,21 @@ class RedisProducer implements Producer {
   }
 
   async hosts(): Promise<HostStatus[]> {
+    return (await this.#seen()).hosts;
+  }
+
+  async fleet(): Promise<{ readonly hosts: HostStatus[]; readonly vms: VmStatus[] }> {
+    const { hosts, view, claims } = await this.#seen();
+    return {
+      hosts,
+      vms: seenVms(
+        [...view.hosts.values()].map(({ inventory }) => inventory),
+        claims,
+      ),
+    };
+  }
+
+  async #seen(): Promise<{ readonly hosts: HostStatus[]; readonly view: FleetView; readonly claims: ClaimsState }> {
     const fleet = this.#fleet;
     if (fleet === null)
       throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
@@ -207,11 +222,12 @@ class RedisProducer implements Producer {
       budget.overridesOf(fleet.hosts.map(({ name }) => name)),
       this.#stores.abandoned.read(),
     ]);
-    return fleet.hosts.map((host, index): HostStatus => {
+    const usedBy = new Map(use.map((one) => [one.host, one]));
+    const hosts = fleet.hosts.map((host, index): HostStatus => {
       const seen = view.hosts.get(host.name);
       const inventory = seen?.inventory ?? null;
       const present = inventory?.vms.filter((vm) => vm.state !== 'shutOff') ?? [];
-      const used = use.find((one) => one.host === host.name);
+      const used = usedBy.get(host.name);
       return {
         host: host.name,
         inventoryAgeMs: inventory === null ? null : Math.max(0, view.atMs - inventory.takenAtMs),
@@ -226,6 +242,7 @@ class RedisProducer implements Producer {
         capacityOverride: overrideOf(overrides[index] ?? { egress: null, ingress: null }),
       };
     });
+    return { hosts, view, claims };
   }
 
   async vms(): Promise<VmStatus[]> {

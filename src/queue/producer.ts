@@ -181,6 +181,8 @@ export interface Producer {
    */
   operations(which?: number | OperationsPage): Promise<OperationRecord[]>;
   hosts(): Promise<HostStatus[]>;
+  /** Both lists of one moment, for little more than one of them costs. Needs the `fleet`. */
+  fleet(): Promise<{ readonly hosts: HostStatus[]; readonly vms: VmStatus[] }>;
   /** Every VM once, by name, as the workers' inventories show it. Empty where no worker has ever run. */
   vms(): Promise<VmStatus[]>;
   /**

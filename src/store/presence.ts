@@ -56,13 +56,16 @@ const storedInventory = publishedInventorySchema.nullable();
 /** Wakes those who publish: somebody needs to see what has just changed. */
 export const INVENTORY_TOPIC = 'inventory';
 
+/** In no name: there its quotes are escaped. */
+const TAKEN_AT = /"takenAtMs":(-?[\d.e+]+)/;
+
 /** Inventories that are read at once. */
 const READ_AT_ONCE = 50;
 
 export class Presence {
   readonly #store: CellStore;
   readonly #directory: Cell<string[]>;
-  readonly #parsed = new Map<string, { readonly text: string; readonly inventory: PublishedInventory | null }>();
+  readonly #parsed = new Map<string, { readonly content: string; readonly inventory: PublishedInventory | null }>();
 
   constructor(store: CellStore) {
     this.#store = store;
@@ -118,13 +121,17 @@ export class Presence {
     return found;
   }
 
-  /** What was read before is not parsed again. */
+  /** What was read before is not parsed again; mostly nothing has changed but when it was looked at. */
   #inventoryOf(host: string, text: string | null): PublishedInventory | null {
     if (text === null) return null;
+    const [taken, atMs] = TAKEN_AT.exec(text) ?? [];
+    const content = taken === undefined ? text : text.replace(taken, '');
     const known = this.#parsed.get(host);
-    if (known?.text === text) return known.inventory;
+    if (known?.content === content && known.inventory !== null && atMs !== undefined) {
+      return { ...known.inventory, takenAtMs: Number(atMs) };
+    }
     const inventory = storedInventory.parse(JSON.parse(text));
-    this.#parsed.set(host, { text, inventory });
+    this.#parsed.set(host, { content, inventory });
     return inventory;
   }
 

@@ -15,7 +15,20 @@ const LAYERS = {
   ports: { may: ['domain', 'ports'], packages: ['zod'], untimed: true },
   workflows: { may: ['domain', 'pure', 'ports', 'workflows'], packages: ['zod'], untimed: true },
   adapters: { may: ['domain', 'pure', 'ports', 'workflows', 'adapters'], packages: 'any', untimed: false },
-  entry: { may: ['domain', 'pure', 'ports', 'workflows', 'adapters', 'entry'], packages: 'any', untimed: false },
+  entry: {
+    may: ['domain', 'pure', 'ports', 'workflows', 'adapters', 'wire', 'entry'],
+    packages: 'any',
+    untimed: false,
+  },
+  /** What goes over the wire. */
+  wire: { may: ['domain', 'wire'], packages: ['zod'], untimed: true },
+  /** What runs in a browser: it has nothing of the program but words and figures, and knows its server's answers as types. */
+  browser: {
+    may: ['domain', 'browser'],
+    types: ['wire'],
+    packages: ['preact', 'preact/hooks', 'uplot', 'uplot/dist/uPlot.min.css'],
+    untimed: false,
+  },
 } as const;
 type Layer = keyof typeof LAYERS;
 
@@ -50,6 +63,8 @@ const ROOMS: readonly (readonly [glob: string, layer: Layer])[] = [
   ['src/lab/**', 'adapters'],
   ['src/doctor/**', 'adapters'],
   ['src/{metrics,tracing,webhooks}/**', 'adapters'],
+  ['src/api/schemas/**', 'wire'],
+  ['src/dashboard/**', 'browser'],
   ['src/{cli,api}/**', 'entry'],
   ['src/index.ts', 'entry'],
   ['workers/**', 'entry'],
@@ -93,6 +108,7 @@ function faultsIn(path: string, text: string): string[] {
   const layer = layerOf(path);
   if (layer === undefined) return [`${path}: is in no room; add it to ROOMS in test/architecture/arrows.test.ts`];
   const { may, packages, untimed } = LAYERS[layer];
+  const types: readonly Layer[] = layer === 'browser' ? LAYERS.browser.types : [];
   const faults: string[] = [];
   for (const { specifier, line, typeOnly } of importsOf(text)) {
     const where = `${path}:${line}`;
@@ -107,7 +123,7 @@ function faultsIn(path: string, text: string): string[] {
     const allowed: readonly Layer[] = may;
     if (targetLayer === undefined) {
       if (untimed) faults.push(`${where}: ${layer} imports ${target}, which is in no room`);
-    } else if (!allowed.includes(targetLayer) && !excepted) {
+    } else if (!allowed.includes(targetLayer) && !excepted && !(typeOnly && types.includes(targetLayer))) {
       faults.push(`${where}: ${layer} imports ${target}, which is ${targetLayer}`);
     }
   }
@@ -125,7 +141,7 @@ const sources = ['src', 'workers']
       posix.join(folder, path),
     ),
   )
-  .filter((path) => path.endsWith('.ts'))
+  .filter((path) => /\.tsx?$/.test(path))
   .sort();
 
 const MAX_LINES = 400;
@@ -140,6 +156,21 @@ describe('the house', () => {
     expect(sources.filter((path) => !opensWithComment(textOf(path)))).toEqual([]);
   });
 
+  test('what the browser takes of the domain makes no schemas: those would bring a library along', () => {
+    const taken = sources
+      .filter((path) => path.startsWith('src/dashboard/'))
+      .flatMap((path) => runtimeImports(path).filter((target) => target.startsWith('src/domain/')));
+    expect(taken.length).toBeGreaterThan(5);
+    const known = [...new Set(taken)];
+    expect(
+      known.filter((path) =>
+        importsOf(textOf(path)).some(({ typeOnly, specifier }) => !typeOnly && specifier === 'zod'),
+      ),
+    ).toEqual([]);
+    // Nor do those that they rest on.
+    expect(known.flatMap(runtimeImports).filter((path) => !known.includes(path))).toEqual([]);
+  });
+
   test(`no file is longer than ${MAX_LINES} lines: what is inside wants names of its own`, () => {
     expect(sources.filter((path) => lineCount(textOf(path)) > MAX_LINES)).toEqual([]);
   });
@@ -151,6 +182,13 @@ describe('the house', () => {
     }
   });
 });
+
+/** The project's own files that are still imported when types have vanished. */
+function runtimeImports(path: string): string[] {
+  return importsOf(textOf(path))
+    .filter(({ specifier, typeOnly }) => specifier.startsWith('.') && !typeOnly)
+    .map(({ specifier }) => posix.normalize(posix.join(posix.dirname(path), specifier)));
+}
 
 function opensWithComment(text: string): boolean {
   return /^(?:#!.*\n)?\s*(?:\/\/|\/\*)/.test(text);
@@ -225,6 +263,22 @@ describe('a planted fault is caught', () => {
       "import { cli } from '../cli/program.ts';",
       'adapters imports src/cli/program.ts, which is entry',
     ],
+    [
+      'src/dashboard/new.tsx',
+      "import { hostSchema } from '../api/schemas/fleet.ts';",
+      'browser imports src/api/schemas/fleet.ts, which is wire',
+    ],
+    ['src/dashboard/new.tsx', "import { z } from 'zod';", 'browser imports zod'],
+    [
+      'src/dashboard/new.tsx',
+      "import type { Producer } from '../queue/producer.ts';",
+      'browser imports src/queue/producer.ts, which is adapters',
+    ],
+    [
+      'src/api/schemas/new.ts',
+      "import { serve } from '../server.ts';",
+      'wire imports src/api/server.ts, which is entry',
+    ],
     ['src/newroom/x.ts', '', 'is in no room; add it to ROOMS in test/architecture/arrows.test.ts'],
     ['src/domain/policy.ts', 'const t = Date.now();', 'domain mentions Date.now'],
     ['src/planning/new.ts', 'const t = new Date();', 'pure mentions new Date'],
@@ -255,6 +309,10 @@ describe('a planted fault is caught', () => {
     [
       'src/planning/new.ts',
       'const at = new Date(ms); const quote = /[\'"`/]/; const process = 1; const half = process / 2; // setTimeout',
+    ],
+    [
+      'src/dashboard/new.tsx',
+      "import type { Host } from '../api/schemas/fleet.ts';\nimport { formatRate } from '../domain/format.ts';",
     ],
     ['workers/migrations.ts', "import { up } from '../src/cli/run.ts';\nsetTimeout(up, 1);"],
   ])('and what is right is not: %s', (path, text) => {

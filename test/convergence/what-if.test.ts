@@ -4,8 +4,9 @@ import { describe, expect, it } from 'vitest';
 import type { DirtyModel, Hypothesis } from '../../src/convergence/dirty-model.ts';
 import { behaviourOf } from '../../src/convergence/policies/behaviours.ts';
 import type { PolicyBehaviour } from '../../src/convergence/policy-behaviour.ts';
-import { grouped, type WhatIf, type WhatIfQuestion, whatIf } from '../../src/convergence/what-if.ts';
+import { type WhatIf, type WhatIfQuestion, whatIf } from '../../src/convergence/what-if.ts';
 import { POLICY_PRESETS, type Policy } from '../../src/domain/policy.ts';
+import { grouped } from '../../src/domain/what-if-words.ts';
 
 const MiB = 2 ** 20;
 const guest = { memoryBytes: 256 * MiB, touchedBytes: 200 * MiB, demandCores: 1 };

@@ -17,6 +17,10 @@ const NEEDS = {
     found('libvirtd') && found('virsh')
       ? null
       : 'no libvirtd and virsh in PATH (packages libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients)',
+  browser: () =>
+    existsSync(browserProgram())
+      ? null
+      : `no Chromium at ${browserProgram()} (package chromium; HOSTEVAC_TEST_BROWSER names another)`,
   redis: () => (found('redis-server') || found('valkey-server') ? null : 'no redis-server in PATH'),
   promtool: () => (found('promtool') ? null : 'no promtool in PATH (package prometheus)'),
   /** Debian's cloud kernel, unpacked; see .ci/run. */
@@ -26,6 +30,11 @@ const NEEDS = {
       : 'HOSTEVAC_TEST_KERNEL does not name a kernel image (.ci/run unpacks one)',
 } as const;
 export type Need = keyof typeof NEEDS;
+
+/** Not one that a test tool brings along: the system's. */
+export function browserProgram(): string {
+  return process.env['HOSTEVAC_TEST_BROWSER'] ?? '/usr/bin/chromium';
+}
 
 function found(program: string): boolean {
   return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':').some((folder) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { endsIn, intervalText } from '../../../src/cli/progress/estimate.ts';
-import { formatDuration } from '../../../src/domain/units.ts';
+import { endsIn } from '../../../src/cli/progress/estimate.ts';
+import { formatDuration, intervalText } from '../../../src/domain/format.ts';
 import { prediction } from '../records.ts';
 
 describe('predicted figures', () => {

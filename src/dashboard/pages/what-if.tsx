@@ -1,0 +1,263 @@
+/** What would moving this VM cost now? Measures, then shows for every aggression what it comes to and what it would break. */
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
+import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
+import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
+import { POLICY_NAMES } from '../lib/policies.ts';
+import { hrefOf } from '../lib/route.ts';
+import { steps, type WhatIfRow } from '../lib/what-if.ts';
+import { clockText, counted, printable } from '../lib/words.ts';
+import { useLive, useServer } from '../net/hooks.ts';
+import { NotReached } from '../net/problem.ts';
+import type { Vm, WhatIf } from '../net/types.ts';
+import { useAnnounce } from '../parts/announce.tsx';
+import { Badge, Empty, Facts, Loading, Notes, PageHead, Problem } from '../parts/small.tsx';
+import { Costs, Requirements } from '../parts/what-if-costs.tsx';
+import { Rows } from '../parts/what-if-rows.tsx';
+
+/** The looks take 3 s of fleet time, and a slow fleet's seconds are long. */
+const LIMIT_MS = 60_000;
+
+export function WhatIfPage({ vm }: { readonly vm: string }) {
+  const server = useServer();
+  const announce = useAnnounce();
+  const [policy, setPolicy] = useState('');
+  const [answer, setAnswer] = useState<{ readonly value: WhatIf; readonly atMs: number } | null>(null);
+  const [problem, setProblem] = useState<Error | null>(null);
+  const [measuring, setMeasuring] = useState(false);
+  const where = useLive<Vm>(`/v1/vms/${encodeURIComponent(vm)}`, { concerns: (news) => news.kind === 'hosts' });
+  const asked = useRef<AbortController | null>(null);
+  const measure = async (): Promise<void> => {
+    asked.current?.abort();
+    const stop = new AbortController();
+    asked.current = stop;
+    setMeasuring(true);
+    setProblem(null);
+    const draft: PolicyDraft = { ...NO_DRAFT, policy };
+    try {
+      const value = await server.request<WhatIf>(
+        'POST',
+        `/v1/vms/${encodeURIComponent(vm)}/what-if`,
+        policyFields(draft),
+        {
+          signal: stop.signal,
+          limitMs: LIMIT_MS,
+        },
+      );
+      setAnswer({ value, atMs: Date.now() });
+      announce(`${vm} is measured.`);
+    } catch (error) {
+      if (stop.signal.aborted) return;
+      setProblem(
+        error instanceof NotReached
+          ? new Error(error.message)
+          : error instanceof Error
+            ? error
+            : new Error(String(error)),
+      );
+    }
+    setMeasuring(false);
+  };
+  useEffect(() => {
+    void measure();
+    return () => asked.current?.abort();
+  }, [vm, policy]);
+  return (
+    <>
+      <PageHead
+        title={`What if ${printable(vm)} moved?`}
+        above={
+          <>
+            <a href="#/">Fleet</a>
+            {where.data !== null && (
+              <>
+                {' / '}
+                <a href={hrefOf({ page: 'host', host: where.data.host })}>{printable(where.data.host)}</a>
+              </>
+            )}
+          </>
+        }
+        actions={
+          <>
+            <label class="field inline">
+              <span>Policy</span>
+              <select value={policy} onChange={(event) => setPolicy(event.currentTarget.value)}>
+                <option value="">maintenance (as usual)</option>
+                {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
+                  <option key={name} value={name}>
+                    {name}: {what}
+                  </option>
+                ))}
+              </select>
+            </label>
+            <button type="button" class="button primary" disabled={measuring} onClick={() => void measure()}>
+              {measuring ? 'Measuring…' : 'Measure again'}
+            </button>
+          </>
+        }
+      >
+        <p class="lead">
+          {answer === null
+            ? 'Its worker looks at it for three seconds, without slowing it.'
+            : `Measured at ${clockText(answer.atMs)}.`}
+        </p>
+      </PageHead>
+      <Problem problem={problem} />
+      {answer === null ? (
+        problem === null && <Loading what="a measurement" />
+      ) : (
+        <Answer answer={answer.value} key={answer.atMs} />
+      )}
+    </>
+  );
+}
+
+function Answer({ answer }: { readonly answer: WhatIf }) {
+  const { guest, model, measured } = answer;
+  const throttled = steps(answer.rows);
+  const free = answer.rows.find(({ aggression }) => aggression === null) ?? null;
+  const start = throttled.findIndex(({ chosen }) => chosen);
+  const [place, setPlace] = useState(Math.max(0, start));
+  const row = throttled[place] ?? null;
+  return (
+    <>
+      {row === null ? (
+        <Empty title={notMoved(answer)} />
+      ) : (
+        <>
+          <div class="beside">
+            <section class="card" aria-labelledby="cost-title">
+              <h2 id="cost-title">What it would cost</h2>
+              <AggressionSlider rows={throttled} place={place} onPlace={setPlace} answer={answer} />
+              <Costs row={row} free={free} answer={answer} />
+            </section>
+            <section class="card" aria-labelledby="requirements-title">
+              <h2 id="requirements-title">What the policy requires</h2>
+              <Requirements row={row} answer={answer} />
+              <Notes
+                title="Gives way"
+                lines={answer.relaxed.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]}: ${why}`)}
+              />
+              <Notes
+                title="Gives up"
+                tone="bad"
+                lines={
+                  answer.givesUp === null ? [] : [`${answer.givesUp}; then ${DEADLINE_WORDS[answer.policy.atDeadline]}`]
+                }
+              />
+            </section>
+          </div>
+          <section aria-labelledby="all-title">
+            <h2 id="all-title">Every aggression</h2>
+            <Rows
+              answer={answer}
+              selected={row}
+              onSelect={(chosen) => setPlace(Math.max(0, throttled.indexOf(chosen)))}
+            />
+          </section>
+        </>
+      )}
+      <section class="card" aria-labelledby="guest-title">
+        <h2 id="guest-title">What is known of it</h2>
+        <Facts
+          facts={[
+            { term: 'Runs on', value: printable(answer.host) },
+            { term: 'Memory', value: `${formatSize(guest.memoryBytes)}, ${formatSize(guest.touchedBytes)} to be sent` },
+            { term: 'Uses', value: `${guest.demandCores.toFixed(guest.demandCores < 9.95 ? 1 : 0)} cores` },
+            model === null
+              ? null
+              : { term: 'Writes', value: estimateText(model.rateBytesPerSec, formatRate) ?? 'nobody knows how much' },
+            model === null
+              ? null
+              : {
+                  term: 'Over',
+                  value: estimateText(model.workingSetBytes, formatSize) ?? 'nobody knows how much memory',
+                },
+            model === null
+              ? null
+              : {
+                  term: 'Known from',
+                  value: `${counted(measured.looks.length, 'look')}, ${formatDuration(measured.tookMs)} in all${measured.earlierMigrations > 0 ? `, and ${counted(measured.earlierMigrations, 'earlier migration')}` : ''}`,
+                },
+            {
+              term: 'Sent with',
+              value: `${formatRate(answer.bandwidthBytesPerSec)} (${printable(answer.path.narrowest)}${answer.path.waits ? ', it would wait for its turn' : ''})`,
+            },
+            {
+              term: 'To',
+              value:
+                answer.destination === null
+                  ? `no host takes it now: ${printable(answer.destinationWhy)}`
+                  : `${printable(answer.destination)} (${printable(answer.destinationWhy)})`,
+            },
+          ]}
+        />
+      </section>
+    </>
+  );
+}
+
+function AggressionSlider({
+  rows,
+  place,
+  onPlace,
+  answer,
+}: {
+  readonly rows: readonly WhatIfRow[];
+  readonly place: number;
+  readonly onPlace: (place: number) => void;
+  readonly answer: WhatIf;
+}) {
+  const row = rows[place];
+  if (row === undefined) return null;
+  const figures = whatIfFigures(row, answer.policy);
+  const spoken = `${row.aggression}: total ${figures.total}, downtime ${figures.downtime}, CPU ${figures.meanShare}, harm ${figures.harm}${row.breaks.length === 0 ? '' : `; would break ${row.breaks.map(({ requirement }) => REQUIREMENT_WORDS[requirement]).join(', ')}`}`;
+  return (
+    <div class="slider">
+      <div class="slider-head">
+        <label for="what-if-aggression">
+          Aggression <output class="figure">{row.aggression}</output>
+        </label>
+        {row.chosen && <Badge tone="good">what the policy would do</Badge>}
+      </div>
+      <input
+        id="what-if-aggression"
+        type="range"
+        min={0}
+        max={rows.length - 1}
+        step={1}
+        value={place}
+        aria-valuetext={spoken}
+        onInput={(event) => onPlace(Number(event.currentTarget.value))}
+      />
+      <div class="range-ends" aria-hidden="true">
+        <span>0 · gentle</span>
+        <span>quick · 1</span>
+      </div>
+      <p class="hint slider-why">{printable(row.why)}</p>
+    </div>
+  );
+}
+
+function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIf): string {
+  switch (state) {
+    case 'paused':
+      return `It writes nothing while it is paused: at ${formatRate(bandwidthBytesPerSec)} it is sent in about ${formatDuration(bandwidthBytesPerSec > 0 ? (guest.touchedBytes / bandwidthBytesPerSec) * 1_000 : Number.NaN)}, and nothing is throttled.`;
+    case 'shutOff':
+      return 'It has no memory to send, so there is nothing to predict.';
+    case 'migrating':
+      return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
+    default:
+      return 'It does not run here, so there is nothing to predict.';
+  }
+}
+
+function estimateText(
+  { value, low, high }: NonNullable<WhatIf['model']>['rateBytesPerSec'],
+  format: (value: number) => string,
+): string | null {
+  if (value !== null) return intervalText({ value, low, high: high ?? value }, format);
+  if (low > 0 && high !== null) return `${format(low)} to ${format(high)}`;
+  if (low > 0) return `at least ${format(low)}`;
+  return high === null ? null : `at most ${format(high)}`;
+}

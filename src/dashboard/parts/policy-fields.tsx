@@ -1,0 +1,114 @@
+/** Policy and aggression as a person chooses them. */
+
+import type { PolicyDraft } from '../lib/draft.ts';
+import { POLICY_NAMES } from '../lib/policies.ts';
+
+export function PolicyFields({
+  draft,
+  fallback,
+  onChange,
+}: {
+  readonly draft: PolicyDraft;
+  /** The policy that holds where none is named. */
+  readonly fallback: keyof typeof POLICY_NAMES;
+  readonly onChange: (draft: PolicyDraft) => void;
+}) {
+  const own = draft.aggression !== null;
+  const shown =
+    draft.aggression ??
+    POLICY_NAMES[draft.policy in POLICY_NAMES ? (draft.policy as keyof typeof POLICY_NAMES) : fallback].aggression;
+  return (
+    <div class="policy-fields">
+      <label class="field">
+        <span>Policy</span>
+        <select value={draft.policy} onChange={(event) => onChange({ ...draft, policy: event.currentTarget.value })}>
+          <option value="">{fallback} (as usual)</option>
+          {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
+            <option key={name} value={name}>
+              {name}: {what}
+            </option>
+          ))}
+        </select>
+      </label>
+      <div class="field">
+        <label for="aggression">
+          Aggression <output class="figure">{shown}</output>
+          {!own && <span class="hint"> as the policy says</span>}
+        </label>
+        <input
+          id="aggression"
+          type="range"
+          min={0}
+          max={1}
+          step={0.1}
+          value={shown}
+          aria-valuetext={`${shown}${own ? '' : ', as the policy says'}`}
+          onInput={(event) => onChange({ ...draft, aggression: Number(event.currentTarget.value) })}
+        />
+        <div class="range-ends" aria-hidden="true">
+          <span>gentle</span>
+          <span>quick</span>
+        </div>
+        {own && (
+          <button type="button" class="link-button" onClick={() => onChange({ ...draft, aggression: null })}>
+            As the policy says
+          </button>
+        )}
+      </div>
+      <details class="more">
+        <summary>Requirements of your own</summary>
+        <div class="form row">
+          <TextField
+            label="Min CPU share"
+            value={draft.minCpu}
+            hint="0.5 or 50%"
+            onInput={(minCpu) => onChange({ ...draft, minCpu })}
+          />
+          <TextField
+            label="Max stall"
+            value={draft.maxStall}
+            hint="300ms"
+            onInput={(maxStall) => onChange({ ...draft, maxStall })}
+          />
+          <TextField
+            label="Max time per VM"
+            value={draft.maxTime}
+            hint="10m"
+            onInput={(maxTime) => onChange({ ...draft, maxTime })}
+          />
+          <TextField
+            label="Max bandwidth"
+            value={draft.maxBandwidth}
+            hint="40MiB/s"
+            onInput={(maxBandwidth) => onChange({ ...draft, maxBandwidth })}
+          />
+        </div>
+      </details>
+    </div>
+  );
+}
+
+export function TextField({
+  label,
+  value,
+  hint,
+  onInput,
+}: {
+  readonly label: string;
+  readonly value: string;
+  readonly hint: string;
+  readonly onInput: (value: string) => void;
+}) {
+  return (
+    <label class="field">
+      <span>{label}</span>
+      <input
+        value={value}
+        placeholder={hint}
+        spellcheck={false}
+        autoComplete="off"
+        onInput={(event) => onInput(event.currentTarget.value)}
+      />
+    </label>
+  );
+}
