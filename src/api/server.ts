@@ -33,6 +33,7 @@ export interface ApiLimits {
   /** Requests that one client may make in ten seconds. */
   readonly requestsPer10s: number;
   readonly streams: number;
+  readonly streamsPerCaller: number;
   readonly connections: number;
   readonly heartbeatMs: number;
   /** A stream whose client takes nothing for this long is dropped. */
@@ -43,6 +44,7 @@ export interface ApiLimits {
 export const API_LIMITS: ApiLimits = {
   requestsPer10s: 5_000,
   streams: 1_000,
+  streamsPerCaller: 200,
   connections: 4_000,
   heartbeatMs: 15_000,
   drainMs: 30_000,

@@ -129,12 +129,14 @@ describe('shared work', () => {
 
   it('so much may be asked of one thing, and so much of all', async () => {
     const shared = new Shared<string>();
-    const gone = new AbortController();
+    const gone: AbortController[] = [];
     const never = (signal: AbortSignal) =>
       new Promise<string>((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('given up'))));
     const asked: Promise<string>[] = [];
     const ask = (key: string, question: string): Promise<string> => {
-      const answer = shared.run(key, question, gone.signal, never);
+      const abort = new AbortController();
+      gone.push(abort);
+      const answer = shared.run(key, question, abort.signal, never);
       answer.catch(() => undefined);
       asked.push(answer);
       return answer;
@@ -143,7 +145,7 @@ describe('shared work', () => {
     await expect(ask('vm', '5')).rejects.toMatchObject({ code: 'tooManyRequests' });
     for (let vm = 0; vm < 28; vm += 1) ask(`vm-${vm}`, '1');
     await expect(ask('vm-28', '1')).rejects.toMatchObject({ code: 'tooManyRequests' });
-    gone.abort();
+    for (const abort of gone) abort.abort();
     await Promise.allSettled(asked);
     expect(await shared.run('vm', '5', stays, async () => 'room again')).toBe('room again');
   });

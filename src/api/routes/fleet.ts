@@ -38,10 +38,10 @@ export function fleetRoutes(app: FastifyInstance, context: ApiContext): void {
     headers: lastEventIdHeader,
     contentType: 'text/event-stream',
     answers: { 200: z.string().describe('Events, without end.') },
-    handle: async ({ headers, reply }) => {
+    handle: async ({ headers, caller, reply }) => {
       const { backend, fleetStreams } = context.live();
       const last = await backend.stores.events.lastOfFleet();
-      context.hub.mustHaveRoom();
+      context.hub.mustHaveRoom(caller);
       const { tail, release } = context.hub.tail('fleet', () => ({ source: fleetSource(backend), from: last }));
       context.hub.serve(reply, tail, headers['last-event-id'] ?? last, (stream) => {
         const silence = fleetStreams.add(stream);

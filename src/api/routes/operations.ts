@@ -173,10 +173,10 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     contentType: 'text/event-stream',
     answers: { 200: z.string().describe('Events until the operation ends.') },
     problems: [404],
-    handle: async ({ params, headers, reply }) => {
+    handle: async ({ params, headers, caller, reply }) => {
       const { backend } = context.live();
       await backend.producer.operation(params.id);
-      context.hub.mustHaveRoom();
+      context.hub.mustHaveRoom(caller);
       const { tail, release } = context.hub.tail(`operation:${params.id}`, () => ({
         source: operationSource(backend, params.id),
         from: '0',

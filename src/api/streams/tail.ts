@@ -3,6 +3,7 @@
  * its own pace, so a slow one holds a position and nothing else. Who asks for what is older than the ring reads it from the
  * store. Ids are those of Redis streams.
  */
+import { HostevacError } from '../../domain/errors.ts';
 
 /** One step of a follower: what to write, where it then is, and whether nothing comes after it. */
 export interface Step<Position> {
@@ -43,9 +44,12 @@ export class Tail implements Followed<string> {
   #ring: TailEntry[] = [];
   #ended = false;
 
-  /** `from`: followed from behind this id on. */
-  constructor(source: TailSource, from: string) {
+  readonly #report: (error: unknown) => void;
+
+  /** `from`: followed from behind this id on. `report`: told of every failure to read; it is tried again. */
+  constructor(source: TailSource, from: string, report: (error: unknown) => void = () => undefined) {
     this.#source = source;
+    this.#report = report;
     this.#floor = from;
     void this.#run(from);
   }
@@ -92,8 +96,12 @@ export class Tail implements Followed<string> {
           this.#waiters.wake();
         }
         this.#ended = !signal.aborted;
-      } catch {
-        await this.#waiters.wait(signal, AGAIN_MS);
+      } catch (error) {
+        if (signal.aborted) break;
+        this.#report(error);
+        // Its record has expired: nothing comes any more.
+        if (error instanceof HostevacError && error.code === 'unknownOperation') this.#ended = true;
+        else await this.#waiters.wait(signal, AGAIN_MS);
       }
     }
     this.#waiters.wake();
