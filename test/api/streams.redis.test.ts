@@ -118,14 +118,14 @@ describe.skipIf(testRedisSocket() === '')('streams', () => {
     told = [];
     await recorder.look();
     expect(told).toEqual([]);
-    await api.ask('POST', `/v1/operations/${id}/pause`);
+    const moves = [{ vm: 'db-1', to: 'node-b' }];
+    const made = await api.ask('POST', '/v1/rebalances', { body: { moves } });
     const now = backend.producer.now.bind(backend.producer);
     backend.producer.now = () => Promise.reject(new Error('away'));
     await expect(recorder.look()).rejects.toThrow('away');
     backend.producer.now = now;
     await recorder.look();
-    expect(told).toEqual([id]);
-    await api.ask('POST', `/v1/operations/${id}/resume`);
+    expect(told).toEqual([made.json.id]);
     await recorder.close();
   });
 
@@ -225,7 +225,7 @@ describe.skipIf(testRedisSocket() === '')('streams', () => {
     };
     // What is there is looked at once before anything can have changed.
     await api.ask('GET', '/v1/hosts');
-    const made = await api.ask('POST', '/v1/evacuations', { body: { host: 'node-b' } });
+    const made = await api.ask('POST', '/v1/evacuations', { body: { host: 'node-c' } });
     let hint = await next();
     while (hint.operations?.includes(made.json.id) !== true) hint = await next();
     await api.ask('POST', '/v1/hosts/node-c/cordon');
