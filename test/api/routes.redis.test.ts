@@ -1,5 +1,6 @@
 /** The routes, each at least once, on a fleet whose workers carry out what is asked for. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { HostevacError } from '../../src/domain/errors.ts';
 import { until } from '../support/condition.ts';
 import { testRedisSocket } from '../support/redis.ts';
 import { type TestApi, testApi } from './api.ts';
@@ -85,6 +86,24 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
       20_000,
       'the end',
     );
+  });
+
+  it('what was made is told and written down as made, also where it cannot be shown just then', async () => {
+    const { producer } = api.backend;
+    const operation = producer.operation.bind(producer);
+    producer.operation = () => Promise.reject(new HostevacError('redisAway', 'away'));
+    const made = await api.ask('POST', '/v1/rebalances', {
+      body: { moves: [{ vm: 'db-1', to: 'node-b' }], approveFirst: true },
+    });
+    producer.operation = operation;
+    expect(made).toMatchObject({ status: 201, json: { acceptance: 'created', operation: null } });
+    const [told] = (await api.ask('GET', '/v1/audit?limit=1')).json.items;
+    expect(told).toMatchObject({ action: 'rebalance.create', target: made.json.id, outcome: 'done' });
+    await api.ask('POST', `/v1/operations/${made.json.id}/cancel`);
+    // What a route has parsed itself and could not is no fault of who asks.
+    producer.operation = () => Promise.reject(new SyntaxError('a record that is none'));
+    expect((await api.ask('GET', '/v1/operations/y')).json).toMatchObject({ status: 500, code: 'internal' });
+    producer.operation = operation;
   });
 
   it('pause, resume and cancel say what they did', async () => {
