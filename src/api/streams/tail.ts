@@ -34,6 +34,8 @@ const RING = 500;
 const STEP = 100;
 /** A source that failed (Redis was away) is asked again after this long (real ms). */
 const AGAIN_MS = 500;
+/** Events come in bursts, and each that is told costs a write for each follower: what comes within this (real ms) is told together. */
+const GATHER_MS = 25;
 
 export class Tail implements Followed<string> {
   readonly #source: TailSource;
@@ -43,10 +45,12 @@ export class Tail implements Followed<string> {
   #floor: string;
   #ring: TailEntry[] = [];
   #ended = false;
+  /** Most followers stand at one place: what comes behind it is found once. Forgotten with every change. */
+  #known: { readonly position: string; readonly step: Step<string> } | null = null;
 
   readonly #report: (error: unknown) => void;
 
-  /** `from`: followed from behind this id on. `report`: told of every failure to read; it is tried again. */
+  /** `from`: followed from behind this id on. `report`: told when reading fails; it is tried again. */
   constructor(source: TailSource, from: string, report: (error: unknown) => void = () => undefined) {
     this.#source = source;
     this.#report = report;
@@ -57,13 +61,16 @@ export class Tail implements Followed<string> {
   async next(position: string, signal: AbortSignal): Promise<Step<string>> {
     for (;;) {
       if (signal.aborted) return { frames: [], position, ended: false };
-      const entries =
-        compareIds(position, this.#floor) < 0 ? await this.#source.page(position, STEP) : behind(this.#ring, position);
+      if (this.#known?.position === position) return this.#known.step;
+      const older = compareIds(position, this.#floor) < 0 ? await this.#source.page(position, STEP) : null;
+      const entries = older ?? behind(this.#ring, position);
       const step = entries.slice(0, STEP);
       const last = step.at(-1);
       if (last !== undefined) {
         const ended = this.#ended && compareIds(last.id, this.#ring.at(-1)?.id ?? this.#floor) >= 0;
-        return { frames: step.map(({ frame }) => frame), position: last.id, ended };
+        const told = { frames: step.map(({ frame }) => frame), position: last.id, ended };
+        if (entries !== older) this.#known = { position, step: told };
+        return told;
       }
       if (compareIds(position, this.#floor) < 0) {
         // What was there is not kept any more.
@@ -83,6 +90,8 @@ export class Tail implements Followed<string> {
   async #run(from: string): Promise<void> {
     const { signal } = this.#stop;
     let after = from;
+    let told: string | null = null;
+    let gathered: NodeJS.Timeout | undefined;
     while (!signal.aborted && !this.#ended) {
       try {
         for await (const entry of this.#source.follow(after, signal)) {
@@ -93,17 +102,26 @@ export class Tail implements Followed<string> {
             this.#floor = this.#ring.at(-RING - 1)?.id ?? this.#floor;
             this.#ring = kept;
           }
-          this.#waiters.wake();
+          this.#known = null;
+          gathered ??= setTimeout(() => {
+            gathered = undefined;
+            this.#waiters.wake();
+          }, GATHER_MS);
         }
         this.#ended = !signal.aborted;
+        this.#known = null;
       } catch (error) {
         if (signal.aborted) break;
-        this.#report(error);
+        // Once for each time that it goes wrong: while Redis is away it does so again and again.
+        if (told !== after) this.#report(error);
+        told = after;
+        this.#known = null;
         // Its record has expired: nothing comes any more.
         if (error instanceof HostevacError && error.code === 'unknownOperation') this.#ended = true;
         else await this.#waiters.wait(signal, AGAIN_MS);
       }
     }
+    clearTimeout(gathered);
     this.#waiters.wake();
   }
 }
