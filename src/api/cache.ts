@@ -78,7 +78,9 @@ export class CachedByKey<T> {
     return known.get();
   }
 
-  drop(): void {
-    this.#byKey.clear();
+  /** Without a key: all of them. */
+  drop(key?: string): void {
+    if (key === undefined) this.#byKey.clear();
+    else this.#byKey.delete(key);
   }
 }

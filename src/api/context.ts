@@ -1,4 +1,5 @@
 /** What the routes share. Whatever needs Redis is there once the server was given a backend; until then it is `unavailable`. */
+import { settledWithin } from '../clock/abortable-sleep.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import type { TokenTable } from '../store/tokens.ts';
@@ -23,7 +24,9 @@ export class ApiContext {
   /** Names of policies that a request may use. */
   readonly policies: readonly string[];
   readonly hub: StreamHub;
+  readonly #changes = new Set<Promise<void>>();
   #live: Live | null = null;
+  #ending = false;
 
   constructor(given: { fleet: Fleet; policies: readonly string[]; hub: StreamHub }) {
     this.fleet = given.fleet;
@@ -41,8 +44,34 @@ export class ApiContext {
     return this.#live;
   }
 
+  /** For a request that comes now. Throws `unavailable`. */
+  enter(): Live {
+    if (this.#ending) throw new HostevacError('unavailable', 'the server is ending; try again in a moment');
+    return this.live();
+  }
+
+  /** A request that changes something is carried out from now on, until what is given back is called. */
+  begin(): () => void {
+    let end: () => void = () => undefined;
+    const change = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#changes.add(change);
+    return () => {
+      end();
+      this.#changes.delete(change);
+    };
+  }
+
   attach(live: Live): void {
     this.#live = live;
+    this.#ending = false;
+  }
+
+  /** Lets nobody in any more, and resolves when every change that had begun was answered, or after so long (real ms). */
+  async drain(limitMs: number): Promise<void> {
+    this.#ending = true;
+    await settledWithin(Promise.all(this.#changes), limitMs);
   }
 
   detach(): void {

@@ -4,9 +4,9 @@
  * behind the request (the name that the server is called by, and the origin, must be local).
  */
 import type { FastifyRequest } from 'fastify';
-import { mayAs, type Role, type WantedRole } from '../domain/access.ts';
+import { mayAs, type Role } from '../domain/access.ts';
 import { HostevacError } from '../domain/errors.ts';
-import { holderOfToken, isValidToken, needsToken, type TokenTable } from '../store/tokens.ts';
+import { holderOfToken, isValidToken, needsToken, type TokenInfo, type TokenTable } from '../store/tokens.ts';
 
 export interface Caller {
   readonly name: string;
@@ -24,24 +24,19 @@ const UNAUTHORIZED = 'this needs a valid token: Authorization: Bearer hev_...; o
 export interface GuardOptions {
   readonly loopback: boolean;
   readonly tls: boolean;
+  /** Nobody is let in without a token, also while there is none. */
+  readonly requireToken: boolean;
 }
 
 /** Throws `unauthorized` or `forbidden`. */
-export function admit(
-  request: FastifyRequest,
-  wanted: WantedRole,
-  table: TokenTable,
-  options: GuardOptions,
-): Caller | null {
+export function admit(request: FastifyRequest, wanted: Role, table: TokenTable, options: GuardOptions): Caller {
   if (!needsToken(table)) {
+    if (options.requireToken || !options.loopback) throw new HostevacError('unauthorized', UNAUTHORIZED);
     // A page of somebody else's, shown in a browser on this machine, must not reach what is open to this machine.
-    if (options.loopback) mustBeLocal(request, options.tls);
-    if (wanted === 'none') return null;
-    if (!options.loopback) throw new HostevacError('unauthorized', UNAUTHORIZED);
+    mustBeLocal(request, options.tls);
     return LOCAL;
   }
-  if (wanted === 'none') return null;
-  const holder = holderOfToken(table, bearerOf(request), Date.now());
+  const holder = holderOf(request, table);
   if (holder === null) throw new HostevacError('unauthorized', UNAUTHORIZED);
   const caller = { name: holder.name, role: holder.role, authenticated: true, tokenId: holder.id };
   // Known before it is refused, for the audit log.
@@ -55,6 +50,22 @@ export function admit(
   return caller;
 }
 
+/** Whether who asks may know what is not for everybody: this machine, unless for somebody else, and whoever has a token. */
+export function isFamiliar(request: FastifyRequest, table: TokenTable | null, { loopback }: GuardOptions): boolean {
+  if (loopback && forwardingHeader(request) === null) return true;
+  return table !== null && holderOf(request, table) !== null;
+}
+
+function holderOf(request: FastifyRequest, table: TokenTable): TokenInfo | null {
+  return holderOfToken(table, bearerOf(request), Date.now());
+}
+
+/** A header by which a proxy says that it asks for somebody else. */
+function forwardingHeader({ headers }: FastifyRequest): string | null {
+  const names = Object.keys(headers);
+  return names.find((name) => /^(?:forwarded|via|x-real-ip|x-forwarded-.*)$/.test(name)) ?? null;
+}
+
 /** Whether somebody who was let in, and still follows something, would be let in now. */
 export function isStillAdmitted({ tokenId }: Caller, table: TokenTable): boolean {
   return tokenId === null ? !needsToken(table) : isValidToken(table, tokenId, Date.now());
@@ -66,6 +77,13 @@ function bearerOf({ headers }: FastifyRequest): string {
 
 function mustBeLocal(request: FastifyRequest, tls: boolean): void {
   const { host = '', origin } = request.headers;
+  const forwarded = forwardingHeader(request);
+  if (forwarded !== null) {
+    throw new HostevacError(
+      'forbidden',
+      `without tokens this server answers to its own machine only, and ${forwarded} says that a proxy asks for somebody else; make tokens: hostevac token create`,
+    );
+  }
   if (!isLoopbackName(nameOf(host))) {
     throw new HostevacError(
       'forbidden',

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { type ErrorCode, HostevacError } from '../domain/errors.ts';
@@ -59,7 +60,18 @@ function secrets({ certPath, keyPath }: TlsFiles): { cert: Buffer; key: Buffer; 
       });
     }
   };
-  return { cert: read(certPath, '--tls-cert'), key: read(keyPath, '--tls-key'), minVersion: 'TLSv1.2' };
+  const files = { cert: read(certPath, '--tls-cert'), key: read(keyPath, '--tls-key') };
+  try {
+    createSecureContext(files);
+  } catch (error) {
+    const message = `and ${keyPath} cannot be used together (${error instanceof Error ? error.message : String(error)})`;
+    const remedy = 'give a certificate (PEM, with its chain) and the key that it was made for, without a password';
+    throw new HostevacError('badInput', `--tls-cert ${certPath} ${message}; ${remedy}`, {
+      problems: [{ path: '--tls-cert', value: JSON.stringify(certPath), message, remedy }],
+      cause: error,
+    });
+  }
+  return { ...files, minVersion: 'TLSv1.2' };
 }
 
 /** What cannot be read as a request is answered in the same form as everything else. */

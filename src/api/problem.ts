@@ -32,13 +32,24 @@ export function statusOf(code: ErrorCode): number {
   return STATUS[code] ?? 409;
 }
 
+/** Codes whose messages tell how things are inside (where Redis is): for the log, not for whoever asks. */
+const INWARD: Partial<Readonly<Record<ErrorCode, string>>> = {
+  redisAway: "Redis cannot be reached, or does not answer in time; the server's log says more. Try again in a moment",
+  redisUnfit: "Redis is not as it has to be; the server's log says why",
+  internal: "a fault of ours; the server's log says more",
+};
+
+export function isInward(code: ErrorCode): boolean {
+  return Object.hasOwn(INWARD, code);
+}
+
 export function problemOf(error: HostevacError): ProblemBody {
   const { code, message, problems } = error;
   return {
     type: `urn:hostevac:error:${code}`,
     title: ERROR_CATALOGUE[code].when,
     status: statusOf(code),
-    detail: message,
+    detail: INWARD[code] ?? message,
     code,
     ...(problems.length === 0 ? {} : { problems: problems.map(plain) }),
   };
@@ -70,8 +81,7 @@ export function toHostevacError(error: unknown): { readonly error: HostevacError
   const known = typeof code === 'string' && Object.hasOwn(FROM_FASTIFY, code) ? FROM_FASTIFY[code] : undefined;
   if (known !== undefined) return { error: new HostevacError(...known), unexpected: false };
   const status = property(error, 'statusCode');
-  // JSON that cannot be parsed, or would touch a prototype.
-  if (error instanceof SyntaxError || (typeof status === 'number' && status >= 400 && status < 500)) {
+  if (typeof status === 'number' && status >= 400 && status < 500) {
     const why = error instanceof Error ? error.message : 'the request cannot be read';
     return { error: new HostevacError('badInput', `${why}; correct the request`), unexpected: false };
   }

@@ -88,6 +88,15 @@ export class Reader {
     this.#migrations.drop();
   }
 
+  /** These operations have changed by themselves. */
+  operationsChanged(ids: readonly string[]): void {
+    this.#pages.drop();
+    for (const id of ids) {
+      this.#operations.drop(id);
+      this.#migrations.drop(id);
+    }
+  }
+
   async operation(id: string): Promise<Operation> {
     const handle = await this.#backend.producer.operation(id);
     const record = await handle.record();
@@ -101,6 +110,8 @@ export class Reader {
   }
 
   async #eta(record: OperationRecord, moves: readonly MoveRecord[]): Promise<Operation['etaMs']> {
+    // Nobody else has one.
+    if (record.state !== 'running') return null;
     const { byName } = await this.vms();
     return etaOf(record, moves, (vm) => byName.get(vm)?.memoryBytes ?? null);
   }

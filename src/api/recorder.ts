@@ -120,7 +120,13 @@ export class Recorder {
   /** What was recorded of a move and what will be. Of one that nobody followed: what its record says. */
   trackOf(move: MoveRecord): Followed<number> {
     const known = this.#tracks.get(move.id);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (ENDED_MOVE_STATES.has(move.state) && known.endedAtMs === null) {
+        known.add(pointOf(move, move.endedAtMs ?? move.queuedAtMs), MOST_POINTS);
+        known.end();
+      }
+      return known;
+    }
     const track = new Track();
     track.add(pointOf(move, move.endedAtMs ?? move.startedAtMs ?? move.queuedAtMs), MOST_POINTS);
     if (ENDED_MOVE_STATES.has(move.state) || this.#tracks.size >= MOST_TRACKS) track.end();
@@ -145,10 +151,12 @@ export class Recorder {
   async look(): Promise<void> {
     this.#looks += 1;
     const { records } = this.#backend.stores;
+    const open = [...this.#tracks].filter(([, track]) => track.endedAtMs === null).map(([id]) => id);
     const active = await records.activeOperations();
-    const gone = [...this.#seen.keys()].filter((id) => !active.includes(id));
+    const ids = new Set(active);
+    const gone = [...this.#seen.keys()].filter((id) => !ids.has(id));
     const changed = new Set(gone);
-    if (active.length === 0 && gone.length === 0) {
+    if (active.length === 0 && gone.length === 0 && open.length === 0) {
       this.#forgetOld();
       return;
     }
@@ -159,19 +167,27 @@ export class Recorder {
       seen.set(record.id, text);
       if (this.#seen.get(record.id) !== text) changed.add(record.id);
     }
-    this.#seen = seen;
     const nowMs = await this.#backend.producer.now();
-    const wanted = this.#wanted(found);
+    const wanted = this.#wanted(found, open);
+    const was = new Set(open);
     for (let at = 0; at < wanted.length; at += READ_AT_ONCE) {
-      const moves = await records.moves(wanted.slice(at, at + READ_AT_ONCE));
-      for (const move of moves) if (move !== null && this.#note(move, nowMs)) changed.add(move.operationId);
+      const asked = wanted.slice(at, at + READ_AT_ONCE);
+      const moves = await records.moves(asked);
+      for (const [index, id] of asked.entries()) {
+        const move = moves[index] ?? null;
+        if (move !== null && this.#note(move, nowMs)) changed.add(move.operationId);
+        // Nothing more comes of a move that has no record any more, or whose operation had ended before it was read.
+        if (was.has(id) && (move === null || !ids.has(move.operationId))) this.#tracks.get(id)?.end();
+      }
     }
+    // Last: what failed on the way is looked at again, and told then.
+    this.#seen = seen;
     this.#forgetOld();
     if (changed.size > 0) for (const listener of this.#listeners) listener([...changed]);
   }
 
   /** Moves to look at: those that may be under way, and in turn those that wait. Ended operations' moves once more. */
-  #wanted(found: readonly OperationRecord[]): string[] {
+  #wanted(found: readonly OperationRecord[], open: readonly string[]): string[] {
     const due = (id: string): boolean => {
       const since = this.#queued.get(id);
       return since === undefined || (this.#looks - since) % QUEUED_LOOKS === 0;
@@ -181,7 +197,6 @@ export class Recorder {
         ? []
         : record.tasks.flatMap((task) => (ENDED_MOVE_STATES.has(task.state) ? [] : (task.moveIds.at(-1) ?? []))),
     );
-    const open = [...this.#tracks].filter(([, track]) => track.endedAtMs === null).map(([id]) => id);
     // A first pass is most of a migration's course: where one read gets them all, none is left for later.
     const few = current.length <= READ_AT_ONCE;
     return [...new Set([...open, ...(few ? current : current.filter(due))])];

@@ -2,23 +2,29 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { WantedRole } from '../domain/access.ts';
+import type { Live } from './context.ts';
 import type { Caller } from './guard.ts';
 import { PROBLEM_TYPE } from './problem.ts';
 import { problemSchema } from './schemas/common.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Who may use it; without: anybody, as with `none`. */
+    /** Who may use it; without: an admin. What is for `none` is served also while there is no Redis. */
     readonly role?: WantedRole;
     /** What the audit log calls it; without: it changes nothing. */
     readonly action?: string;
-    /** Answers also while the server is starting, and to whatever name the server is called by. */
-    readonly always?: boolean;
+    /** However many requests one client makes: health checks. */
+    readonly unlimited?: boolean;
   }
   interface FastifyRequest {
     caller: Caller | null;
-    /** What the audit log says of this request, beside what its answer tells. */
-    audited: { target?: string; detail?: string; unchanged?: boolean };
+    /** What the server had when the request came; null: nothing yet, or nothing any more. */
+    live: Live | null;
+    bodyBytes: number;
+    /** Ends what was begun for it, once. */
+    ended: (() => void) | null;
+    /** What the audit log says of this request, beside what its answer tells. `done`: it was, whatever the answer. */
+    audited: { target?: string; detail?: string; unchanged?: boolean; done?: boolean };
   }
 }
 
@@ -34,7 +40,7 @@ export interface RouteSpec<P, Q, H, B> {
   readonly url: string;
   readonly role: WantedRole;
   readonly action?: string;
-  readonly always?: boolean;
+  readonly unlimited?: boolean;
   readonly tag: string;
   readonly summary: string;
   readonly description?: string;
@@ -43,6 +49,8 @@ export interface RouteSpec<P, Q, H, B> {
   readonly headers?: H;
   readonly body?: B;
   readonly bodyLimit?: number;
+  /** Looks at a body before it is checked; may throw. */
+  readonly beforeCheck?: (body: unknown, bytes: number) => void;
   /** Answers that are no problems, by status. */
   readonly answers: Readonly<Record<number, z.ZodType>>;
   /** Of the answers; default JSON. */
@@ -82,7 +90,7 @@ export function addRoute<
   H extends z.ZodType | undefined = undefined,
   B extends z.ZodType | undefined = undefined,
 >(app: FastifyInstance, spec: RouteSpec<P, Q, H, B>): void {
-  const { params, query, headers, body } = spec;
+  const { params, query, headers, body, beforeCheck } = spec;
   const takesBody = spec.method !== 'GET';
   // A query that is not asked for is no fault: caches and proxies add what they like.
   const input = params !== undefined || query !== undefined || headers !== undefined || takesBody;
@@ -110,10 +118,13 @@ export function addRoute<
     method: spec.method,
     url: spec.url,
     ...(takesBody ? { bodyLimit: spec.bodyLimit ?? BODY_LIMIT } : {}),
+    ...(beforeCheck === undefined
+      ? {}
+      : { preValidation: async (request: FastifyRequest) => beforeCheck(request.body, request.bodyBytes) }),
     config: {
       role: spec.role,
       ...(spec.action === undefined ? {} : { action: spec.action }),
-      ...(spec.always === undefined ? {} : { always: spec.always }),
+      ...(spec.unlimited === undefined ? {} : { unlimited: spec.unlimited }),
     },
     schema: {
       operationId: operationId(spec.method, spec.url),

@@ -2,50 +2,63 @@
  * What holds for every request: who is let in, how input is read and checked, what an error looks like, what the audit log is
  * told. Secrets stay out of logs: a request's headers are never logged.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import rateLimit from '@fastify/rate-limit';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import type { AuditEntry } from '../domain/access.ts';
 import { HostevacError } from '../domain/errors.ts';
 import { badInput, problemsOf } from '../domain/problems.ts';
+import type { Auditor } from './auditor.ts';
 import type { ApiContext } from './context.ts';
 import { admit, type GuardOptions } from './guard.ts';
-import { PROBLEM_TYPE, problemOf, toHostevacError } from './problem.ts';
+import { isInward, PROBLEM_TYPE, problemOf, toHostevacError } from './problem.ts';
 
 interface Rules extends GuardOptions {
   readonly log: Logger;
+  readonly auditor: Auditor;
+  /** Requests that one client may make in ten seconds. */
+  readonly requestsPer10s: number;
 }
 
-export function applyRules(app: FastifyInstance, context: ApiContext, rules: Rules): void {
+export async function applyRules(app: FastifyInstance, context: ApiContext, rules: Rules): Promise<void> {
   app.decorateRequest('caller', null);
+  app.decorateRequest('live', null);
+  app.decorateRequest('bodyBytes', 0);
+  app.decorateRequest('ended', null);
   app.decorateRequest('audited');
   const paths = new Paths();
-  const strangers = new Strangers();
   app.addHook('onRoute', ({ method, url }) => paths.add(url, method));
   readBodies(app);
   checkInput(app);
 
   app.addHook('onRequest', async (request) => {
     request.audited = {};
-    const { role = 'none', always = false } = request.routeOptions.config;
-    if (always || request.is404) return;
-    const live = context.attached;
-    if (live === null) {
-      // Pages and their files need nothing; everything else needs Redis.
-      if (role === 'none') return;
-      context.live();
-      return;
-    }
-    request.caller = admit(request, role, await live.tokens.get(), rules);
+    request.live = context.attached;
   });
-
+  await limitRates(app, rules.requestsPer10s);
+  app.addHook('onRequest', async (request) => {
+    const { role = 'admin' } = request.routeOptions.config;
+    // Pages and their files need nothing; everything else needs Redis.
+    if (role === 'none' || request.is404) return;
+    request.live = context.enter();
+    request.caller = admit(request, role, await request.live.tokens.get(), rules);
+  });
+  app.addHook('preHandler', async (request) => {
+    if (request.routeOptions.config.action !== undefined) request.ended = context.begin();
+  });
   app.addHook('onSend', async (request, reply, payload) => {
-    await audit(context, { ...rules, strangers }, request, reply, payload);
+    await rules.auditor.tell(request, reply, payload);
+    const { ended } = request;
+    if (ended === null) return;
+    reply.raw.once('finish', ended).once('close', ended);
+    if (reply.raw.closed) ended();
   });
 
   app.setErrorHandler((error, request, reply) => {
     const { error: known, unexpected } = toHostevacError(error);
-    if (unexpected) rules.log.error({ err: error, method: request.method, route: request.routeOptions.url }, 'api');
+    const where = { err: error, method: request.method, route: request.routeOptions.url };
+    if (unexpected) rules.log.error(where, 'api');
+    else if (isInward(known.code)) rules.log.warn(where, 'api');
     return refuse(reply, known);
   });
 
@@ -68,14 +81,34 @@ export function refuse(reply: FastifyReply, error: HostevacError): FastifyReply 
   return reply.code(body.status).type(PROBLEM_TYPE).send(JSON.stringify(body));
 }
 
+/** Before anybody is asked for a token: that costs something, too. */
+async function limitRates(app: FastifyInstance, max: number): Promise<void> {
+  await app.register(rateLimit, {
+    global: false,
+    max,
+    timeWindow: 10_000,
+    // Health checks come from one address and must always be answered.
+    allowList: (request) => request.routeOptions.config.unlimited === true,
+    errorResponseBuilder: (_request, { after }) =>
+      new HostevacError('tooManyRequests', `this client asks more than it may; try again in ${after}`),
+  });
+  app.addHook('onRequest', app.rateLimit());
+}
+
 /** JSON only; an empty body is none. */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else parse(request, typeof body === 'string' ? body : body.toString(), done);
+    const text = typeof body === 'string' ? body : body.toString();
+    request.bodyBytes = Buffer.byteLength(text);
+    if (text === '') done(null, undefined);
+    else parse(request, text, (error, value) => done(error === null ? null : unreadable(error), value));
   });
+}
+
+function unreadable(error: Error): HostevacError {
+  return new HostevacError('badInput', `the body is no JSON that is taken here: ${error.message}; correct it`);
 }
 
 const WHAT: Readonly<Record<string, string>> = {
@@ -122,73 +155,4 @@ class Paths {
   methodsOf(path: string): string[] {
     return [...new Set(this.#known.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => [...methods]))];
   }
-}
-
-/** Strangers must not push out what is worth keeping: of those nobody knows, so many a minute are written down. */
-const STRANGERS_PER_MINUTE = 60;
-
-class Strangers {
-  #fromMs = 0;
-  #count = 0;
-
-  /** Whether one more is written down. */
-  counts(): boolean {
-    const now = performance.now();
-    if (now - this.#fromMs > 60_000) {
-      this.#fromMs = now;
-      this.#count = 0;
-    }
-    this.#count += 1;
-    return this.#count <= STRANGERS_PER_MINUTE;
-  }
-}
-
-async function audit(
-  context: ApiContext,
-  { log, strangers }: Rules & { readonly strangers: Strangers },
-  request: FastifyRequest,
-  reply: FastifyReply,
-  payload: unknown,
-): Promise<void> {
-  const { action } = request.routeOptions.config;
-  const live = context.attached;
-  if (action === undefined || live === null) return;
-  const status = reply.statusCode;
-  if (status === 401 && !strangers.counts()) return;
-  const { caller, audited } = request;
-  const entry: AuditEntry = {
-    atMs: Date.now(),
-    actor: caller?.name ?? 'unknown',
-    role: caller?.role ?? null,
-    via: 'api',
-    action,
-    target: audited.target ?? targetOf(request),
-    outcome: outcomeOf(status, audited.unchanged === true),
-    detail: status < 400 ? (audited.detail ?? '') : `${status} ${codeOf(payload)}`,
-  };
-  try {
-    await live.backend.audit.append(entry);
-  } catch (error) {
-    log.error({ err: error, entry }, 'not written to the audit log');
-  }
-}
-
-const namedSchema = z.object({ id: z.string().optional(), host: z.string().optional() });
-
-function targetOf({ params }: FastifyRequest): string | null {
-  const named = namedSchema.safeParse(params).data;
-  return named?.id ?? named?.host ?? null;
-}
-
-function outcomeOf(status: number, unchanged: boolean): AuditEntry['outcome'] {
-  if (status === 401 || status === 403) return 'refused';
-  if (status >= 400) return 'failed';
-  return unchanged ? 'unchanged' : 'done';
-}
-
-const codedSchema = z.object({ code: z.string() });
-
-function codeOf(payload: unknown): string {
-  if (typeof payload !== 'string') return '';
-  return codedSchema.safeParse(JSON.parse(payload)).data?.code ?? '';
 }

@@ -2,7 +2,6 @@
  * The API server: takes its port first, is given what it needs of Redis later, and says `unavailable` in between. The routes are
  * in `routes/`; here is what holds for all of them.
  */
-import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { createJsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
@@ -10,11 +9,12 @@ import type { Logger } from 'pino';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { packageVersion } from '../runtime/package-version.ts';
-import { needsToken } from '../store/tokens.ts';
+import { needsToken, type TokenTable } from '../store/tokens.ts';
+import { Auditor } from './auditor.ts';
 import type { Backend } from './backend.ts';
 import { Cached } from './cache.ts';
 import { ApiContext } from './context.ts';
-import { isLoopbackName, isStillAdmitted } from './guard.ts';
+import { type GuardOptions, isLoopbackName, isStillAdmitted } from './guard.ts';
 import { listen, openHttp, type TlsFiles, urlOf } from './http.ts';
 import { Reader } from './reader.ts';
 import { Recorder } from './recorder.ts';
@@ -33,6 +33,7 @@ export interface ApiLimits {
   /** Requests that one client may make in ten seconds. */
   readonly requestsPer10s: number;
   readonly streams: number;
+  readonly streamsPerCaller: number;
   readonly connections: number;
   readonly heartbeatMs: number;
   /** A stream whose client takes nothing for this long is dropped. */
@@ -43,6 +44,7 @@ export interface ApiLimits {
 export const API_LIMITS: ApiLimits = {
   requestsPer10s: 5_000,
   streams: 1_000,
+  streamsPerCaller: 200,
   connections: 4_000,
   heartbeatMs: 15_000,
   drainMs: 30_000,
@@ -60,6 +62,8 @@ export interface ApiOptions {
   readonly address?: string;
   readonly port: number;
   readonly tls?: TlsFiles;
+  /** Nobody is let in without a token, also while there is none. */
+  readonly requireToken?: boolean;
   /** The built dashboard. */
   readonly dashboard: string;
   readonly limits?: Partial<ApiLimits>;
@@ -79,6 +83,8 @@ export interface ApiServer {
 
 /** A token that was revoked or made is known of within three times this (real ms). */
 const TOKENS_MS = 500;
+/** Changes that were begun are answered before the server ends, for so long (real ms). */
+const DRAIN_MS = 5_000;
 
 /** Listens before anything else is started. Throws `portTaken`, `badInput`. */
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
@@ -88,37 +94,55 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const hub = new StreamHub(limits, report);
   const context = new ApiContext({ fleet: options.fleet, policies: options.policies, hub });
   const loopback = isLoopbackName(address);
-  const app = await build(options, context, { loopback, limits });
+  const guard = { loopback, tls: options.tls !== undefined, requireToken: options.requireToken === true };
+  const auditor = new Auditor(options.log);
+  const app = await build(options, context, { guard, auditor, limits });
   let reviewing: NodeJS.Timeout | undefined;
+  let summarising: NodeJS.Timeout | undefined;
   const detach = async (): Promise<void> => {
     clearInterval(reviewing);
+    clearInterval(summarising);
     const live = context.attached;
-    context.detach();
     hub.close();
+    await context.drain(DRAIN_MS);
+    if (live !== null) await auditor.summarise(live, true);
+    context.detach();
     live?.fleetStreams.close();
     await live?.recorder.close();
   };
   await listen(app, address, options.port);
+  if (!loopback && options.tls === undefined) {
+    options.log.warn(
+      `${address} can be reached by others, and tokens go over the wire as they are; give --tls-cert and --tls-key, or put a proxy with TLS in front`,
+    );
+  }
   return {
     url: urlOf(app, address, options.tls !== undefined),
     app,
     hub,
     async attach(backend) {
-      if (!loopback && !needsToken(await backend.tokens.read())) throw openToAll(address);
+      if (!loopback && !guard.requireToken && !needsToken(await backend.tokens.read())) throw openToAll(address);
       const reader = new Reader(backend);
       const recorder = new Recorder(backend, report);
       const fleetStreams = new FleetStreams(reader, recorder, report);
       const tokens = new Cached(TOKENS_MS, () => backend.tokens.read());
-      context.attach({ backend, reader, recorder, fleetStreams, tokens });
+      const live = { backend, reader, recorder, fleetStreams, tokens };
+      let known: TokenTable | null = null;
+      context.attach(live);
       recorder.start();
       reviewing = setInterval(() => {
         if (hub.held.streams === 0) return;
-        // While Redis is away nobody can tell: then those who were let in stay.
+        // While Redis is away nobody can tell what has changed: then those who were let in stay until their tokens expire.
         tokens.get().then(
-          (table) => hub.review((caller) => isStillAdmitted(caller, table)),
-          () => undefined,
+          (table) => {
+            known = table;
+            hub.review((caller) => isStillAdmitted(caller, table));
+          },
+          () => hub.review((caller) => known === null || isStillAdmitted(caller, known)),
         );
       }, TOKENS_MS);
+      summarising = setInterval(() => void auditor.summarise(live), 60_000);
+      summarising.unref();
     },
     detach,
     async close() {
@@ -136,21 +160,19 @@ function openToAll(address: string): HostevacError {
   });
 }
 
+interface Made {
+  readonly guard: GuardOptions;
+  readonly auditor: Auditor;
+  readonly limits: ApiLimits;
+}
+
 async function build(
   options: ApiOptions,
   context: ApiContext,
-  { loopback, limits }: { readonly loopback: boolean; readonly limits: ApiLimits },
+  { guard, auditor, limits }: Made,
 ): Promise<FastifyInstance> {
   const app = openHttp(options.log, options.tls, limits);
-  applyRules(app, context, { loopback, tls: options.tls !== undefined, log: options.log });
-  await app.register(rateLimit, {
-    max: limits.requestsPer10s,
-    timeWindow: 10_000,
-    // Health checks come from one address and must always be answered.
-    allowList: (request) => request.routeOptions.config.always === true,
-    errorResponseBuilder: (_request, { after }) =>
-      new HostevacError('tooManyRequests', `this client asks more than it may; try again in ${after}`),
-  });
+  await applyRules(app, context, { ...guard, log: options.log, auditor, requestsPer10s: limits.requestsPer10s });
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -174,7 +196,7 @@ async function build(
   });
   const metrics = options.metrics ?? noMetrics;
   await app.register(async (routes) => {
-    systemRoutes(routes, context, { health: options.health, metrics });
+    systemRoutes(routes, context, { health: options.health, metrics, guard });
     accessRoutes(routes, context);
     operationRoutes(routes, context);
     migrationRoutes(routes, context);

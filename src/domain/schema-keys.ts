@@ -13,10 +13,20 @@ export function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
+/** Made once for each schema: that costs more than everything that is done with it. */
+const written = new WeakMap<z.ZodType, JsonSchema>();
+
+function jsonSchemaOf(schema: z.ZodType): JsonSchema {
+  const known = written.get(schema);
+  if (known !== undefined) return known;
+  const made = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  written.set(schema, made);
+  return made;
+}
+
 /** The keys that the object at `path` of `root` may have, in the schema's order. */
 export function keysAllowedAt(schema: z.ZodType, root: unknown, path: readonly PropertyKey[]): string[] {
-  const whole = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
-  let here = branches(whole, root);
+  let here = branches(jsonSchemaOf(schema), root);
   for (const [index, step] of path.entries()) {
     const value = valueAt(root, path.slice(0, index + 1));
     here = here.flatMap((at) => childrenOf(at, step)).flatMap((child) => branches(child, value));

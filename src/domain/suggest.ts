@@ -1,9 +1,11 @@
 /** "Did you mean": the known word nearest to one that is not known. Where the words come from is the caller's business. */
 
 /**
- * Edits between two words, where a swap of neighbours is one (`nmae`). Optimal string alignment; both words are short.
+ * Edits between two words, where a swap of neighbours is one (`nmae`). Optimal string alignment; both words are short. More than
+ * `most` is infinity: then the rest is not looked at.
  */
-function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string, most: number): number {
+  let least = 0;
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, index) => index)];
   for (let i = 1; i <= a.length; i += 1) {
     const above = rows[i - 1] ?? [];
@@ -17,6 +19,10 @@ function editDistance(a: string, b: string): number {
       row.push(best);
     }
     rows.push(row);
+    // A swap goes over one row, never over two.
+    const leastHere = Math.min(...row);
+    if (least > most && leastHere > most) return Number.POSITIVE_INFINITY;
+    least = leastHere;
   }
   return rows[a.length]?.[b.length] ?? 0;
 }
@@ -39,7 +45,9 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
     const beginning = given.length >= 3 && target.length >= 3 && (target.startsWith(given) || given.startsWith(target));
     const limit = Math.max(1, Math.floor(Math.max(given.length, target.length) / 3));
     if (!beginning && Math.abs(given.length - target.length) > limit) continue;
-    const edits = editDistance(given, target);
+    // One that is no nearer than another is of no use.
+    const most = beginning ? Number.POSITIVE_INFINITY : Math.min(limit, (best?.distance ?? limit + 1) - 1);
+    const edits = editDistance(given, target, most);
     if (edits > limit && !beginning) continue;
     const distance = beginning ? Math.min(edits, limit) : edits;
     if (best === undefined || distance < best.distance) best = { word: candidate, distance };

@@ -7,7 +7,7 @@ import { HostevacError, type Problem } from '../domain/errors.ts';
 import { type NonMigratable, SHUTDOWN_TIMEOUT_MS } from '../domain/non-migratable.ts';
 import { needsApproval, type OperationRecord } from '../domain/operation.ts';
 import { POLICY_PRESETS, type PolicyCatalogue } from '../domain/policy.ts';
-import { badInput, parseInput } from '../domain/problems.ts';
+import { badInput, MOST_PROBLEMS, parseInput, restProblem } from '../domain/problems.ts';
 import {
   type EvacuateNodeInput,
   evacuateNodeInput,
@@ -60,7 +60,7 @@ export function evacuation(input: EvacuateNodeInput, known: KnownNames): Intake 
       shutdownTimeoutMs: parsed.shutdownTimeout ?? SHUTDOWN_TIMEOUT_MS,
     },
     warnings: [
-      ...Object.keys(parsed.overrides ?? {}).flatMap((vm) => notThere(vm, parsed.host, known) ?? []),
+      ...notThere(Object.keys(parsed.overrides ?? {}), parsed.host, known),
       ...(parsed.shutdownTimeout === undefined || SHUTS_DOWN.has(nonMigratable) ? [] : [NOTHING_SHUT_DOWN]),
       ...tooShort(parsed.deadline, known),
     ],
@@ -88,16 +88,24 @@ export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
   const parsed = parseInput(loadBalanceInput([...known.policies.keys()]), input, { what: 'rebalance' });
   const twice = repeated(parsed.moves.map(({ vm }) => vm));
   if (twice.length > 0) throw badInput(twice, { what: 'rebalance' });
-  const hosts = parsed.moves.flatMap(
-    ({ to }, index) => unknownName(`moves[${index}].to`, to, 'host', known.hosts) ?? [],
+  const { moves } = parsed;
+  const hosts = unknownNames(
+    moves.map(({ to }, index) => ({ path: `moves[${index}].to`, name: to })),
+    'host',
+    known.hosts,
   );
-  const vms = parsed.moves.flatMap(({ vm }, index) => unknownName(`moves[${index}].vm`, vm, 'VM', known.vms) ?? []);
+  const vms = unknownNames(
+    moves.map(({ vm }, index) => ({ path: `moves[${index}].vm`, name: vm })),
+    'VM',
+    known.vms,
+  );
   const problems = [...hosts, ...vms];
   if (problems.length > 0) {
     throw new HostevacError(hosts.length > 0 ? 'unknownHost' : 'unknownVm', problems.map(sentence).join('\n'), {
       problems,
     });
   }
+  const moved = new Set(moves.map(({ vm }) => vm));
   return {
     request: {
       kind: 'loadBalance',
@@ -107,9 +115,10 @@ export function balance(input: LoadBalanceInput, known: KnownNames): Intake {
       ...(parsed.approveFirst === true ? { approveFirst: true } : {}),
     },
     warnings: [
-      ...Object.keys(parsed.overrides ?? {})
-        .filter((vm) => !parsed.moves.some((move) => move.vm === vm))
-        .map((vm) => `the policy given for ${vm} has no effect: no move of this request is for it`),
+      ...bounded(
+        Object.keys(parsed.overrides ?? {}).filter((vm) => !moved.has(vm)),
+        (vm) => `the policy given for ${vm} has no effect: no move of this request is for it`,
+      ),
       ...tooShort(parsed.deadline, known),
     ],
     idempotencyKey: parsed.idempotencyKey ?? null,
@@ -123,39 +132,82 @@ function tooShort(deadlineMs: number | undefined, { noticeMs = 0 }: KnownNames):
   return [`the deadline of ${deadline} passes before anything can begin: each move waits ${notice} after its notice`];
 }
 
-/** What is said about a VM with a policy of its own that the host does not have now; null: it has it, or nobody knows. */
-function notThere(vm: string, host: string, { vmsOn }: KnownNames): string | null {
+/** What is said about VMs with a policy of their own that the host does not have now; nothing where nobody knows. */
+function notThere(vms: readonly string[], host: string, { vmsOn }: KnownNames): string[] {
   const there = vmsOn.get(host);
-  if (there === undefined || there.includes(vm)) return null;
-  const [elsewhere] = [...vmsOn].find(([, vms]) => vms.includes(vm)) ?? [];
-  const near = elsewhere === undefined ? nearest(vm, there) : undefined;
-  const where = elsewhere === undefined ? '' : ` (it is on ${elsewhere})`;
-  const meant = near === undefined ? '' : `; did you mean ${near}?`;
-  return `the policy given for ${vm} has no effect unless it comes to ${host}: it is not there now${where}${meant}`;
-}
-
-function repeated(vms: readonly string[]): Problem[] {
-  return vms.flatMap((vm, index) => {
-    const first = vms.indexOf(vm);
-    if (first === index) return [];
-    const message = `moves[${first}] moves this VM already`;
-    return [{ path: `moves[${index}].vm`, value: JSON.stringify(vm), message, remedy: 'name each VM once' }];
+  if (there === undefined) return [];
+  const names = new Set(there);
+  const missing = vms.filter((vm) => !names.has(vm));
+  if (missing.length === 0) return [];
+  const places = new Map([...vmsOn].flatMap(([at, held]) => held.map((vm) => [vm, at] as const)));
+  return bounded(missing, (vm, index) => {
+    const elsewhere = places.get(vm);
+    const near = elsewhere === undefined && index < suggestedOf(there.length) ? nearest(vm, there) : undefined;
+    const where = elsewhere === undefined ? '' : ` (it is on ${elsewhere})`;
+    const meant = near === undefined ? '' : `; did you mean ${near}?`;
+    return `the policy given for ${vm} has no effect unless it comes to ${host}: it is not there now${where}${meant}`;
   });
 }
 
+/** A sentence for each, up to as many as are listed. */
+function bounded(vms: readonly string[], say: (vm: string, index: number) => string): string[] {
+  const said = vms.slice(0, MOST_PROBLEMS).map(say);
+  return vms.length > said.length ? [...said, `and ${vms.length - said.length} more such policies`] : said;
+}
+
+function repeated(vms: readonly string[]): Problem[] {
+  const firsts = new Map<string, number>();
+  const problems: Problem[] = [];
+  let rest = 0;
+  for (const [index, vm] of vms.entries()) {
+    const first = firsts.get(vm);
+    if (first === undefined) firsts.set(vm, index);
+    else if (problems.length >= MOST_PROBLEMS) rest += 1;
+    else {
+      const message = `moves[${first}] moves this VM already`;
+      problems.push({ path: `moves[${index}].vm`, value: JSON.stringify(vm), message, remedy: 'name each VM once' });
+    }
+  }
+  return rest === 0 ? problems : [...problems, restProblem(rest)];
+}
+
 const NAMES_SHOWN = 12;
+/** Looking for the name that was meant goes through all of them: it is done for the first faults only. */
+const SUGGESTED = 20;
+const MOST_COMPARED = 20_000;
 
 export function unknownName(path: string, name: string, what: string, known: readonly string[] | null): Problem | null {
-  if (known === null || known.includes(name)) return null;
-  const near = nearest(name, known);
-  const list =
-    [...known].sort().slice(0, NAMES_SHOWN).join(', ') + (known.length > NAMES_SHOWN ? `, ... (${known.length})` : '');
-  return {
-    path,
-    value: JSON.stringify(name),
-    message: `the fleet has no ${what} of that name`,
-    remedy: near === undefined ? `use one of ${list}` : `did you mean ${near}? Known: ${list}`,
-  };
+  return unknownNames([{ path, name }], what, known)[0] ?? null;
+}
+
+function suggestedOf(names: number): number {
+  return Math.max(1, Math.min(SUGGESTED, Math.floor(MOST_COMPARED / names)));
+}
+
+interface Named {
+  readonly path: string;
+  readonly name: string;
+}
+
+/** Those that are not known, at most as many as are listed, then how many more there are. */
+function unknownNames(named: readonly Named[], what: string, known: readonly string[] | null): Problem[] {
+  if (known === null) return [];
+  const names = new Set(known);
+  const unknown = named.filter(({ name }) => !names.has(name));
+  if (unknown.length === 0) return [];
+  const shown = [...known].sort().slice(0, NAMES_SHOWN).join(', ');
+  const list = shown + (known.length > NAMES_SHOWN ? `, ... (${known.length})` : '');
+  const suggested = suggestedOf(names.size);
+  const problems = unknown.slice(0, MOST_PROBLEMS).map(({ path, name }, index): Problem => {
+    const near = index < suggested ? nearest(name, names) : undefined;
+    return {
+      path,
+      value: JSON.stringify(name),
+      message: `the fleet has no ${what} of that name`,
+      remedy: near === undefined ? `use one of ${list}` : `did you mean ${near}? Known: ${list}`,
+    };
+  });
+  return unknown.length === problems.length ? problems : [...problems, restProblem(unknown.length - problems.length)];
 }
 
 export function sentence({ path, value, message, remedy }: Problem): string {

@@ -12,10 +12,19 @@ export interface StoredEvent extends OperationEvent {
 export interface EventLog {
   /** To its operation's stream and to the fleet's. */
   append(event: OperationEvent): Promise<void>;
-  /** Events of one operation behind `after` ('0' for all), waiting up to `waitRealMs` for the first. */
-  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
+  /**
+   * Events of one operation behind `after` ('0' for all), at most `most`, waiting up to `waitRealMs` for the first. What
+   * cannot be read as an event is passed over.
+   */
+  read(
+    operationId: string,
+    after: string,
+    waitRealMs: number,
+    signal?: AbortSignal,
+    most?: number,
+  ): Promise<StoredEvent[]>;
   /** The same of the fleet's stream: events of all operations. */
-  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]>;
+  readFleet(after: string, waitRealMs: number, signal?: AbortSignal, most?: number): Promise<StoredEvent[]>;
   /** The id of the fleet's last event; '0' where there is none. */
   lastOfFleet(): Promise<string>;
   /** The id of the fleet's first event behind `after` ('0': of all that are kept); null: there is none. */

@@ -149,12 +149,18 @@ export class MemoryEventLog implements EventLog {
     if (stream.length > kept) stream.shift();
   }
 
-  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    return this.#read(eventsTopic(operationId), after, waitRealMs, signal);
+  async read(
+    operationId: string,
+    after: string,
+    waitRealMs: number,
+    signal?: AbortSignal,
+    most?: number,
+  ): Promise<StoredEvent[]> {
+    return (await this.#read(eventsTopic(operationId), after, waitRealMs, signal)).slice(0, most);
   }
 
-  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    return this.#read(FLEET_EVENTS_TOPIC, after, waitRealMs, signal);
+  async readFleet(after: string, waitRealMs: number, signal?: AbortSignal, most?: number): Promise<StoredEvent[]> {
+    return (await this.#read(FLEET_EVENTS_TOPIC, after, waitRealMs, signal)).slice(0, most);
   }
 
   async lastOfFleet(): Promise<string> {

@@ -229,6 +229,22 @@ const EVENTS_PER_READ = 1_000;
 /** A wake-up can get lost with a connection; look this often without one. */
 const EVENTS_LOOK_MS = 1_000;
 
+interface Wanted {
+  readonly after: string;
+  readonly waitRealMs: number;
+  readonly signal: AbortSignal | undefined;
+  readonly most: number;
+}
+
+/** null: whoever wrote it was no hostevac, or a later one with other events. It must not hold up the others. */
+function eventOf(streamId: string, text: string | undefined): StoredEvent | null {
+  try {
+    return { ...eventSchema.parse(JSON.parse(text ?? 'null')), streamId };
+  } catch {
+    return null;
+  }
+}
+
 /** At least once: an event whose reply got lost with the connection may be there twice. */
 export class RedisEventLog implements EventLog {
   readonly #redis: Redis;
@@ -257,12 +273,18 @@ export class RedisEventLog implements EventLog {
   }
 
   /** Waits on the shared wake-ups: no blocking command, so no connection per watcher. */
-  read(operationId: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    return this.#read(eventsTopic(operationId), after, waitRealMs, signal);
+  read(
+    operationId: string,
+    after: string,
+    waitRealMs: number,
+    signal?: AbortSignal,
+    most = EVENTS_PER_READ,
+  ): Promise<StoredEvent[]> {
+    return this.#read(eventsTopic(operationId), { after, waitRealMs, signal, most });
   }
 
-  readFleet(after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    return this.#read(FLEET_EVENTS_TOPIC, after, waitRealMs, signal);
+  readFleet(after: string, waitRealMs: number, signal?: AbortSignal, most = EVENTS_PER_READ): Promise<StoredEvent[]> {
+    return this.#read(FLEET_EVENTS_TOPIC, { after, waitRealMs, signal, most });
   }
 
   async lastOfFleet(): Promise<string> {
@@ -275,8 +297,9 @@ export class RedisEventLog implements EventLog {
     return (await reachable(this.#redis, first))[0]?.[0] ?? null;
   }
 
-  async #read(topic: string, after: string, waitRealMs: number, signal?: AbortSignal): Promise<StoredEvent[]> {
-    const there = await this.#behind(topic, after, signal);
+  async #read(topic: string, wanted: Wanted): Promise<StoredEvent[]> {
+    const { waitRealMs, signal } = wanted;
+    const there = await this.#behind(topic, wanted);
     const aborted = (): boolean => signal?.aborted === true;
     if (there.length > 0 || waitRealMs <= 0 || aborted()) return there;
     const untilMs = this.#clock.monotonic() + waitRealMs;
@@ -284,7 +307,7 @@ export class RedisEventLog implements EventLog {
     if (listener === undefined) return [];
     try {
       for (;;) {
-        const events = await this.#behind(topic, after, signal);
+        const events = await this.#behind(topic, wanted);
         const leftMs = untilMs - this.#clock.monotonic();
         if (events.length > 0 || leftMs <= 0 || aborted()) return events;
         await listener.next(Math.min(leftMs, EVENTS_LOOK_MS), signal);
@@ -294,10 +317,16 @@ export class RedisEventLog implements EventLog {
     }
   }
 
-  async #behind(topic: string, after: string, signal: AbortSignal | undefined): Promise<StoredEvent[]> {
-    const range = this.#redis.xrange(this.#streamKey(topic), `(${after}`, '+', 'COUNT', EVENTS_PER_READ);
-    const entries = (await unlessAborted(reachable(this.#redis, range), signal)) ?? [];
-    return entries.map(([streamId, fields]) => ({ ...eventSchema.parse(JSON.parse(fields[1] ?? 'null')), streamId }));
+  async #behind(topic: string, { after, signal, most }: Wanted): Promise<StoredEvent[]> {
+    for (let from = after; ; ) {
+      const range = this.#redis.xrange(this.#streamKey(topic), `(${from}`, '+', 'COUNT', most);
+      const entries = (await unlessAborted(reachable(this.#redis, range), signal)) ?? [];
+      const events = entries.flatMap(([streamId, fields]) => eventOf(streamId, fields[1]) ?? []);
+      const last = entries.at(-1);
+      // A page of nothing but what cannot be read: what is behind it is looked at.
+      if (events.length > 0 || last === undefined || entries.length < most) return events;
+      from = last[0];
+    }
   }
 
   /** A stream is called as its topic. */

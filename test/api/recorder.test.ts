@@ -1,6 +1,12 @@
+import { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { Track } from '../../src/api/recorder.ts';
+import { SseStream } from '../../src/api/streams/sse.ts';
 import { compareIds, Tail, type TailEntry } from '../../src/api/streams/tail.ts';
+import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
+import { HostevacError } from '../../src/domain/errors.ts';
 
 const signal = new AbortController().signal;
 const point = (atMs: number) => ({ atMs, state: 'precopy' as const, progress: null });
@@ -43,6 +49,33 @@ describe('the course of a migration', () => {
   });
 });
 
+describe('a stream', () => {
+  it('is dropped when not even a little of what it was sent leaves, and not while it does', async () => {
+    let [takes, given] = [true, 0];
+    const socket = new Duplex({
+      read: () => undefined,
+      write: (_chunk, _encoding, done) => {
+        given += 1;
+        if (takes) done();
+      },
+    }) as Socket;
+    socket.setNoDelay = () => socket;
+    const raw = new ServerResponse(new IncomingMessage(socket));
+    raw.assignSocket(socket);
+    const stream = new SseStream(raw, {}, { drainMs: 100, bufferBytes: 10_000 });
+    for (let sent = 0; sent < 3; sent += 1) stream.write('x');
+    const before = given;
+    expect(before).toBeGreaterThan(0);
+    await abortableSleep(250);
+    expect(stream.signal.aborted).toBe(false);
+    takes = false;
+    stream.write('y');
+    await stream.closed;
+    expect(given).toBeGreaterThan(before);
+    expect(stream.signal.aborted).toBe(true);
+  });
+});
+
 describe('a tail', () => {
   const entry = (n: number): TailEntry => ({ id: `${n}-0`, frame: `${n}` });
 
@@ -72,6 +105,23 @@ describe('a tail', () => {
     expect(second.frames).toEqual(['2']);
     expect(await tail.next('2-0', signal)).toMatchObject({ ended: true });
     expect(asked).toEqual(['0', '1-0']);
+  });
+
+  it('one whose operation is not known any more ends, and every failure is told', async () => {
+    const told: unknown[] = [];
+    const tail = new Tail(
+      {
+        // biome-ignore lint/correctness/useYield: it fails before it has anything.
+        async *follow() {
+          throw new HostevacError('unknownOperation', 'expired');
+        },
+        page: async () => [],
+      },
+      '0',
+      (error) => told.push(error),
+    );
+    expect(await tail.next('0', signal)).toEqual({ frames: [], position: '0', ended: true });
+    expect(told).toMatchObject([{ code: 'unknownOperation' }]);
   });
 
   it('what was thrown away in the store is passed over, not waited for', async () => {

@@ -1,5 +1,6 @@
 /** The routes, each at least once, on a fleet whose workers carry out what is asked for. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { HostevacError } from '../../src/domain/errors.ts';
 import { until } from '../support/condition.ts';
 import { testRedisSocket } from '../support/redis.ts';
 import { type TestApi, testApi } from './api.ts';
@@ -70,6 +71,9 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
       'a proposal',
     );
     expect(record.proposal.moves).toMatchObject([{ vm: 'mail-1', destination: 'node-b' }]);
+    const blind = await api.ask('POST', `/v1/operations/${json.id}/approve`, { body: {} });
+    expect(blind.json).toMatchObject({ status: 400, problems: [{ path: 'hash' }] });
+    expect((await api.ask('POST', `/v1/operations/${json.id}/approve`)).status).toBe(400);
     const approved = await api.ask('POST', `/v1/operations/${json.id}/approve`, {
       body: { hash: record.proposal.hash },
     });
@@ -82,6 +86,24 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
       20_000,
       'the end',
     );
+  });
+
+  it('what was made is told and written down as made, also where it cannot be shown just then', async () => {
+    const { producer } = api.backend;
+    const operation = producer.operation.bind(producer);
+    producer.operation = () => Promise.reject(new HostevacError('redisAway', 'away'));
+    const made = await api.ask('POST', '/v1/rebalances', {
+      body: { moves: [{ vm: 'db-1', to: 'node-b' }], approveFirst: true },
+    });
+    producer.operation = operation;
+    expect(made).toMatchObject({ status: 201, json: { acceptance: 'created', operation: null } });
+    const [told] = (await api.ask('GET', '/v1/audit?limit=1')).json.items;
+    expect(told).toMatchObject({ action: 'rebalance.create', target: made.json.id, outcome: 'done' });
+    await api.ask('POST', `/v1/operations/${made.json.id}/cancel`);
+    // What a route has parsed itself and could not is no fault of who asks.
+    producer.operation = () => Promise.reject(new SyntaxError('a record that is none'));
+    expect((await api.ask('GET', '/v1/operations/y')).json).toMatchObject({ status: 500, code: 'internal' });
+    producer.operation = operation;
   });
 
   it('pause, resume and cancel say what they did', async () => {
@@ -165,6 +187,11 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
     expect((await post('host=node-a', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(415);
     expect((await post('{}', { 'content-type': 'text/plain' })).status).toBe(415);
     expect((await post(JSON.stringify({ host: 'x'.repeat(70_000) }))).json).toMatchObject({ code: 'payloadTooLarge' });
+    const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+    expect((await post(`{"host":${deep},"x":${deep}}`.slice(0, 60_000))).status).toBe(400);
+    expect((await post(`{"host":${deep}}`)).json).toMatchObject({ status: 400, problems: [{ path: 'host' }] });
+    const large = { evacuateNode: { host: 'node-a', x: 'x'.repeat(70_000) } };
+    expect((await api.ask('POST', '/v1/plans', { body: large })).json).toMatchObject({ code: 'payloadTooLarge' });
     const wrongMethod = await api.ask('PATCH', '/v1/hosts/node-a/capacity');
     expect(wrongMethod.status).toBe(405);
     expect(wrongMethod.headers.get('allow')?.split(', ').sort()).toEqual(['DELETE', 'PUT']);

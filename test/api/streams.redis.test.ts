@@ -1,6 +1,7 @@
 /** Streams of events: nothing is lost on the way, nothing is held for who has gone, nothing holds the server up. */
 import { createConnection, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Recorder } from '../../src/api/recorder.ts';
 import type { OperationEvent } from '../../src/domain/operation.ts';
 import { until } from '../support/condition.ts';
 import { testRedisSocket } from '../support/redis.ts';
@@ -87,6 +88,65 @@ describe.skipIf(testRedisSocket() === '')('streams', () => {
     await released();
   });
 
+  it('what cannot be read as an event is passed over, and so is such an entry of the audit log', async () => {
+    const { redis, fleet, stores, audit } = api.backend;
+    const stream = await follow(`/v1/operations/${id}/events`);
+    const key = `{hostevac:${fleet.name}}:events:${id}`;
+    await append(events(id, 0, 1));
+    for (const text of ['{', '{"kind":"of.tomorrow"}']) await redis.xadd(key, '*', 'e', text);
+    await append(events(id, 1, 1));
+    expect(await messages(stream, 2)).toEqual(numbers(0, 2));
+    const page = await stores.events.read(id, '0', 0, undefined, 1);
+    expect(page).toHaveLength(1);
+    // Nothing but such entries on a page: what is behind them is found.
+    expect(await stores.events.read(id, page[0]?.streamId ?? '', 0, undefined, 1)).toMatchObject([{ message: '1' }]);
+    await redis.xadd(`{hostevac:${fleet.name}}:audit`, '*', 'e', '{"actor":1}');
+    expect((await api.ask('GET', '/v1/audit')).status).toBe(200);
+    expect((await audit.read(1, null)).next).not.toBeNull();
+    await closeAll([stream]);
+    await redis.del(key);
+    await released();
+  });
+
+  it('what a look could not tell, for Redis was away, the next one tells', async () => {
+    const { backend } = api;
+    const recorder = new Recorder(backend, () => undefined);
+    let told: string[] = [];
+    recorder.onChanged((operations) => told.push(...operations));
+    await recorder.look();
+    expect(told).toContain(id);
+    told = [];
+    await recorder.look();
+    expect(told).toEqual([]);
+    const moves = [{ vm: 'db-1', to: 'node-b' }];
+    const made = await api.ask('POST', '/v1/rebalances', { body: { moves } });
+    const now = backend.producer.now.bind(backend.producer);
+    backend.producer.now = () => Promise.reject(new Error('away'));
+    await expect(recorder.look()).rejects.toThrow('away');
+    backend.producer.now = now;
+    await recorder.look();
+    expect(told).toEqual([made.json.id]);
+    await recorder.close();
+  });
+
+  it('of one token so many streams are served, and the others have room', async () => {
+    const own = await testApi({ workers: false, limits: { streamsPerCaller: 3 } });
+    try {
+      const make = (name: string) =>
+        own.backend.tokens.create({ name, role: 'viewer', createdBy: 'test', expiresInMs: null });
+      const [one, other] = [(await make('one')).text, (await make('other')).text];
+      const inForce = async () => (await own.ask('GET', '/v1/me', { token: other })).json.name === 'other';
+      await until(inForce, 3_000, 'the tokens');
+      const as = (token: string) => openEvents(`${own.url}/v1/events`, { authorization: `Bearer ${token}` });
+      const streams = [await as(one), await as(one), await as(one)];
+      await expect(as(one)).rejects.toThrow('429');
+      streams.push(await as(other));
+      await closeAll(streams);
+    } finally {
+      await own.close();
+    }
+  });
+
   it('the end of an operation ends its streams', async () => {
     const stream = await follow(`/v1/operations/${id}/events`);
     const [last] = events(id, 3, 1);
@@ -165,7 +225,7 @@ describe.skipIf(testRedisSocket() === '')('streams', () => {
     };
     // What is there is looked at once before anything can have changed.
     await api.ask('GET', '/v1/hosts');
-    const made = await api.ask('POST', '/v1/evacuations', { body: { host: 'node-b' } });
+    const made = await api.ask('POST', '/v1/evacuations', { body: { host: 'node-c' } });
     let hint = await next();
     while (hint.operations?.includes(made.json.id) !== true) hint = await next();
     await api.ask('POST', '/v1/hosts/node-c/cordon');

@@ -212,7 +212,7 @@ describe('options of balance', () => {
 
 describe('options of up and worker', () => {
   it('a port is a whole number', () => {
-    expect(apiPlace({ port: '0' })).toEqual({ port: 0, address: '127.0.0.1', tls: null });
+    expect(apiPlace({ port: '0' })).toEqual({ port: 0, address: '127.0.0.1', tls: null, requireToken: false });
     for (const port of ['-1', '65536', '7.5', 'http']) {
       expect(paths(failure(() => apiPlace({ port })))).toEqual(['--port']);
     }

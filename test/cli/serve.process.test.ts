@@ -64,6 +64,22 @@ describe('serve', () => {
     expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/already in use.*Nothing was started/s) });
   });
 
+  it('where a token is required nobody is let in while there is none', async () => {
+    const { url } = await startServe('--require-token');
+    expect(await statusOf(`${url}/v1/hosts`)).toBe(401);
+    expect(await statusOf(`${url}/`)).toBe(200);
+  });
+
+  it('a certificate that is none is said to be', async () => {
+    await writeFile(join(home, 'bad.crt'), 'no certificate');
+    await writeFile(join(home, 'bad.key'), 'no key');
+    const bad = await run('serve', '--port', '0', '--tls-cert', 'bad.crt', '--tls-key', 'bad.key');
+    expect(bad).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('bad.crt and bad.key cannot be used together'),
+    });
+  });
+
   it('an address that others reach needs a token first; with one it is served, over TLS too', {
     timeout: 90_000,
   }, async () => {

@@ -318,6 +318,35 @@ describe('values and suggestions', () => {
       expect(valueAt({ a: 'text' }, path)).toBeUndefined();
   });
 
+  test('of very many faults the first hundred are listed, and how many more there are, in little time', () => {
+    const keys = Object.fromEntries(Array.from({ length: 50_000 }, (_, index) => [`aggresion${index}`, index]));
+    const either = z.union([
+      z.strictObject({ one: evacuateNodeInput() }),
+      z.strictObject({ two: evacuateNodeInput() }),
+    ]);
+    const items = z.strictObject({ items: z.array(z.strictObject({ name: z.string() })) });
+    const nameless = { items: Array.from({ length: 5_000 }, () => ({ nmae: 'x', other: 1 })) };
+    const fromMs = performance.now();
+    for (const [schema, value] of [
+      [evacuateNodeInput(), { host: 'a', ...keys }],
+      [either, { one: { host: 'a', ...keys } }],
+      [either, { host: 'a', ...keys }],
+      [items, nameless],
+    ] as const) {
+      const { problems, message } = refused(schema, value);
+      expect(problems.length).toBeLessThanOrEqual(101);
+      expect(problems.at(-1)?.message).toMatch(/^\d+ more are not listed$/);
+      expect(message).toContain('more than ');
+    }
+    expect(performance.now() - fromMs).toBeLessThan(5_000);
+  });
+
+  test('a value that is nested too deeply to be printed is not', () => {
+    const deep = JSON.parse(`${'['.repeat(100_000)}${']'.repeat(100_000)}`);
+    expect(printValue(deep)).toBe('[...]');
+    expect(refused(evacuateNodeInput(), { host: deep, x: { deep } }).problems).toHaveLength(2);
+  });
+
   test('a value is JSON on one line, cut at 80 characters, with nothing in it that moves a cursor', () => {
     expect(printValue({ a: [1, 'x'] })).toBe('{"a":[1,"x"]}');
     expect(printValue('x'.repeat(200))).toBe(`"${'x'.repeat(78)}…`);

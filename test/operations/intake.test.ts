@@ -113,3 +113,41 @@ describe('a deadline within the notice of a move', () => {
     for (const { warnings } of said) expect(warnings).toEqual(isWarned ? [warning] : []);
   });
 });
+
+describe('a request that names very much', () => {
+  const many: KnownNames = {
+    ...known,
+    vms: Array.from({ length: 20_000 }, (_, index) => `guest-${index}.production.example`),
+  };
+  const refused = (work: () => unknown): HostevacError => {
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof HostevacError) return error;
+      throw error;
+    }
+    throw new Error('it was taken');
+  };
+
+  it('ten thousand unknown VMs are told, the first hundred and how many more', () => {
+    const moves = Array.from({ length: 10_000 }, (_, index) => ({
+      vm: `gest-${index}.production.exampl`,
+      to: 'node-b',
+    }));
+    const { code, problems } = refused(() => balance({ moves }, many));
+    expect(code).toBe('unknownVm');
+    expect(problems).toHaveLength(101);
+    expect(problems[0]?.remedy).toContain('did you mean guest-0.production.example?');
+    expect(problems.at(-1)?.message).toBe('9900 more are not listed');
+  });
+
+  it('so are VMs that are named twice, and policies for VMs that are not moved', () => {
+    const moves = Array.from({ length: 10_000 }, () => ({ vm: 'db-1', to: 'node-b' }));
+    expect(refused(() => balance({ moves }, known)).problems).toHaveLength(101);
+    const overrides = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`x-${index}`, own]));
+    const { warnings } = balance({ moves: [{ vm: 'db-1', to: 'node-b' }], overrides }, known);
+    expect(warnings).toHaveLength(101);
+    expect(warnings.at(-1)).toBe('and 4900 more such policies');
+    expect(evacuation({ host: 'node-a', overrides }, known).warnings).toHaveLength(101);
+  });
+});

@@ -38,10 +38,10 @@ export function fleetRoutes(app: FastifyInstance, context: ApiContext): void {
     headers: lastEventIdHeader,
     contentType: 'text/event-stream',
     answers: { 200: z.string().describe('Events, without end.') },
-    handle: async ({ headers, reply }) => {
+    handle: async ({ headers, caller, reply }) => {
       const { backend, fleetStreams } = context.live();
       const last = await backend.stores.events.lastOfFleet();
-      context.hub.mustHaveRoom();
+      context.hub.mustHaveRoom(caller);
       const { tail, release } = context.hub.tail('fleet', () => ({ source: fleetSource(backend), from: last }));
       context.hub.serve(reply, tail, headers['last-event-id'] ?? last, (stream) => {
         const silence = fleetStreams.add(stream);
@@ -86,8 +86,8 @@ function hostRoutes(app: FastifyInstance, context: ApiContext): void {
   });
 
   const done = async (request: FastifyRequest, host: string, outcome: ControlOutcome) => {
-    context.live().reader.changed();
-    request.audited = { target: host, detail: outcome.message, unchanged: !outcome.changed };
+    request.audited = { target: host, detail: outcome.message, unchanged: !outcome.changed, done: true };
+    request.live?.reader.changed();
     return { changed: outcome.changed, message: outcome.message };
   };
 
@@ -215,10 +215,14 @@ function vmRoutes(app: FastifyInstance, context: ApiContext): void {
     body: whatIfBody(context.policies),
     answers: { 200: whatIfSchema },
     problems: [404, 409],
-    handle: ({ params, body }) => {
+    handle: async ({ params, body, reply }) => {
       const { producer } = context.live().backend;
       const input = { vm: params.vm, ...body };
-      return measuring.run(params.vm, JSON.stringify(input), () => producer.whatIf(input));
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      return measuring.run(params.vm, JSON.stringify(input), gone.signal, (signal) =>
+        producer.whatIf(input, { signal }),
+      );
     },
   });
 }

@@ -1,9 +1,10 @@
 /** Routes of operations: asked for, looked at, steered, followed. */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { HostevacError } from '../../domain/errors.ts';
 import type { ControlOutcome, OperationHandle } from '../../queue/producer.ts';
-import type { ApiContext } from '../context.ts';
-import { addRoute, LARGE_BODY_LIMIT, noBody, sendJson } from '../route.ts';
+import type { ApiContext, Live } from '../context.ts';
+import { addRoute, BODY_LIMIT, LARGE_BODY_LIMIT, noBody, sendJson } from '../route.ts';
 import {
   controlOutcomeSchema,
   DEFAULT_LIMIT,
@@ -24,9 +25,14 @@ import {
   planSchema,
   rebalanceBody,
 } from '../schemas/operations.ts';
+import { Few } from '../shared.ts';
 import { operationSource } from '../streams/fleet-streams.ts';
 
 const tag = 'operations';
+
+/** A plan for a thousand hosts takes the whole process for a while. */
+const PLANS_AT_ONCE = 2;
+const PLANS_WAITING = 16;
 
 const ACCEPTED = {
   201: acceptedSchema,
@@ -34,15 +40,22 @@ const ACCEPTED = {
 };
 
 export function operationRoutes(app: FastifyInstance, context: ApiContext): void {
-  const accepted = async (handle: OperationHandle, reply: FastifyReply): Promise<FastifyReply> => {
-    const { reader } = context.live();
-    reader.changed();
+  const planning = new Few(PLANS_AT_ONCE, PLANS_WAITING, 'plans are being made');
+
+  /** What was made was made, whether it can be shown just now or not. */
+  const accepted = async (live: Live, handle: OperationHandle, reply: FastifyReply): Promise<FastifyReply> => {
     const { id, acceptance, warnings } = handle;
-    reply.request.audited = { target: id, detail: acceptance, unchanged: acceptance !== 'created' };
+    const { request } = reply;
+    request.audited = { target: id, detail: acceptance, unchanged: acceptance !== 'created', done: true };
+    live.reader.changed();
+    const operation = await live.reader.operation(id).catch((error: unknown) => {
+      request.log.warn({ err: error, operation: id }, 'it was made and cannot be shown');
+      return null;
+    });
     reply.header('location', `/v1/operations/${encodeURIComponent(id)}`);
     return reply
       .code(acceptance === 'created' ? 201 : 200)
-      .send({ id, acceptance, warnings: [...warnings], operation: await reader.operation(id) });
+      .send({ id, acceptance, warnings: [...warnings], operation });
   };
 
   addRoute(app, {
@@ -59,8 +72,8 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     problems: [404, 409],
     handle: async ({ body, headers, request, reply }) => {
       request.audited = { target: body.host };
-      const handle = await context.live().backend.producer.evacuateNode({ ...body, ...keyOf(headers) });
-      return accepted(handle, reply);
+      const live = context.live();
+      return accepted(live, await live.backend.producer.evacuateNode({ ...body, ...keyOf(headers) }), reply);
     },
   });
 
@@ -78,8 +91,8 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     answers: ACCEPTED,
     problems: [404, 409],
     handle: async ({ body, headers, reply }) => {
-      const handle = await context.live().backend.producer.loadBalance({ ...body, ...keyOf(headers) });
-      return accepted(handle, reply);
+      const live = context.live();
+      return accepted(live, await live.backend.producer.loadBalance({ ...body, ...keyOf(headers) }), reply);
     },
   });
 
@@ -92,9 +105,16 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     description: 'Nothing is claimed or changed.',
     body: planBody(context.policies),
     bodyLimit: LARGE_BODY_LIMIT,
+    beforeCheck: (body, bytes) => {
+      if (bytes <= BODY_LIMIT || isRebalance(body)) return;
+      throw new HostevacError(
+        'payloadTooLarge',
+        'the body is larger than is taken for an evacuation; send less at once',
+      );
+    },
     answers: { 200: planSchema },
     problems: [404, 409],
-    handle: ({ body }) => context.live().backend.producer.preview(body),
+    handle: ({ body }) => planning.run(() => context.live().backend.producer.preview(body)),
   });
 
   addRoute(app, {
@@ -153,10 +173,10 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     contentType: 'text/event-stream',
     answers: { 200: z.string().describe('Events until the operation ends.') },
     problems: [404],
-    handle: async ({ params, headers, reply }) => {
+    handle: async ({ params, headers, caller, reply }) => {
       const { backend } = context.live();
       await backend.producer.operation(params.id);
-      context.hub.mustHaveRoom();
+      context.hub.mustHaveRoom(caller);
       const { tail, release } = context.hub.tail(`operation:${params.id}`, () => ({
         source: operationSource(backend, params.id),
         from: '0',
@@ -192,8 +212,8 @@ function steer(app: FastifyInstance, context: ApiContext): void {
         const { backend, reader } = context.live();
         // What the schema gave back.
         const outcome = await act(await backend.producer.operation(params.id), given as z.output<B>);
+        request.audited = { target: params.id, detail: outcome.message, unchanged: !outcome.changed, done: true };
         reader.changed();
-        request.audited = { target: params.id, detail: outcome.message, unchanged: !outcome.changed };
         return { changed: outcome.changed, message: outcome.message };
       },
     });
@@ -203,7 +223,11 @@ function steer(app: FastifyInstance, context: ApiContext): void {
   );
   control('pause', 'Start no further move', pauseBody, (handle, body) => handle.pause({ now: body?.now === true }));
   control('resume', 'Go on with a paused one', noBody, (handle) => handle.resume());
-  control('approve', 'Carry out what it proposes', approveBody, (handle, body) => handle.approve(body?.hash));
+  control('approve', 'Carry out what it proposes', approveBody, (handle, body) => handle.approve(body.hash));
+}
+
+function isRebalance(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && Object.hasOwn(body, 'loadBalance');
 }
 
 function keyOf(headers: z.output<typeof idempotencyHeader>): { readonly idempotencyKey?: string } {

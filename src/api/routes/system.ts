@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { ApiContext } from '../context.ts';
 import { DOCS_STYLE, docsPage } from '../docs-page.ts';
+import { type GuardOptions, isFamiliar } from '../guard.ts';
 import { addRoute } from '../route.ts';
 import { type Health, healthSchema, readySchema } from '../schemas/common.ts';
 
@@ -14,6 +15,7 @@ export interface Metrics {
 export interface SystemOptions {
   readonly health: () => Promise<Health>;
   readonly metrics: () => Promise<Metrics>;
+  readonly guard: GuardOptions;
 }
 
 const tag = 'system';
@@ -21,20 +23,27 @@ const tag = 'system';
 const READY_MS = 2_000;
 
 export function systemRoutes(app: FastifyInstance, context: ApiContext, options: SystemOptions): void {
+  const recent = recentHealth(context, options.health);
+
   addRoute(app, {
     method: 'GET',
     url: '/healthz',
     role: 'none',
-    always: true,
+    unlimited: true,
     tag,
     summary: 'How this process and its workers are',
     answers: { 200: healthSchema, 503: healthSchema },
-    handle: async ({ reply }) => {
-      const health = await options.health();
+    handle: async ({ request, reply }) => {
+      const { workers, ...health } = await recent();
+      // Who a fleet's hosts are is not for everybody.
+      const sent = request.headers.authorization !== undefined && context.attached !== null;
+      const table = sent ? await context.attached.tokens.get().catch(() => null) : null;
+      const { hosts, ...rest } = workers;
+      const shown = isFamiliar(request, table, options.guard) ? { ...rest, hosts } : rest;
       return reply
         .code(health.status === 'ok' ? 200 : 503)
         .header('cache-control', 'no-store')
-        .send(health);
+        .send({ ...health, workers: shown });
     },
   });
 
@@ -42,7 +51,7 @@ export function systemRoutes(app: FastifyInstance, context: ApiContext, options:
     method: 'GET',
     url: '/readyz',
     role: 'none',
-    always: true,
+    unlimited: true,
     tag,
     summary: 'Whether requests can be taken: Redis answers',
     answers: { 200: readySchema, 503: readySchema },
@@ -73,7 +82,6 @@ export function systemRoutes(app: FastifyInstance, context: ApiContext, options:
     method: 'GET',
     url: '/openapi.json',
     role: 'none',
-    always: true,
     tag,
     summary: 'This API as an OpenAPI 3.1 document',
     answers: { 200: z.record(z.string(), z.unknown()).describe('The document.') },
@@ -82,15 +90,27 @@ export function systemRoutes(app: FastifyInstance, context: ApiContext, options:
 
   const page = (): string => docsPage(app.swagger());
   let shown: string | null = null;
-  app.get('/docs', { schema: { hide: true }, config: { role: 'none', always: true } }, async (_request, reply) => {
+  app.get('/docs', { schema: { hide: true }, config: { role: 'none' } }, async (_request, reply) => {
     shown ??= page();
     return reply.type('text/html; charset=utf-8').send(shown);
   });
-  app.get(
-    '/docs/style.css',
-    { schema: { hide: true }, config: { role: 'none', always: true } },
-    async (_request, reply) => reply.type('text/css; charset=utf-8').send(DOCS_STYLE),
+  app.get('/docs/style.css', { schema: { hide: true }, config: { role: 'none' } }, async (_request, reply) =>
+    reply.type('text/css; charset=utf-8').send(DOCS_STYLE),
   );
+}
+
+/** Health as it was at most so long ago (real ms): anybody may ask for it, as often as they like. */
+const HEALTH_MS = 500;
+
+function recentHealth(context: ApiContext, read: () => Promise<Health>): () => Promise<Health> {
+  let known: { readonly health: Promise<Health>; readonly atMs: number; readonly of: unknown } | null = null;
+  return () => {
+    const nowMs = performance.now();
+    const of = context.attached;
+    if (known === null || known.of !== of || nowMs - known.atMs > HEALTH_MS)
+      known = { health: read(), atMs: nowMs, of };
+    return known.health;
+  };
 }
 
 async function isReady({ attached }: ApiContext): Promise<boolean> {

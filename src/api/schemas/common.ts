@@ -45,7 +45,13 @@ export const healthSchema = z
   .object({
     status: z.enum(['ok', 'starting', 'stopping', 'degraded']),
     redis: z.enum(['ok', 'away', 'unknown']),
-    workers: z.object({ operations: z.boolean(), hosts: z.array(z.string()) }),
+    workers: z.object({
+      operations: z.boolean(),
+      hosts: z
+        .array(z.string())
+        .optional()
+        .describe('That have a worker. Not told to everybody: from elsewhere only with a token.'),
+    }),
   })
   .meta({ id: 'Health' });
 export type Health = z.infer<typeof healthSchema>;

@@ -33,11 +33,12 @@ export const pauseBody = z
   .strictObject({ now: z.boolean().optional().describe('Running migrations are cancelled, too, and queued again.') })
   .optional();
 
-export const approveBody = z
-  .strictObject({
-    hash: z.string().max(255).optional().describe('Of the proposal that was seen: another one is not approved.'),
-  })
-  .optional();
+export const approveBody = z.strictObject({
+  hash: z
+    .string({ error: "expected the `hash` of the operation's proposal" })
+    .max(255)
+    .describe('Of the proposal that was seen: another one is not approved.'),
+});
 
 const left = z.object({ vm: z.string(), reason: z.string() });
 
@@ -140,7 +141,9 @@ export const acceptedSchema = z
       .enum(['created', 'joined', 'repeated'])
       .describe('`joined`: an evacuation of this host was running; `repeated`: the key was used before.'),
     warnings: z.array(z.string()),
-    operation: operationSchema,
+    operation: operationSchema
+      .nullable()
+      .describe('null: it was taken, and cannot be shown just now; ask for it by its id.'),
   })
   .meta({ id: 'Accepted' });
 

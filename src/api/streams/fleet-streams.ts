@@ -28,6 +28,8 @@ export class FleetStreams {
     this.#reader = reader;
     this.#report = report;
     this.#unlisten = recorder.onChanged((operations) => {
+      // Who is told reads it then, and must not be given what it was before.
+      reader.operationsChanged(operations);
       for (const owed of this.#owed.values()) for (const id of operations) owed.operations.add(id);
     });
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
@@ -88,7 +90,7 @@ export function fleetSource({ producer, stores }: Backend): TailSource {
     async *follow(after, signal) {
       for await (const event of producer.fleetEvents({ after, signal })) yield entryOf(event);
     },
-    page: async (after, limit) => (await stores.events.readFleet(after, 0)).slice(0, limit).map(entryOf),
+    page: async (after, limit) => (await stores.events.readFleet(after, 0, undefined, limit)).map(entryOf),
   };
 }
 
@@ -99,6 +101,6 @@ export function operationSource({ producer, stores }: Backend, id: string): Tail
       const handle = await producer.operation(id);
       for await (const event of handle.events({ after, signal })) yield entryOf(event);
     },
-    page: async (after, limit) => (await stores.events.read(id, after, 0)).slice(0, limit).map(entryOf),
+    page: async (after, limit) => (await stores.events.read(id, after, 0, undefined, limit)).map(entryOf),
   };
 }

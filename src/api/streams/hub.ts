@@ -10,6 +10,8 @@ import { type Followed, Tail, type TailSource } from './tail.ts';
 
 export interface HubLimits {
   readonly streams: number;
+  /** Of one token; where nobody needs one, who is on this machine may have all of them. */
+  readonly streamsPerCaller: number;
   readonly heartbeatMs: number;
   readonly drainMs: number;
   readonly bufferBytes: number;
@@ -42,12 +44,18 @@ export class StreamHub {
     return { streams: this.#open.size, tails: this.#tails.size };
   }
 
-  /** Throws `unavailable` when there are as many as are served. */
-  mustHaveRoom(): void {
+  /** Throws `unavailable` when there are as many as are served, `tooManyRequests` when the caller has as many as it may. */
+  mustHaveRoom(caller: Caller | null): void {
     if (this.#closing) throw new HostevacError('unavailable', 'the server is ending; connect again in a moment');
     if (this.#open.size >= this.#limits.streams) {
       const message = `${this.#limits.streams} streams are open, which is as many as this server serves; close some, or try again later`;
       throw new HostevacError('unavailable', message);
+    }
+    if (caller === null || caller.tokenId === null) return;
+    const own = [...this.#open.values()].filter((other) => other?.tokenId === caller.tokenId).length;
+    if (own >= this.#limits.streamsPerCaller) {
+      const message = `the token "${caller.name}" has ${own} streams open, which is as many as one may have; close some`;
+      throw new HostevacError('tooManyRequests', message);
     }
   }
 
@@ -58,7 +66,7 @@ export class StreamHub {
     position: Position,
     onOpen: (stream: SseStream) => () => void = () => () => undefined,
   ): void {
-    this.mustHaveRoom();
+    this.mustHaveRoom(reply.request.caller);
     const headers = Object.fromEntries(
       Object.entries(reply.getHeaders()).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
     );
@@ -81,7 +89,7 @@ export class StreamHub {
     let shared = this.#tails.get(key);
     if (shared === undefined) {
       const { source, from } = make();
-      shared = { tail: new Tail(source, from), followers: 0 };
+      shared = { tail: new Tail(source, from, this.#report), followers: 0 };
       this.#tails.set(key, shared);
     }
     const held = shared;

@@ -16,6 +16,9 @@ export class SseStream {
   readonly #raw: ServerResponse;
   readonly #limits: SseLimits;
   readonly #gone = new AbortController();
+  /** Frames that are not on their way yet. */
+  #pending = 0;
+  #stuck: NodeJS.Timeout | undefined;
   readonly closed: Promise<void>;
 
   constructor(raw: ServerResponse, headers: Readonly<Record<string, string | number | string[]>>, limits: SseLimits) {
@@ -24,6 +27,7 @@ export class SseStream {
     this.closed = new Promise((resolve) => {
       const over = (): void => {
         this.#gone.abort();
+        clearTimeout(this.#stuck);
         resolve();
       };
       raw.once('close', over);
@@ -56,7 +60,7 @@ export class SseStream {
 
   write(frame: string): void {
     if (this.#gone.signal.aborted) return;
-    this.#raw.write(frame);
+    this.#send(frame);
     if (this.#raw.writableLength > this.#limits.bufferBytes) this.drop();
   }
 
@@ -79,7 +83,22 @@ export class SseStream {
 
   /** Keeps the connection, and shows whether there still is one. */
   heartbeat(): void {
-    if (this.idle) this.#raw.write(':\n\n');
+    if (this.idle) this.#send(':\n\n');
+  }
+
+  /** However little it is: when nothing of it leaves for too long, nobody takes it. */
+  #send(frame: string): void {
+    this.#pending += 1;
+    this.#stuck ??= this.#watch();
+    this.#raw.write(frame, () => {
+      this.#pending -= 1;
+      clearTimeout(this.#stuck);
+      this.#stuck = this.#pending > 0 && !this.#raw.closed ? this.#watch() : undefined;
+    });
+  }
+
+  #watch(): NodeJS.Timeout {
+    return setTimeout(() => this.drop(), this.#limits.drainMs).unref();
   }
 
   end(): void {

@@ -3,6 +3,7 @@
  * its own pace, so a slow one holds a position and nothing else. Who asks for what is older than the ring reads it from the
  * store. Ids are those of Redis streams.
  */
+import { HostevacError } from '../../domain/errors.ts';
 
 /** One step of a follower: what to write, where it then is, and whether nothing comes after it. */
 export interface Step<Position> {
@@ -47,9 +48,12 @@ export class Tail implements Followed<string> {
   /** Most followers stand at one place: what comes behind it is found once. Forgotten with every change. */
   #known: { readonly position: string; readonly step: Step<string> } | null = null;
 
-  /** `from`: followed from behind this id on. */
-  constructor(source: TailSource, from: string) {
+  readonly #report: (error: unknown) => void;
+
+  /** `from`: followed from behind this id on. `report`: told when reading fails; it is tried again. */
+  constructor(source: TailSource, from: string, report: (error: unknown) => void = () => undefined) {
     this.#source = source;
+    this.#report = report;
     this.#floor = from;
     void this.#run(from);
   }
@@ -86,6 +90,7 @@ export class Tail implements Followed<string> {
   async #run(from: string): Promise<void> {
     const { signal } = this.#stop;
     let after = from;
+    let told: string | null = null;
     let gathered: NodeJS.Timeout | undefined;
     while (!signal.aborted && !this.#ended) {
       try {
@@ -105,8 +110,15 @@ export class Tail implements Followed<string> {
         }
         this.#ended = !signal.aborted;
         this.#known = null;
-      } catch {
-        await this.#waiters.wait(signal, AGAIN_MS);
+      } catch (error) {
+        if (signal.aborted) break;
+        // Once for each time that it goes wrong: while Redis is away it does so again and again.
+        if (told !== after) this.#report(error);
+        told = after;
+        this.#known = null;
+        // Its record has expired: nothing comes any more.
+        if (error instanceof HostevacError && error.code === 'unknownOperation') this.#ended = true;
+        else await this.#waiters.wait(signal, AGAIN_MS);
       }
     }
     clearTimeout(gathered);

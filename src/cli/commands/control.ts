@@ -64,7 +64,9 @@ export function addControls(program: Command, run: Run): void {
   })
     .option('--plan <hash>', 'approve only the plan of this hash')
     .action((id: string, options: { plan?: string }) =>
-      run((cli) => onOperation(cli, id, (handle) => handle.approve(options.plan))),
+      run((cli) =>
+        onOperation(cli, id, async (handle) => handle.approve(options.plan ?? (await handle.record()).proposal?.hash)),
+      ),
     );
 
   host({

@@ -72,9 +72,16 @@ export function addToken(program: Command, run: Run): void {
     .action((id: string | undefined, { all }: { all?: boolean }) => run((cli) => revoke(cli, id, all === true)));
 }
 
+const RESERVED: ReadonlySet<string> = new Set(['local', 'unknown', 'anybody']);
 const nameText = 'expected 1 to 64 letters, digits, ., @, - or _';
 const createSchema = z.object({
-  name: z.string().regex(/^[A-Za-z0-9._@-]{1,64}$/, { error: nameText }),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9._@-]{1,64}$/, { error: nameText })
+    // What the audit log calls those who have none.
+    .refine((name) => !RESERVED.has(name.toLowerCase()), {
+      error: 'expected another name than local, unknown or anybody',
+    }),
   role: z.enum(roles),
   expires: durationText.optional(),
 });

@@ -315,15 +315,17 @@ function Controls({ operation, onDone }: { readonly operation: Operation; readon
           action={{ text: 'Resume', path: `${path}/resume`, title: 'Go on with this operation?', primary: true }}
         />
       )}
-      {state === 'awaitingApproval' && (
+      {state === 'awaitingApproval' && proposal !== null && (
         <ActionButton
           onDone={onDone}
           action={{
             text: 'Approve',
             path: `${path}/approve`,
+            // What is shown, and nothing that has come in its place.
+            body: { hash: proposal.hash },
             title: 'Approve this plan?',
             primary: true,
-            children: proposal === null ? <p>The plan is not there yet.</p> : <PlanView plan={proposal} />,
+            children: <PlanView plan={proposal} />,
           }}
         />
       )}
