@@ -92,8 +92,12 @@ export class SseStream {
     this.#stuck ??= this.#watch();
     this.#raw.write(frame, () => {
       this.#pending -= 1;
+      if (this.#pending > 0) {
+        this.#stuck?.refresh();
+        return;
+      }
       clearTimeout(this.#stuck);
-      this.#stuck = this.#pending > 0 && !this.#raw.closed ? this.#watch() : undefined;
+      this.#stuck = undefined;
     });
   }
 
