@@ -24,7 +24,7 @@ const PER_SECOND = 100;
 const RUN_SECONDS = 60;
 const CUT = 50;
 /** Evacuated meanwhile, so that there is something to follow: their guests take longer than all runs. */
-const EVACUATED = 10;
+const EVACUATED = 3;
 const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const LOAD = fileURLToPath(new URL('./api/load.js', import.meta.url));
 const BARE = fileURLToPath(new URL('./api/bare.js', import.meta.url));
