@@ -1,6 +1,6 @@
 /**
  * Entry of `npm run bench:api`: one API process over a simulated fleet of 1,000 hosts and 20,000 VMs, with 500 followers and 100
- * mixed reads a second, beside a bare Fastify that sends the same bytes. `--runs N` (default 5) of a minute each; `--minutes N`:
+ * mixed reads a second, beside a bare Fastify that sends the same bytes. `--runs N` (default 5) of `--seconds N` each (60); `--minutes N`:
  * then one long run of ours, for its memory (default 10; 0: none).
  */
 import { spawn } from 'node:child_process';
@@ -21,7 +21,6 @@ const FOLLOWERS = 500;
 /** Of them, of the whole fleet; the others follow one operation each. */
 const OF_THE_FLEET = 400;
 const PER_SECOND = 100;
-const RUN_SECONDS = 60;
 const CUT = 50;
 /** Evacuated meanwhile, so that there is something to follow: their guests take longer than all runs. */
 const EVACUATED = 3;
@@ -179,8 +178,13 @@ function slopeOf(samples: readonly { readonly atMin: number; readonly mib: numbe
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { runs: { type: 'string', default: '5' }, minutes: { type: 'string', default: '10' } },
+    options: {
+      runs: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '60' },
+      minutes: { type: 'string', default: '10' },
+    },
   });
+  const seconds = Number(values.seconds);
   const place = await ours();
   const rows: { who: string; seen: LoadSeen }[] = [];
   const say = (who: string, seen: LoadSeen): void => {
@@ -195,11 +199,11 @@ async function main(): Promise<number> {
   };
   try {
     for (let run = 1; run <= Number(values.runs); run += 1) {
-      const seen = await load(ordersFor(place, RUN_SECONDS));
+      const seen = await load(ordersFor(place, seconds));
       say(`ours ${run}`, seen);
       rows.push({ who: 'ours', seen });
-      const peer = await peerOf(place, seen.events / FOLLOWERS / RUN_SECONDS);
-      const theirs = await load(ordersFor({ ...place, url: peer.url }, RUN_SECONDS));
+      const peer = await peerOf(place, seen.events / FOLLOWERS / seconds);
+      const theirs = await load(ordersFor({ ...place, url: peer.url }, seconds));
       peer.end();
       say(`bare ${run}`, theirs);
       rows.push({ who: 'bare', seen: theirs });
