@@ -54,7 +54,7 @@ function fleetText(): string {
 /** Mixed reads, of everything that a page or a tool asks for. */
 function paths(operations: readonly string[]): string[] {
   const all: string[] = [];
-  for (let round = 0; round < 50; round += 1) {
+  for (let round = 0; round < 160; round += 1) {
     const host = hostName((round * 37) % HOSTS);
     const operation = operations[round % operations.length] ?? '';
     all.push(

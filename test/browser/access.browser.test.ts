@@ -2,7 +2,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../support/needs.ts';
-import { expectQuiet, launch, openPage, type Watched } from './browser.ts';
+import { expectQuiet, launch, openPage, SLOW, type Watched } from './browser.ts';
 import { Place, smallFleet } from './place.ts';
 
 /** Chromium reports every refused request on its console. */
@@ -99,7 +99,7 @@ describeWith(['browser', 'redis'], 'who may do what in the dashboard', () => {
     await admin.page.getByRole('link', { name: 'Audit' }).click();
     const audit = admin.page.getByRole('table', { name: 'Changes, newest first' });
     await audit.waitFor();
-    expect(await audit.getByText('some-operator (operator)').count()).toBeGreaterThanOrEqual(2);
+    await expect.poll(() => audit.getByText('some-operator (operator)').count(), SLOW).toBeGreaterThanOrEqual(2);
     await admin.page.getByRole('link', { name: 'Fleet' }).click();
     await admin.page.getByRole('link', { name: 'node-d', exact: true }).click();
     await admin.page.getByText('Change what it may send and take').click();

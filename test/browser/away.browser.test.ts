@@ -3,7 +3,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventSchema } from '../../src/domain/operation.ts';
 import { describeWith } from '../support/needs.ts';
-import { expectQuiet, launch, openPage } from './browser.ts';
+import { expectQuiet, launch, openPage, SLOW } from './browser.ts';
 import { Place, smallFleet } from './place.ts';
 
 /** Chromium itself says on the console that it could not connect, or that a server that is starting said 503. */
@@ -30,10 +30,14 @@ describeWith(['browser', 'redis'], 'the dashboard without its server', () => {
     await place.down();
     const banner = page.locator('.banner');
     await banner.waitFor();
-    expect(await banner.textContent()).toMatch(/^Not connected since \d\d:\d\d:\d\d; what you see is of then\./);
+    await expect
+      .poll(() => banner.textContent(), SLOW)
+      .toMatch(/^Not connected since \d\d:\d\d:\d\d; what you see is of then\./);
     // Nothing is taken away.
     await page.getByRole('heading', { name: 'Evacuation of node-b' }).waitFor();
-    expect(await page.getByRole('table', { name: 'VMs of this operation' }).getByText('large-1').count()).toBe(1);
+    await expect
+      .poll(() => page.getByRole('table', { name: 'VMs of this operation' }).getByText('large-1').count(), SLOW)
+      .toBe(1);
     const resumed: string[] = [];
     page.on('request', (request) => {
       const id = request.headers()['last-event-id'];

@@ -16,6 +16,9 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
+/** For what comes a moment later: on a busy machine that is long. */
+export const SLOW = { timeout: 20_000 };
+
 export function launch(): Promise<Browser> {
   return chromium.launch({ executablePath: browserProgram(), headless: true, args: ARGUMENTS });
 }

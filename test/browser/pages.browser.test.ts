@@ -9,7 +9,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { describeWith } from '../support/needs.ts';
-import { expectQuiet, launch, openPage } from './browser.ts';
+import { expectQuiet, launch, openPage, SLOW } from './browser.ts';
 import { Place } from './place.ts';
 
 const IMAGES = fileURLToPath(new URL('../../docs/images/', import.meta.url));
@@ -75,7 +75,7 @@ describeWith(['browser', 'redis'], 'the pages of the dashboard', () => {
       await page.keyboard.press('Home');
       const first = await page.locator('#reason').textContent();
       expect(first).toMatch(/^\+\S+, pass \d+: \d+%: ./);
-      expect(await slider.getAttribute('aria-valuetext')).toBe(first);
+      await expect.poll(() => slider.getAttribute('aria-valuetext'), SLOW).toBe(first);
       await page.keyboard.press('ArrowRight');
       await expect.poll(() => page.locator('#reason').textContent()).not.toBe(first);
       await page.keyboard.press('End');

@@ -6,7 +6,7 @@ import { type WhatIf, whatIfSchema } from '../../src/api/schemas/fleet.ts';
 import { intervalSchema } from '../../src/domain/prediction.ts';
 import { whatIfFigures } from '../../src/domain/what-if-words.ts';
 import { describeWith } from '../support/needs.ts';
-import { expectQuiet, launch, openPage } from './browser.ts';
+import { expectQuiet, launch, openPage, SLOW } from './browser.ts';
 import { Place, smallFleet } from './place.ts';
 
 const SLIDER = /^Aggression/;
@@ -46,7 +46,7 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
     for (const [place_, row] of rows.entries()) {
       if (place_ > 0) await page.keyboard.press('ArrowRight');
       const figures = whatIfFigures(row, answer.policy);
-      expect(await page.locator('.slider output').textContent()).toBe(String(row.aggression));
+      await expect.poll(() => page.locator('.slider output').textContent(), SLOW).toBe(String(row.aggression));
       const shown = {
         total: await page.locator('[data-cost=total]').textContent(),
         downtime: await page.locator('[data-cost=downtime]').textContent(),
@@ -59,7 +59,7 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
         cpu: `${figures.meanShare} on average, least share ${figures.minShare}`,
         harm: figures.harm,
       });
-      expect(await slider.getAttribute('aria-valuetext')).toContain(`total ${figures.total}`);
+      await expect.poll(() => slider.getAttribute('aria-valuetext'), SLOW).toContain(`total ${figures.total}`);
       const broken = row.breaks.map(({ requirement }) => requirement).toSorted();
       const shownBroken = await page
         .locator('.requirements .broken')
@@ -69,7 +69,7 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
     }
     // A hot guest costs differently at each end.
     expect(seen.size).toBeGreaterThan(2);
-    expect(await page.getByRole('row', { name: /^never throttled/ }).count()).toBe(1);
+    await expect.poll(() => page.getByRole('row', { name: /^never throttled/ }).count(), SLOW).toBe(1);
     await page.getByRole('button', { name: 'Measure again' }).click();
     await expect.poll(() => answers.length, { timeout: 20_000 }).toBe(2);
     expectQuiet(watched);
