@@ -1,4 +1,5 @@
 /** The API server as `up` and `serve` run it: its options, its port before anything else, and what it says of its health. */
+
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
@@ -7,7 +8,8 @@ import { z } from 'zod';
 import { type Backend, openBackend } from '../api/backend.ts';
 import type { Health } from '../api/schemas/common.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
-import { HostevacError, type Problem } from '../domain/errors.ts';
+import { settledWithin } from '../clock/abortable-sleep.ts';
+import type { Problem } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { badInput, problemsOf } from '../domain/problems.ts';
 import type { Metrics } from '../metrics/create-metrics.ts';
@@ -16,6 +18,7 @@ import { packageFile } from '../runtime/fleet-source.ts';
 import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import type { Tracing } from '../runtime/tracing.ts';
 import type { Closer } from './closers.ts';
+import { portSchema } from './options.ts';
 import { numberOrText } from './policy-options.ts';
 
 /** What commander hands over. */
@@ -27,7 +30,7 @@ export interface ApiFlags {
   readonly requireToken?: boolean;
 }
 
-interface ApiPlace {
+export interface ApiPlace {
   readonly port: number;
   readonly address: string;
   readonly tls: { readonly certPath: string; readonly keyPath: string } | null;
@@ -54,9 +57,8 @@ export const ACCESS_NOTES: readonly string[] = [
   'machine: --require-token, with which nobody is let in before a token is made.',
 ];
 
-const expectedPort = 'expected a whole number from 0 to 65535';
 const flagsSchema = z.strictObject({
-  port: z.int({ error: expectedPort }).min(0, { error: expectedPort }).max(65_535, { error: expectedPort }),
+  port: portSchema,
   listen: z
     .string()
     .regex(/^[A-Za-z0-9.:_-]{1,255}$/, { error: 'expected an address such as 0.0.0.0, :: or 10.0.0.1' }),
@@ -146,28 +148,22 @@ function dashboardDirectory(): string {
 /** A health check that takes longer is an answer, too. */
 const HEALTH_TIMEOUT_MS = 2_000;
 
+const AWAY: Health = { status: 'degraded', redis: 'away', workers: { operations: false, hosts: [] } };
+
 async function healthOf(backend: Backend | null, phase: Phase, needsWorkers: boolean): Promise<Health> {
   if (backend === null) return { status: 'starting', redis: 'unknown', workers: { operations: false, hosts: [] } };
-  const { producer, stores, fleet } = backend;
+  const { stores, fleet } = backend;
   try {
-    const [operations, alive] = await within(
-      HEALTH_TIMEOUT_MS,
-      Promise.all([producer.hasWorkers(), stores.presence.alive()]),
-    );
+    const answered = await settledWithin(stores.presence.alive(), HEALTH_TIMEOUT_MS);
+    if (answered === undefined) return AWAY;
+    const alive = answered.value;
+    const operations = alive.some((worker) => worker.operations);
     const serving = new Set(alive.flatMap(({ hosts }) => hosts));
     const served = fleet.hosts.map(({ name }) => name).filter((name) => serving.has(name));
     const complete = !needsWorkers || (operations && served.length === fleet.hosts.length);
     const status = phase === 'stopping' ? 'stopping' : phase === 'starting' ? 'starting' : complete ? 'ok' : 'degraded';
     return { status, redis: 'ok', workers: { operations, hosts: served } };
   } catch {
-    return { status: 'degraded', redis: 'away', workers: { operations: false, hosts: [] } };
+    return AWAY;
   }
-}
-
-function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new HostevacError('redisAway', `no answer within ${ms} ms`)), ms);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

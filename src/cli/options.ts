@@ -174,7 +174,7 @@ function parsedOptions(
   return { given: { ...given, ...overrides }, timeoutMs: timeout ?? null, problems };
 }
 
-const portSchema = z
+export const portSchema = z
   .int({ error: 'expected a whole number from 0 to 65535' })
   .min(0, { error: 'expected a whole number from 0 to 65535' })
   .max(65_535, { error: 'expected a whole number from 0 to 65535' });

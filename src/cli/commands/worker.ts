@@ -12,8 +12,8 @@ import { workerOptions } from '../options.ts';
 import { openRedisSource } from '../session.ts';
 import { catchInterrupt } from '../signals.ts';
 import { printable } from '../text.ts';
+import { aborted, CLOSE_GRACE_MS, CLOSE_LIMIT_MS } from './closing.ts';
 import { startCrew } from './crew.ts';
-import { aborted, CLOSE_GRACE_MS, CLOSE_LIMIT_MS } from './up.ts';
 
 interface WorkerFlags {
   readonly hosts?: string;
