@@ -3,6 +3,8 @@
  * of operations.
  */
 
+export { counted, printable } from '../domain/format.ts';
+
 export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'dim' | 'bold';
 const SGR: Readonly<Record<Colour, readonly [number, number]>> = {
   red: [31, 39],
@@ -21,18 +23,6 @@ export const ansi: Paint = (colour, text) => `\u001b[${SGR[colour][0]}m${text}\u
 export function paintFor(env: NodeJS.ProcessEnv, isTty: boolean): Paint {
   const noColour = env['NO_COLOR'];
   return isTty && (noColour === undefined || noColour === '') && env['TERM'] !== 'dumb' ? ansi : plain;
-}
-
-/**
- * Names and messages may come from another machine: control characters (also the 8-bit ones, which some terminals obey)
- * and direction overrides are shown as `\xNN` or `\uNNNN`, so that no name can move the cursor or hide a part of a line.
- */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this replaces
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (char) => {
-    const code = char.charCodeAt(0);
-    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
-  });
 }
 
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
@@ -99,11 +89,6 @@ export function joinSpans(spans: readonly Span[], columns: number, paint: Paint)
     if (text !== span.text) break;
   }
   return out;
-}
-
-/** `1 VM`, `3 VMs`. */
-export function counted(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
 
 /** A name as it can be pasted into a shell. */

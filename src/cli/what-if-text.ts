@@ -1,10 +1,11 @@
 /** The answer of `hostevac what-if` as text: what is known of the guest, a line per aggression, what would give way. Pure. */
-import type { Estimate } from '../convergence/dirty-model.ts';
 import type { WhatIfRow } from '../convergence/what-if.ts';
-import { formatDuration, formatRate, formatSize, intervalText } from '../domain/format.ts';
+import { coresText, estimateText, formatDuration, formatRate, formatSize } from '../domain/format.ts';
 import {
   DEADLINE_WORDS,
   grouped,
+  keepsText,
+  notMoved,
   REQUIREMENT_WORDS,
   type WhatIfGroup,
   whatIfFigures,
@@ -41,9 +42,8 @@ function worthShowing(groups: readonly WhatIfGroup<WhatIfRow>[]): readonly WhatI
 
 /** `web-1 on node-a: running, 8GiB (3.1GiB to be sent), uses 1.4 cores`. */
 function guestLine({ vm, host, state, guest }: WhatIfAnswer): string {
-  const cores = guest.demandCores.toFixed(guest.demandCores < 9.95 ? 1 : 0);
   const sent = `${formatSize(guest.memoryBytes)} (${formatSize(guest.touchedBytes)} to be sent)`;
-  return `${printable(vm)} on ${printable(host)}: ${STATES[state]}, ${sent}, uses ${cores} cores`;
+  return `${printable(vm)} on ${printable(host)}: ${STATES[state]}, ${sent}, uses ${coresText(guest.demandCores)}`;
 }
 
 const STATES = {
@@ -55,25 +55,6 @@ const STATES = {
   migrating: 'being migrated',
 } as const;
 
-/** What is said in place of a table. */
-function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIfAnswer): string | null {
-  switch (state) {
-    case 'running':
-      return null;
-    case 'paused': {
-      const ms = bandwidthBytesPerSec > 0 ? (guest.touchedBytes / bandwidthBytesPerSec) * 1_000 : Number.NaN;
-      const rate = formatRate(bandwidthBytesPerSec);
-      return `It writes nothing while it is paused: at ${rate} it is sent in about ${formatDuration(ms)}, and nothing is throttled.`;
-    }
-    case 'shutOff':
-      return 'It has no memory to send, so there is nothing to predict.';
-    case 'migrating':
-      return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
-    default:
-      return 'It does not run here, so there is nothing to predict.';
-  }
-}
-
 function writesLine({ model }: WhatIfAnswer): string {
   if (model === null) return '';
   const rate = estimateText(model.rateBytesPerSec, formatRate);
@@ -81,14 +62,6 @@ function writesLine({ model }: WhatIfAnswer): string {
   const pattern =
     model.pattern === null ? '' : model.pattern === 'sweep' ? ', one page after the other' : ', pages at random';
   return `writes     ${rate ?? 'nobody knows how much'} over ${set ?? 'nobody knows how much memory'}${pattern}`;
-}
-
-/** A figure with its bounds; a bound alone where that is all that evidence gives. */
-function estimateText({ value, low, high }: Estimate, format: (value: number) => string): string | null {
-  if (value !== null) return intervalText({ value, low, high: high ?? value }, format);
-  if (low > 0 && high !== null) return `${format(low)} to ${format(high)}`;
-  if (low > 0) return `at least ${format(low)}`;
-  return high === null ? null : `at most ${format(high)}`;
 }
 
 function knownLine({ model, measured }: WhatIfAnswer): string {
@@ -159,11 +132,6 @@ function rowTable(
 function label({ from, to, chosen }: WhatIfGroup<WhatIfRow>): string {
   if (from === null) return 'no throttle';
   return `${from === to ? from : `${from}..${to}`}${chosen ? ' *' : ''}`;
-}
-
-function keepsText({ breaks }: WhatIfRow): string {
-  if (breaks.length === 0) return 'all';
-  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
 }
 
 /** The line that the policy would take, and why. */

@@ -1,7 +1,7 @@
 /**
- * Figures as people read them, the same on a terminal, in a message and in the browser: durations, sizes, rates, shares, and
- * predictions with their interval. Nothing but text here, no schemas: the dashboard takes this file as it is. What people
- * write is read by units.ts.
+ * Figures as people read them, the same on a terminal, in a message and in the browser: durations, sizes, rates, shares,
+ * predictions with their interval, and names made harmless. Nothing but text here, no schemas: the dashboard takes this
+ * file as it is. What people write is read by units.ts.
  */
 import type { Interval } from './prediction.ts';
 
@@ -51,6 +51,11 @@ export function formatShare(share: number): string {
   return `${Math.round(share * 100)}%`;
 }
 
+/** 1.42 -> `1.4 cores`; 12.3 -> `12 cores`. */
+export function coresText(cores: number): string {
+  return `${cores.toFixed(cores < 9.95 ? 1 : 0)} cores`;
+}
+
 /** `12s (10..15s)`; `12s` where the bounds read alike. `format` puts the unit last. */
 export function intervalText({ value, low, high }: Interval, format: (value: number) => string): string {
   const [median, from, to] = [value, low, high].map(format);
@@ -63,6 +68,34 @@ function rangeText(from: string, to: string): string {
   if (from === to) return from;
   const [, amount = from, unit = ''] = /^([\d.]+)(\D+)$/.exec(from) ?? [];
   return unit !== '' && new RegExp(`^[\\d.]+${unit}$`).test(to) ? `${amount}..${to}` : `${from}..${to}`;
+}
+
+/** A figure with its bounds; a bound alone where that is all that evidence gives; null: not even that. */
+export function estimateText(
+  { value, low, high }: { readonly value: number | null; readonly low: number; readonly high: number | null },
+  format: (value: number) => string,
+): string | null {
+  if (value !== null) return intervalText({ value, low, high: high ?? value }, format);
+  if (low > 0 && high !== null) return `${format(low)} to ${format(high)}`;
+  if (low > 0) return `at least ${format(low)}`;
+  return high === null ? null : `at most ${format(high)}`;
+}
+
+/** `1 VM`, `3 VMs`. */
+export function counted(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+/**
+ * Names and messages may come from another machine: control characters (also the 8-bit ones, which some terminals obey)
+ * and direction overrides are shown as `\xNN` or `\uNNNN`, so that no name can move the cursor or hide a part of a line.
+ */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this replaces
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (char) => {
+    const code = char.charCodeAt(0);
+    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
+  });
 }
 
 function trimZero(text: string): string {

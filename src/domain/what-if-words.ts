@@ -2,7 +2,7 @@
  * A line of a what-if as words, the same for the command line and the dashboard: what a person reads in one must be what
  * the other says. Pure, without schemas.
  */
-import { formatDuration, formatShare, intervalText } from './format.ts';
+import { formatDuration, formatRate, formatShare, intervalText, printable } from './format.ts';
 import type { Policy } from './policy.ts';
 import type { Prediction } from './prediction.ts';
 
@@ -81,4 +81,43 @@ export function grouped<Row extends Grouping>(rows: readonly Row[]): WhatIfGroup
     else groups.push({ from: row.aggression, to: row.aggression, chosen: row.chosen, row });
   }
   return groups;
+}
+
+/** Which requirements of its policy a row keeps: `all`, or those that it would break and why. */
+export function keepsText({
+  breaks,
+}: {
+  readonly breaks: readonly { readonly requirement: keyof typeof REQUIREMENT_WORDS; readonly why: string }[];
+}): string {
+  if (breaks.length === 0) return 'all';
+  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
+}
+
+/** What is said in place of figures of a VM that does not run, or is on its way; null: it runs. */
+export function notMoved({
+  state,
+  migratingTo,
+  guest,
+  bandwidthBytesPerSec,
+}: {
+  readonly state: string;
+  readonly migratingTo: string | null;
+  readonly guest: { readonly touchedBytes: number };
+  readonly bandwidthBytesPerSec: number;
+}): string | null {
+  switch (state) {
+    case 'running':
+      return null;
+    case 'paused': {
+      const ms = bandwidthBytesPerSec > 0 ? (guest.touchedBytes / bandwidthBytesPerSec) * 1_000 : Number.NaN;
+      const rate = formatRate(bandwidthBytesPerSec);
+      return `It writes nothing while it is paused: at ${rate} it is sent in about ${formatDuration(ms)}, and nothing is throttled.`;
+    }
+    case 'shutOff':
+      return 'It has no memory to send, so there is nothing to predict.';
+    case 'migrating':
+      return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
+    default:
+      return 'It does not run here, so there is nothing to predict.';
+  }
 }

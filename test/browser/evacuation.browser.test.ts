@@ -7,7 +7,6 @@ import { expectQuiet, launch, openPage, SLOW, tabTo, type Watched } from './brow
 import { Place, smallFleet } from './place.ts';
 
 const statusSchema = z.object({ operation: z.looseObject({ id: z.string(), state: z.string() }) });
-/** What an operation takes to notice something. */
 
 describeWith(['browser', 'redis'], 'evacuations in the dashboard', () => {
   let browser: Browser;

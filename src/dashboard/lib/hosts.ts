@@ -1,16 +1,10 @@
 /** Finding and sorting hosts. Pure. */
+import type { Host } from '../net/types.ts';
 
-export interface HostFacts {
-  readonly host: string;
-  readonly runningVms: number;
-  readonly memoryBytes: number;
-  readonly memoryUsedBytes: number;
-  readonly egress: { readonly capacity: number; readonly counted: number };
-  readonly ingress: { readonly capacity: number; readonly counted: number };
-  readonly served: boolean;
-  readonly cordoned: boolean;
-  readonly down: boolean;
-}
+export type HostFacts = Pick<
+  Host,
+  'host' | 'runningVms' | 'memoryBytes' | 'memoryUsedBytes' | 'egress' | 'ingress' | 'served' | 'cordoned' | 'down'
+>;
 
 export const HOST_ORDERS = ['host', 'vms', 'memory', 'egress', 'ingress'] as const;
 export type HostOrder = (typeof HOST_ORDERS)[number];
@@ -30,20 +24,20 @@ export function memoryPart(host: Pick<HostFacts, 'memoryBytes' | 'memoryUsedByte
 const names = new Intl.Collator('en', { numeric: true });
 
 /** `text`: parts of a name, or a state (`cordoned`, `down`, `unserved`); every word must fit. */
-export function findHosts<Host extends HostFacts>(
-  hosts: readonly Host[],
+export function findHosts<Facts extends HostFacts>(
+  hosts: readonly Facts[],
   text: string,
   sorting: Sorting<HostOrder>,
-): Host[] {
+): Facts[] {
   const words = text
     .toLowerCase()
     .split(/\s+/)
     .filter((word) => word !== '');
-  const fits = (host: Host): boolean =>
+  const fits = (host: Facts): boolean =>
     words.every(
       (word) => host.host.toLowerCase().includes(word) || statesOf(host).some((state) => state.startsWith(word)),
     );
-  const figure = (host: Host): number => {
+  const figure = (host: Facts): number => {
     switch (sorting.by) {
       case 'vms':
         return host.runningVms;

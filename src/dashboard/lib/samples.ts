@@ -37,7 +37,7 @@ export function seriesOf(points: readonly Point[], startMs: number | null): Seri
   for (const [index, { atMs, progress }] of told.entries()) {
     const { decision, share, pass } = progress;
     const last = decisions.at(-1);
-    const same = last !== undefined && sameReason(last.why, decision) && last.share === share && last.pass === pass;
+    const same = last !== undefined && last.share === share && last.pass === pass && sameReason(last.why, decision);
     if (decision !== '' && !same) decisions.push({ index, atMs, share, pass, why: decision });
   }
   const column = (of: (progress: MigrationProgress) => number): number[] => told.map(({ progress }) => of(progress));
@@ -55,6 +55,7 @@ export function seriesOf(points: readonly Point[], startMs: number | null): Seri
 
 /** The same words with other figures: the same decision, looked at again. */
 function sameReason(one: string, other: string): boolean {
+  if (one === other) return true;
   const bare = (text: string): string => text.replace(/(?:[\d.]+(?:ms|s|m|h|d|%|[KMGT]?i?B(?:\/s)?)?)+/g, '#');
   return bare(one) === bare(other);
 }

@@ -39,8 +39,14 @@ export function vmRows<Move extends MoveFacts>(
   moves: readonly Move[],
   nowMs: number,
 ): VmRow<Move>[] {
+  const byVm = new Map<string, Move[]>();
+  for (const move of moves) {
+    const known = byVm.get(move.vm);
+    if (known === undefined) byVm.set(move.vm, [move]);
+    else known.push(move);
+  }
   return tasks.map((task) => {
-    const own = moves.filter(({ vm }) => vm === task.vm).toSorted((a, b) => a.attempt - b.attempt);
+    const own = (byVm.get(task.vm) ?? []).toSorted((a, b) => a.attempt - b.attempt);
     const move = own.at(-1) ?? null;
     const ended = ENDED_MOVE_STATES.has(task.state);
     // A task that waits for another try has ended its last migration: that one's figures would look like progress.

@@ -3,6 +3,8 @@
 import { formatDuration } from '../../domain/format.ts';
 import type { MoveState, OperationState } from '../../domain/states.ts';
 
+export { counted, printable } from '../../domain/format.ts';
+
 export type Tone = 'quiet' | 'busy' | 'good' | 'warn' | 'bad';
 
 export const OPERATION_WORDS: Readonly<Record<OperationState, readonly [string, Tone]>> = {
@@ -39,11 +41,6 @@ export function operationTitle(kind: 'evacuateNode' | 'loadBalance', host: strin
   return kind === 'evacuateNode' ? `Evacuation of ${host ?? 'a host'}` : 'Rebalance';
 }
 
-/** `1 VM`, `3 VMs`. */
-export function counted(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
-}
-
 /** A moment of this browser's clock: `14:03:09`. */
 export function clockText(realMs: number): string {
   const at = new Date(realMs);
@@ -65,16 +62,4 @@ export function momentText(fleetMs: number): string {
 /** `+1m12s`: how long after the beginning. */
 export function sinceText(ms: number): string {
   return ms < 0 ? `-${formatDuration(-ms)}` : `+${formatDuration(ms)}`;
-}
-
-/**
- * Names and messages may come from another machine: control characters and direction overrides are shown as codes, so
- * that no name can hide a part of a line (as the command line does).
- */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this replaces
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (char) => {
-    const code = char.charCodeAt(0);
-    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
-  });
 }

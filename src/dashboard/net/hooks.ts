@@ -1,9 +1,12 @@
 /** What pages use of the server: data that stays fresh, and whether it can be reached. */
 import { createContext } from 'preact';
 import { useCallback, useContext, useEffect, useReducer, useRef, useState } from 'preact/hooks';
+import { ENDED_OPERATION_STATES } from '../../domain/states.ts';
+import type { ServerEvent } from '../lib/sse.ts';
 import { ApiProblem } from './problem.ts';
 import type { Link, News, Server } from './server.ts';
-import type { Me } from './types.ts';
+import { followEvents } from './stream.ts';
+import type { Me, OperationPage, OperationSummary } from './types.ts';
 
 export const ServerContext = createContext<Server | null>(null);
 
@@ -101,4 +104,48 @@ export function useLive<T>(
   const refresh = useCallback(() => wanted.current(), []);
   // What another path had is not this one's.
   return { data: data !== null && data.path === path ? data.value : null, problem, refresh };
+}
+
+/** Those of the newest hundred that have not ended; none before they are had. */
+export function useOpenOperations(everyMs?: number): readonly OperationSummary[] {
+  const { data } = useLive<OperationPage>('/v1/operations?limit=100', {
+    concerns: (news) => news.kind === 'operations',
+    ...(everyMs === undefined ? {} : { everyMs }),
+  });
+  return (data?.items ?? []).filter(({ state }) => !ENDED_OPERATION_STATES.has(state));
+}
+
+/**
+ * Follows a stream while somebody sees the tab. Seen again, it goes on behind `lastId`, or from the beginning without one;
+ * `opened` is told every time.
+ */
+export function useStream(
+  path: string,
+  onEvent: (event: ServerEvent) => void,
+  options: { readonly lastId?: { readonly current: string }; readonly opened?: () => void } = {},
+): void {
+  const server = useServer();
+  const listener = useRef({ onEvent, ...options });
+  listener.current = { onEvent, ...options };
+  useEffect(() => {
+    let stop: AbortController | null = null;
+    const seen = (): void => {
+      stop?.abort();
+      if (document.hidden) return;
+      stop = new AbortController();
+      const { lastId, opened } = listener.current;
+      opened?.();
+      followEvents(server, path, {
+        signal: stop.signal,
+        lastId: lastId?.current ?? '',
+        onEvent: (event) => listener.current.onEvent(event),
+      }).catch(() => undefined);
+    };
+    seen();
+    document.addEventListener('visibilitychange', seen);
+    return () => {
+      document.removeEventListener('visibilitychange', seen);
+      stop?.abort();
+    };
+  }, [server, path]);
 }

@@ -29,6 +29,11 @@ export class NotReached extends Error {
   }
 }
 
+/** What was thrown, as what can be shown. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
 /** An answer that is no problem document (a proxy's page) still is one, by its status. */
 export function problemOf(status: number, text: string): ApiProblem {
   let body: Record<string, unknown> = {};

@@ -13,8 +13,6 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
   readonly lastId?: string;
   readonly onEvent: (event: ServerEvent) => void;
-  /** A new connection, which may say things again that it had no id for. */
-  readonly onOpen?: () => void;
 }
 
 /** Until the signal, or an event `end`. Throws `ApiProblem` where trying again is no use. */
@@ -69,7 +67,6 @@ async function readOnce(
     open = true;
     server.heard();
     opened();
-    options.onOpen?.();
     const pieces = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { done, value } = await pieces.read();

@@ -2,7 +2,7 @@
 import { dateText, printable } from '../lib/words.ts';
 import { useMay } from '../net/hooks.ts';
 import type { AuditPage as AuditAnswer } from '../net/types.ts';
-import { usePaged } from '../parts/pages.tsx';
+import { MoreButton, usePaged } from '../parts/pages.tsx';
 import { Empty, Loading, PageHead, Problem } from '../parts/small.tsx';
 import { Table } from '../parts/table.tsx';
 
@@ -47,13 +47,7 @@ function Entries() {
           },
         ]}
       />
-      {more !== null && (
-        <p class="more-button">
-          <button type="button" class="button" onClick={more}>
-            Older entries
-          </button>
-        </p>
-      )}
+      <MoreButton more={more}>Older entries</MoreButton>
     </>
   );
 }

@@ -1,12 +1,11 @@
 /** All hosts: how full they are, what they send and take, and which are being emptied. */
 import { useState } from 'preact/hooks';
 import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
-import { ENDED_OPERATION_STATES } from '../../domain/states.ts';
 import { findHosts, type HostOrder, memoryPart, part, type Sorting, sortedBy } from '../lib/hosts.ts';
 import { hrefOf } from '../lib/route.ts';
-import { counted, printable } from '../lib/words.ts';
-import { useLive, useMay } from '../net/hooks.ts';
-import type { Host, Hosts, Operation, OperationPage, OperationSummary } from '../net/types.ts';
+import { counted, OPERATION_WORDS, printable } from '../lib/words.ts';
+import { useLive, useMay, useOpenOperations } from '../net/hooks.ts';
+import type { Host, Hosts, Operation, OperationSummary } from '../net/types.ts';
 import { Badge, Empty, Loading, Meter, PageHead, Problem } from '../parts/small.tsx';
 import { type Column, Table } from '../parts/table.tsx';
 
@@ -21,16 +20,12 @@ type Key = HostOrder | 'state' | 'do';
 
 export function FleetPage() {
   const hosts = useLive<Hosts>('/v1/hosts', { concerns: (news) => news.kind === 'hosts', everyMs: 5_000 });
-  const operations = useLive<OperationPage>('/v1/operations?limit=100', {
-    concerns: (news) => news.kind === 'operations',
-    everyMs: 15_000,
-  });
+  const open = useOpenOperations(15_000);
   const mayChange = useMay('operator');
   const [text, setText] = useState('');
   const [sorting, setSorting] = useState<Sorting<HostOrder>>({ by: 'host', descending: false });
   const all = hosts.data?.items ?? [];
   const shown = findHosts(all, text, sorting);
-  const open = (operations.data?.items ?? []).filter(({ state }) => !ENDED_OPERATION_STATES.has(state));
   const emptying = new Map(open.flatMap((operation) => (operation.host === null ? [] : [[operation.host, operation]])));
   const vms = all.reduce((sum, host) => sum + host.runningVms, 0);
   const columns: Column<Host, Key>[] = [
@@ -172,12 +167,8 @@ export function HostState({ host, operation }: { readonly host: Host; readonly o
 function Emptying({ operation }: { readonly operation: OperationSummary }) {
   const live = useLive<Operation>(`/v1/operations/${encodeURIComponent(operation.id)}`, { everyMs: 2_000 });
   const eta = live.data?.etaMs ?? null;
-  const words =
-    operation.state === 'awaitingApproval'
-      ? 'awaits approval'
-      : operation.state === 'paused'
-        ? 'paused'
-        : 'being emptied';
+  const { state } = operation;
+  const words = state === 'awaitingApproval' || state === 'paused' ? OPERATION_WORDS[state][0] : 'being emptied';
   return (
     <a class="emptying" href={hrefOf({ page: 'operation', id: operation.id })}>
       {words}: {operation.vms.done} of {operation.vms.total}

@@ -1,11 +1,11 @@
 /** One host: what it carries, the VMs on it, and what may be done with it. */
 import { useState } from 'preact/hooks';
 import { formatDuration, formatRate, formatSize } from '../../domain/format.ts';
-import { ENDED_OPERATION_STATES } from '../../domain/states.ts';
 import { hrefOf } from '../lib/route.ts';
 import { momentText, printable } from '../lib/words.ts';
-import { useLive, useMay, useServer } from '../net/hooks.ts';
-import type { ControlOutcome, HostWithVms, OperationPage, Vm } from '../net/types.ts';
+import { useLive, useMay, useOpenOperations, useServer } from '../net/hooks.ts';
+import { asError } from '../net/problem.ts';
+import type { ControlOutcome, HostWithVms, Vm } from '../net/types.ts';
 import { ActionButton } from '../parts/act.tsx';
 import { useAnnounce } from '../parts/announce.tsx';
 import { Badge, Empty, Facts, Loading, PageHead, Problem } from '../parts/small.tsx';
@@ -23,14 +23,10 @@ const VM_WORDS: Readonly<Record<Vm['state'], string>> = {
 export function HostPage({ host }: { readonly host: string }) {
   const path = `/v1/hosts/${encodeURIComponent(host)}`;
   const live = useLive<HostWithVms>(path, { concerns: (news) => news.kind === 'hosts', everyMs: 5_000 });
-  const operations = useLive<OperationPage>('/v1/operations?limit=100', {
-    concerns: (news) => news.kind === 'operations',
-  });
+  const operation = useOpenOperations().find((each) => each.host === host) ?? null;
   const mayChange = useMay('operator');
   const isAdmin = useMay('admin');
   const { data } = live;
-  const operation =
-    operations.data?.items.find((each) => each.host === host && !ENDED_OPERATION_STATES.has(each.state)) ?? null;
   return (
     <>
       <PageHead
@@ -203,7 +199,7 @@ function CapacityForm({
       setIngress('');
       onDone();
     } catch (error) {
-      setProblem(error instanceof Error ? error : new Error(String(error)));
+      setProblem(asError(error));
     }
   };
   return (

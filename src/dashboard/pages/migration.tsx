@@ -7,8 +7,7 @@ import { REQUIREMENT_WORDS } from '../../domain/what-if-words.ts';
 import { hrefOf } from '../lib/route.ts';
 import { type Decision, type Point, seriesOf, withPoint } from '../lib/samples.ts';
 import { printable, sinceText } from '../lib/words.ts';
-import { useLive, useServer } from '../net/hooks.ts';
-import { followEvents } from '../net/stream.ts';
+import { useLive, useStream } from '../net/hooks.ts';
 import type { Migration, ProgressPoint } from '../net/types.ts';
 import { Chart } from '../parts/chart.tsx';
 import { Empty, Facts, Loading, MoveBadge, Notes, PageHead, Problem } from '../parts/small.tsx';
@@ -59,40 +58,29 @@ export function MigrationPage({ id }: { readonly id: string }) {
 
 /** What the server has recorded, then what comes. */
 function useProgress(path: string): readonly Point[] {
-  const server = useServer();
   const [points, setPoints] = useState<readonly Point[]>([]);
-  useEffect(() => {
-    let stop: AbortController | null = null;
-    let waiting: ProgressPoint[] = [];
-    let frame = 0;
-    const show = (): void => {
-      frame = 0;
-      const fresh = waiting;
-      waiting = [];
-      setPoints((before) => fresh.reduce<readonly Point[]>((all, point) => withPoint(all, point), before));
-    };
-    const seen = (): void => {
-      stop?.abort();
-      if (document.hidden) return;
-      stop = new AbortController();
-      followEvents(server, path, {
-        signal: stop.signal,
-        onEvent: ({ event, data }) => {
-          if (event !== 'progress') return;
-          waiting.push(JSON.parse(data) as ProgressPoint);
-          // A whole recording comes at once: it is shown at once.
-          if (frame === 0) frame = requestAnimationFrame(show);
-        },
-      }).catch(() => undefined);
-    };
-    seen();
-    document.addEventListener('visibilitychange', seen);
-    return () => {
-      document.removeEventListener('visibilitychange', seen);
-      stop?.abort();
-      cancelAnimationFrame(frame);
-    };
-  }, [server, path]);
+  const waiting = useRef<ProgressPoint[]>([]);
+  const frame = useRef(0);
+  const show = (): void => {
+    frame.current = 0;
+    const fresh = waiting.current;
+    waiting.current = [];
+    setPoints((before) => fresh.reduce<readonly Point[]>((all, point) => withPoint(all, point), before));
+  };
+  useStream(path, ({ event, data }) => {
+    if (event !== 'progress') return;
+    waiting.current.push(JSON.parse(data) as ProgressPoint);
+    // A whole recording comes at once: it is shown at once.
+    if (frame.current === 0) frame.current = requestAnimationFrame(show);
+  });
+  useEffect(
+    () => () => {
+      cancelAnimationFrame(frame.current);
+      frame.current = 0;
+      waiting.current = [];
+    },
+    [path],
+  );
   return points;
 }
 

@@ -8,6 +8,7 @@ import { timelineOf } from '../lib/timeline.ts';
 import { type VmRow, vmRows } from '../lib/vm-rows.ts';
 import { counted, momentText, operationTitle, printable } from '../lib/words.ts';
 import { useLive, useMay } from '../net/hooks.ts';
+import type { News } from '../net/server.ts';
 import type { Migration, Migrations, Operation } from '../net/types.ts';
 import { ActionButton } from '../parts/act.tsx';
 import { EventsLog } from '../parts/events.tsx';
@@ -22,13 +23,8 @@ export function OperationPage({ id }: { readonly id: string }) {
   const path = `/v1/operations/${encodeURIComponent(id)}`;
   const [ended, setEnded] = useState(false);
   const options = {
-    concerns: (news: {
-      readonly kind: string;
-      readonly ids?: readonly string[];
-      readonly event?: { readonly operationId: string };
-    }) =>
-      (news.kind === 'operations' && news.ids?.includes(id) === true) ||
-      (news.kind === 'event' && news.event?.operationId === id),
+    concerns: (news: News) =>
+      (news.kind === 'operations' && news.ids.includes(id)) || (news.kind === 'event' && news.event.operationId === id),
     ...(ended ? {} : { everyMs: LOOK_MS }),
   };
   const live = useLive<Operation>(path, options);

@@ -5,7 +5,7 @@ import { type OperationState, operationStates } from '../../domain/states.ts';
 import { hrefOf } from '../lib/route.ts';
 import { momentText, OPERATION_WORDS, operationTitle, printable } from '../lib/words.ts';
 import type { OperationSummary } from '../net/types.ts';
-import { usePaged } from '../parts/pages.tsx';
+import { MoreButton, usePaged } from '../parts/pages.tsx';
 import { Empty, Loading, OperationBadge, PageHead, Problem, ProgressBar } from '../parts/small.tsx';
 import { Table } from '../parts/table.tsx';
 
@@ -81,13 +81,7 @@ export function OperationsPage() {
               { key: 'took', title: 'Took', align: 'right', cell: tookText },
             ]}
           />
-          {more !== null && (
-            <p class="more-button">
-              <button type="button" class="button" onClick={more}>
-                Older operations
-              </button>
-            </p>
-          )}
+          <MoreButton more={more}>Older operations</MoreButton>
         </>
       )}
     </>

@@ -1,7 +1,7 @@
 /** Moves that somebody names: this VM to that host, as many as wanted. */
 import { useState } from 'preact/hooks';
 import { NO_DRAFT, policyFields } from '../lib/draft.ts';
-import { printable } from '../lib/words.ts';
+import { counted, printable } from '../lib/words.ts';
 import { useLive, useMay } from '../net/hooks.ts';
 import type { Hosts, VmPage } from '../net/types.ts';
 import { PolicyFields } from '../parts/policy-fields.tsx';
@@ -109,11 +109,7 @@ export function RebalancePage() {
             )}
             <PolicyFields draft={draft} fallback="rebalance" onChange={setDraft} />
           </section>
-          <PreviewAndStart
-            kind="loadBalance"
-            body={body}
-            title={`Move ${moves.length === 1 ? '1 VM' : `${moves.length} VMs`}?`}
-          />
+          <PreviewAndStart kind="loadBalance" body={body} title={`Move ${counted(moves.length, 'VM')}?`} />
         </>
       )}
     </>

@@ -1,16 +1,16 @@
 /** What would moving this VM cost now? Measures, then shows for every aggression what it comes to and what it would break. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { formatDuration, formatRate, formatSize, intervalText } from '../../domain/format.ts';
-import { DEADLINE_WORDS, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
+import { coresText, estimateText, formatDuration, formatRate, formatSize } from '../../domain/format.ts';
+import { DEADLINE_WORDS, notMoved, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
 import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
-import { POLICY_NAMES } from '../lib/policies.ts';
 import { hrefOf } from '../lib/route.ts';
 import { steps, type WhatIfRow } from '../lib/what-if.ts';
 import { clockText, counted, printable } from '../lib/words.ts';
 import { useLive, useServer } from '../net/hooks.ts';
-import { NotReached } from '../net/problem.ts';
+import { asError } from '../net/problem.ts';
 import type { Vm, WhatIf } from '../net/types.ts';
 import { useAnnounce } from '../parts/announce.tsx';
+import { PolicySelect } from '../parts/policy-fields.tsx';
 import { Badge, Empty, Facts, Loading, Notes, PageHead, Problem } from '../parts/small.tsx';
 import { Costs, Requirements } from '../parts/what-if-costs.tsx';
 import { Rows } from '../parts/what-if-rows.tsx';
@@ -48,13 +48,7 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
       announce(`${vm} is measured.`);
     } catch (error) {
       if (stop.signal.aborted) return;
-      setProblem(
-        error instanceof NotReached
-          ? new Error(error.message)
-          : error instanceof Error
-            ? error
-            : new Error(String(error)),
-      );
+      setProblem(asError(error));
     }
     setMeasuring(false);
   };
@@ -79,17 +73,7 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
         }
         actions={
           <>
-            <label class="field inline">
-              <span>Policy</span>
-              <select value={policy} onChange={(event) => setPolicy(event.currentTarget.value)}>
-                <option value="">maintenance (as usual)</option>
-                {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
-                  <option key={name} value={name}>
-                    {name}: {what}
-                  </option>
-                ))}
-              </select>
-            </label>
+            <PolicySelect value={policy} fallback="maintenance" inline onChange={setPolicy} />
             <button type="button" class="button primary" disabled={measuring} onClick={() => void measure()}>
               {measuring ? 'Measuring…' : 'Measure again'}
             </button>
@@ -122,7 +106,7 @@ function Answer({ answer }: { readonly answer: WhatIf }) {
   return (
     <>
       {row === null ? (
-        <Empty title={notMoved(answer)} />
+        <Empty title={notMoved(answer) ?? 'There is nothing to predict.'} />
       ) : (
         <>
           <div class="beside">
@@ -163,7 +147,7 @@ function Answer({ answer }: { readonly answer: WhatIf }) {
           facts={[
             { term: 'Runs on', value: printable(answer.host) },
             { term: 'Memory', value: `${formatSize(guest.memoryBytes)}, ${formatSize(guest.touchedBytes)} to be sent` },
-            { term: 'Uses', value: `${guest.demandCores.toFixed(guest.demandCores < 9.95 ? 1 : 0)} cores` },
+            { term: 'Uses', value: coresText(guest.demandCores) },
             model === null
               ? null
               : { term: 'Writes', value: estimateText(model.rateBytesPerSec, formatRate) ?? 'nobody knows how much' },
@@ -237,27 +221,4 @@ function AggressionSlider({
       <p class="hint slider-why">{printable(row.why)}</p>
     </div>
   );
-}
-
-function notMoved({ state, migratingTo, guest, bandwidthBytesPerSec }: WhatIf): string {
-  switch (state) {
-    case 'paused':
-      return `It writes nothing while it is paused: at ${formatRate(bandwidthBytesPerSec)} it is sent in about ${formatDuration(bandwidthBytesPerSec > 0 ? (guest.touchedBytes / bandwidthBytesPerSec) * 1_000 : Number.NaN)}, and nothing is throttled.`;
-    case 'shutOff':
-      return 'It has no memory to send, so there is nothing to predict.';
-    case 'migrating':
-      return `It is being migrated to ${printable(migratingTo ?? 'another host')} now: ask again when that has ended.`;
-    default:
-      return 'It does not run here, so there is nothing to predict.';
-  }
-}
-
-function estimateText(
-  { value, low, high }: NonNullable<WhatIf['model']>['rateBytesPerSec'],
-  format: (value: number) => string,
-): string | null {
-  if (value !== null) return intervalText({ value, low, high: high ?? value }, format);
-  if (low > 0 && high !== null) return `${format(low)} to ${format(high)}`;
-  if (low > 0) return `at least ${format(low)}`;
-  return high === null ? null : `at most ${format(high)}`;
 }

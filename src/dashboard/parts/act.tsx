@@ -8,7 +8,6 @@ import { Confirm } from './dialog.tsx';
 
 export interface Action {
   readonly text: string;
-  readonly method?: 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly body?: unknown;
   readonly title: string;
@@ -22,7 +21,7 @@ export function ActionButton({ action, onDone }: { readonly action: Action; read
   const announce = useAnnounce();
   const [asking, setAsking] = useState(false);
   const act = async (): Promise<void> => {
-    const outcome = await server.request<ControlOutcome>(action.method ?? 'POST', action.path, action.body ?? {});
+    const outcome = await server.request<ControlOutcome>('POST', action.path, action.body ?? {});
     announce(outcome.message);
     onDone();
   };

@@ -1,6 +1,7 @@
 /** Asks before something is done. The browser's own modal dialog: it holds the focus, Escape closes it. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { asError } from '../net/problem.ts';
 import { Problem } from './small.tsx';
 
 export function Confirm({
@@ -33,7 +34,7 @@ export function Confirm({
       await onConfirm();
       dialog.current?.close();
     } catch (error) {
-      setProblem(error instanceof Error ? error : new Error(String(error)));
+      setProblem(asError(error));
       setBusy(false);
     }
   };

@@ -1,8 +1,7 @@
 /** What happened to an operation, as it happens. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { printable, sinceText } from '../lib/words.ts';
-import { useServer } from '../net/hooks.ts';
-import { followEvents } from '../net/stream.ts';
+import { useStream } from '../net/hooks.ts';
 import type { OperationEvent } from '../net/types.ts';
 import { useAnnounce } from './announce.tsx';
 import { Empty } from './small.tsx';
@@ -21,38 +20,27 @@ export function EventsLog({
   readonly startMs: number;
   readonly ended: boolean;
 }) {
-  const server = useServer();
   const announce = useAnnounce();
   const [events, setEvents] = useState<readonly Kept[]>([]);
   const lastId = useRef('');
   // What had happened before somebody looked is not news.
   const wasOver = useRef(ended);
-  useEffect(() => {
-    let stop: AbortController | null = null;
-    const seen = (): void => {
-      stop?.abort();
-      stop = null;
-      if (document.hidden) return;
-      stop = new AbortController();
-      const openedMs = performance.now();
-      followEvents(server, path, {
-        signal: stop.signal,
-        lastId: lastId.current,
-        onEvent: ({ id, data }) => {
-          lastId.current = id;
-          const event: Kept = { ...(JSON.parse(data) as OperationEvent), id };
-          setEvents((before) => (before.some((each) => each.id === id) ? before : [...before, event].slice(-KEPT)));
-          if (!wasOver.current && performance.now() - openedMs > 1_000) announce(event.message);
-        },
-      }).catch(() => undefined);
-    };
-    seen();
-    document.addEventListener('visibilitychange', seen);
-    return () => {
-      document.removeEventListener('visibilitychange', seen);
-      stop?.abort();
-    };
-  }, [server, path, announce]);
+  const openedMs = useRef(0);
+  useStream(
+    path,
+    ({ id, data }) => {
+      lastId.current = id;
+      const event: Kept = { ...(JSON.parse(data) as OperationEvent), id };
+      setEvents((before) => (before.some((each) => each.id === id) ? before : [...before, event].slice(-KEPT)));
+      if (!wasOver.current && performance.now() - openedMs.current > 1_000) announce(event.message);
+    },
+    {
+      lastId,
+      opened: () => {
+        openedMs.current = performance.now();
+      },
+    },
+  );
   if (events.length === 0) return <Empty title="Nothing has happened yet." />;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached with the keyboard

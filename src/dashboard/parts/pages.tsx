@@ -1,4 +1,5 @@
 /** A list that the server gives a page at a time: the newest page stays fresh, older ones are added behind it. */
+import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { type Live, useLive, useServer } from '../net/hooks.ts';
 import type { News } from '../net/server.ts';
@@ -47,4 +48,22 @@ export function usePaged<Item>(
     refresh: first.refresh,
     more: next === null ? null : () => void more().catch(() => undefined),
   };
+}
+
+/** Below the list; not there when that was all. */
+export function MoreButton({
+  more,
+  children,
+}: {
+  readonly more: (() => void) | null;
+  readonly children: ComponentChildren;
+}) {
+  if (more === null) return null;
+  return (
+    <p class="more-button">
+      <button type="button" class="button" onClick={more}>
+        {children}
+      </button>
+    </p>
+  );
 }

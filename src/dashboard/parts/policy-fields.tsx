@@ -3,6 +3,35 @@
 import type { PolicyDraft } from '../lib/draft.ts';
 import { POLICY_NAMES } from '../lib/policies.ts';
 
+type PolicyName = keyof typeof POLICY_NAMES;
+
+/** The empty value: what holds where none is named. */
+export function PolicySelect({
+  value,
+  fallback,
+  inline = false,
+  onChange,
+}: {
+  readonly value: string;
+  readonly fallback: PolicyName;
+  readonly inline?: boolean;
+  readonly onChange: (policy: string) => void;
+}) {
+  return (
+    <label class={inline ? 'field inline' : 'field'}>
+      <span>Policy</span>
+      <select value={value} onChange={(event) => onChange(event.currentTarget.value)}>
+        <option value="">{fallback} (as usual)</option>
+        {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
+          <option key={name} value={name}>
+            {name}: {what}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
 export function PolicyFields({
   draft,
   fallback,
@@ -10,26 +39,15 @@ export function PolicyFields({
 }: {
   readonly draft: PolicyDraft;
   /** The policy that holds where none is named. */
-  readonly fallback: keyof typeof POLICY_NAMES;
+  readonly fallback: PolicyName;
   readonly onChange: (draft: PolicyDraft) => void;
 }) {
   const own = draft.aggression !== null;
   const shown =
-    draft.aggression ??
-    POLICY_NAMES[draft.policy in POLICY_NAMES ? (draft.policy as keyof typeof POLICY_NAMES) : fallback].aggression;
+    draft.aggression ?? POLICY_NAMES[draft.policy in POLICY_NAMES ? (draft.policy as PolicyName) : fallback].aggression;
   return (
     <div class="policy-fields">
-      <label class="field">
-        <span>Policy</span>
-        <select value={draft.policy} onChange={(event) => onChange({ ...draft, policy: event.currentTarget.value })}>
-          <option value="">{fallback} (as usual)</option>
-          {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
-            <option key={name} value={name}>
-              {name}: {what}
-            </option>
-          ))}
-        </select>
-      </label>
+      <PolicySelect value={draft.policy} fallback={fallback} onChange={(policy) => onChange({ ...draft, policy })} />
       <div class="field">
         <label for="aggression">
           Aggression <output class="figure">{shown}</output>

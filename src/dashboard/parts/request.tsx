@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { freshKey } from '../lib/draft.ts';
 import { hrefOf } from '../lib/route.ts';
 import { useServer } from '../net/hooks.ts';
-import { NotReached } from '../net/problem.ts';
+import { asError, NotReached } from '../net/problem.ts';
 import type { Accepted, Plan } from '../net/types.ts';
 import { useAnnounce } from './announce.tsx';
 import { Confirm } from './dialog.tsx';
@@ -17,14 +17,11 @@ export function PreviewAndStart({
   kind,
   body,
   title,
-  again,
 }: {
   readonly kind: 'evacuateNode' | 'loadBalance';
   /** null: not yet a request. */
   readonly body: object | null;
   readonly title: string;
-  /** Changes when the fleet did: the plan is made anew. */
-  readonly again?: unknown;
 }) {
   const server = useServer();
   const announce = useAnnounce();
@@ -53,14 +50,14 @@ export function PreviewAndStart({
       } catch (error) {
         if (stop.signal.aborted || error instanceof NotReached) return;
         setPlan(null);
-        setProblem(error instanceof Error ? error : new Error(String(error)));
+        setProblem(asError(error));
       }
     }, SETTLE_MS);
     return () => {
       clearTimeout(timer);
       stop.abort();
     };
-  }, [server, kind, text, again]);
+  }, [server, kind, text]);
 
   const start = async (approveFirst: boolean): Promise<void> => {
     if (text === null) return;
@@ -80,7 +77,7 @@ export function PreviewAndStart({
     }
   };
   const forApproval = (): void => {
-    start(true).catch((error: unknown) => setProblem(error instanceof Error ? error : new Error(String(error))));
+    start(true).catch((error: unknown) => setProblem(asError(error)));
   };
   const nothing = plan !== null && plan.moves.length + plan.shutdowns.length === 0;
   return (

@@ -1,7 +1,6 @@
 /** Every aggression in a table, those that come to the same in one row, as the command line shows them. */
-import { grouped, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
+import { grouped, keepsText, whatIfFigures } from '../../domain/what-if-words.ts';
 import type { WhatIfRow } from '../lib/what-if.ts';
-import { printable } from '../lib/words.ts';
 import type { WhatIf } from '../net/types.ts';
 import { Table } from './table.tsx';
 
@@ -56,9 +55,4 @@ export function Rows({
 
 function holds(aggression: number | null, from: number | null, to: number | null): boolean {
   return aggression !== null && from !== null && to !== null && aggression >= from && aggression <= to;
-}
-
-function keepsText({ breaks }: WhatIfRow): string {
-  if (breaks.length === 0) return 'all';
-  return `not ${breaks.map(({ requirement, why }) => `${REQUIREMENT_WORDS[requirement]} (${printable(why)})`).join(', ')}`;
 }
