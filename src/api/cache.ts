@@ -26,6 +26,12 @@ export class Cached<T> {
     return Promise.resolve(known.value);
   }
 
+  /** Whoever asks next has it read anew: nothing is lost with it. */
+  get isWorthless(): boolean {
+    const atMs = this.#value?.atMs ?? Number.NEGATIVE_INFINITY;
+    return this.#reading === null && performance.now() - atMs >= this.#forMs * STALE_FACTOR;
+  }
+
   /** Forgets what was read; what is being read now is for those who asked before. */
   drop(): void {
     this.#value = null;
@@ -54,7 +60,7 @@ export class Cached<T> {
   }
 }
 
-/** One `Cached` for each key, the oldest dropped when there are many. */
+/** One `Cached` for each key; dropped when they are worth nothing any more, and the oldest when there are many. */
 export class CachedByKey<T> {
   readonly #forMs: number;
   readonly #read: (key: string) => Promise<T>;
@@ -71,11 +77,12 @@ export class CachedByKey<T> {
     const known = this.#byKey.get(key) ?? new Cached(this.#forMs, () => this.#read(key));
     this.#byKey.delete(key);
     this.#byKey.set(key, known);
-    for (const oldest of this.#byKey.keys()) {
-      if (this.#byKey.size <= this.#most) break;
+    const value = known.get();
+    for (const [oldest, cached] of this.#byKey) {
+      if (this.#byKey.size <= this.#most && !cached.isWorthless) break;
       this.#byKey.delete(oldest);
     }
-    return known.get();
+    return value;
   }
 
   /** Without a key: all of them. */

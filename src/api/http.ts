@@ -1,4 +1,5 @@
 /** The HTTP side of the server: Fastify as it is set up here, TLS, the port, and requests that are no HTTP at all. */
+
 import { readFileSync } from 'node:fs';
 import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -6,6 +7,7 @@ import { createSecureContext } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { type ErrorCode, HostevacError } from '../domain/errors.ts';
+import { uriHost } from '../domain/uri-host.ts';
 import { PROBLEM_TYPE, problemOf, toHostevacError } from './problem.ts';
 import { BODY_LIMIT } from './route.ts';
 import { refuse } from './rules.ts';
@@ -116,5 +118,5 @@ export function urlOf(app: FastifyInstance, address: string, tls: boolean): stri
   const server: Server = app.server;
   const bound = server.address();
   const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
-  return `${tls ? 'https' : 'http'}://${address.includes(':') ? `[${address}]` : address}:${port}`;
+  return `${tls ? 'https' : 'http'}://${uriHost(address)}:${port}`;
 }

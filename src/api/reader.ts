@@ -5,6 +5,7 @@
 
 import { HostevacError } from '../domain/errors.ts';
 import {
+  currentMoveIds,
   ENDED_OPERATION_STATES,
   type MoveRecord,
   type OperationRecord,
@@ -100,10 +101,7 @@ export class Reader {
   async operation(id: string): Promise<Operation> {
     const handle = await this.#backend.producer.operation(id);
     const record = await handle.record();
-    const [moves, nowMs] = await Promise.all([
-      this.#movesOf(record.tasks.flatMap((task) => task.moveIds.at(-1) ?? [])),
-      this.#backend.producer.now(),
-    ]);
+    const [moves, nowMs] = await Promise.all([this.#movesOf(currentMoveIds(record)), this.#backend.producer.now()]);
     const ended = ENDED_OPERATION_STATES.has(record.state);
     const result = ended ? operationResult(record, moves, nowMs) : null;
     return operationOf(record, { result, nowMs, etaMs: ended ? null : await this.#eta(record, moves) });
@@ -134,7 +132,7 @@ export class Reader {
 
   async #readMigrations(id: string): Promise<string> {
     const record = await (await this.#backend.producer.operation(id)).record();
-    const current = record.tasks.flatMap((task) => task.moveIds.at(-1) ?? []);
+    const current = currentMoveIds(record);
     const earlier = record.tasks.flatMap((task) => task.moveIds.slice(0, -1).toReversed());
     const [moves, nowMs] = await Promise.all([this.#movesOf([...current, ...earlier]), this.#backend.producer.now()]);
     return JSON.stringify({ items: moves.map(migrationOf), nowMs });

@@ -31,7 +31,8 @@ const STEP = 200;
 
 interface Point {
   readonly seq: number;
-  readonly point: ProgressPoint;
+  /** As it is sent: made once, however many follow. */
+  readonly frame: string;
 }
 
 /** One move's points. Followed by their number. */
@@ -52,7 +53,7 @@ export class Track implements Followed<number> {
     if (what === this.#last) return false;
     this.#last = what;
     this.#seq += 1;
-    this.#points.push({ seq: this.#seq, point });
+    this.#points.push({ seq: this.#seq, frame: frameOf({ event: 'progress', data: point }) });
     // Every second one of all but the latest goes: the whole course stays visible, its past more coarsely.
     if (this.#points.length > most) {
       const recent = Math.floor(most / 4);
@@ -74,7 +75,7 @@ export class Track implements Followed<number> {
       if (from >= 0) {
         const step = this.#points.slice(from, from + STEP);
         const at = step.at(-1)?.seq ?? position;
-        const frames = step.map(({ point }) => frameOf({ event: 'progress', data: point }));
+        const frames = step.map(({ frame }) => frame);
         return { frames, position: at, ended: this.endedAtMs !== null && at === this.#seq };
       }
       if (this.endedAtMs !== null) return { frames: [], position, ended: true };
@@ -197,6 +198,8 @@ export class Recorder {
         ? []
         : record.tasks.flatMap((task) => (ENDED_MOVE_STATES.has(task.state) ? [] : (task.moveIds.at(-1) ?? []))),
     );
+    const waiting = new Set(current);
+    for (const id of this.#queued.keys()) if (!waiting.has(id)) this.#queued.delete(id);
     // A first pass is most of a migration's course: where one read gets them all, none is left for later.
     const few = current.length <= READ_AT_ONCE;
     return [...new Set([...open, ...(few ? current : current.filter(due))])];
@@ -226,13 +229,15 @@ export class Recorder {
 
   #forgetOld(): void {
     const now = performance.now();
-    for (const [id, { endedAtMs }] of this.#tracks) {
-      const old = endedAtMs !== null && now - endedAtMs > KEEP_ENDED_MS;
+    let points = [...this.#tracks.values()].reduce((sum, { size }) => sum + size, 0);
+    for (const [id, { endedAtMs, size }] of this.#tracks) {
+      if (endedAtMs === null) continue;
       // Room for those that run comes before the past of those that do not.
-      const crowded = endedAtMs !== null && this.#tracks.size > MOST_TRACKS / 2;
-      if (old || crowded) this.#tracks.delete(id);
+      const crowded = this.#tracks.size > MOST_TRACKS / 2 || points > ALL_POINTS;
+      if (!crowded && now - endedAtMs <= KEEP_ENDED_MS) continue;
+      this.#tracks.delete(id);
+      points -= size;
     }
-    if (this.#queued.size > 0 && this.#seen.size === 0) this.#queued.clear();
   }
 }
 

@@ -99,6 +99,10 @@ export const ERROR_CATALOGUE = {
 
 export type ErrorCode = keyof typeof ERROR_CATALOGUE;
 
+/** After these somebody has to look before anything else: a VM runs twice, or nowhere, or its memory may be gone. */
+export const LOUDEST = ['vmDoubled', 'vmMissing', 'memoryLost'] as const satisfies readonly ErrorCode[];
+export type Loudest = (typeof LOUDEST)[number];
+
 /** A stated reason with a stable code: why a VM was not moved, why a migration ended, what is waited for. */
 export interface Reason {
   readonly code: ErrorCode;

@@ -212,6 +212,11 @@ export const operationRecordSchema = z.object({
 });
 export type OperationRecord = z.infer<typeof operationRecordSchema>;
 
+/** The last move made for each VM that has one. */
+export function currentMoveIds({ tasks }: Pick<OperationRecord, 'tasks'>): string[] {
+  return tasks.flatMap(({ moveIds }) => moveIds.at(-1) ?? []);
+}
+
 /** Flags that any process may set, durable, read by whoever drives the operation or the migration. */
 export const controlSchema = z.object({
   cancel: z.boolean(),

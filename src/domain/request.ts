@@ -78,6 +78,11 @@ export const requestSchema = z.discriminatedUnion('kind', [
 ]);
 export type OperationRequest = z.infer<typeof requestSchema>;
 
+/** The host that a request empties; null: it is a rebalance. */
+export function hostOfRequest(request: OperationRequest): string | null {
+  return request.kind === 'evacuateNode' ? request.host : null;
+}
+
 /** What a request says of VMs that cannot be migrated. null: nothing; a move that somebody named is refused. */
 export function nonMigratableOf(request: OperationRequest): NonMigratable | null {
   return request.kind === 'evacuateNode' ? request.nonMigratable : null;

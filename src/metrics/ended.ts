@@ -2,6 +2,7 @@
  * What has ended since this process began to look, from the records: each operation and each move once, whatever
  * process carried it out. What had ended before counts for nobody, so that counters start at 0 as Prometheus expects.
  */
+import { LOUDEST, type Loudest } from '../domain/errors.ts';
 import {
   ENDED_MOVE_STATES,
   ENDED_OPERATION_STATES,
@@ -15,10 +16,6 @@ export interface EndedMove {
   readonly move: MoveRecord;
   readonly operation: OperationRecord;
 }
-
-/** After these somebody has to look before anything else. */
-export const LOUDEST = ['vmDoubled', 'vmMissing', 'memoryLost'] as const;
-export type Loudest = (typeof LOUDEST)[number];
 
 export interface Endangered {
   readonly task: VmTask;

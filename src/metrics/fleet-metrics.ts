@@ -2,8 +2,10 @@
  * What the whole fleet does, from what its processes keep in Redis: looked at when somebody asks for the page (at most once a
  * second), and now and then in between, so that no end is missed. Labels are hosts, states and kinds, never VMs.
  */
+
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Budget } from '../bandwidth/budget.ts';
+import { LOUDEST } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import {
   ENDED_MOVE_STATES,
@@ -16,7 +18,8 @@ import {
 import type { Stores } from '../runtime/stores.ts';
 import { isCordoned } from '../store/claims.ts';
 import { writtenAtMs } from '../store/event-log.ts';
-import { Ended, type EndedMove, LOUDEST, type Look } from './ended.ts';
+import type { WorkerPresence } from '../store/presence.ts';
+import { Ended, type EndedMove, type Look } from './ended.ts';
 
 export interface FleetSource {
   readonly fleet: Fleet;
@@ -44,12 +47,14 @@ const SENDING: ReadonlySet<string> = new Set(['precopy', 'switchover', 'postcopy
 
 export class FleetMetrics {
   readonly #source: FleetSource;
+  readonly #budget: Pick<Budget, 'use'>;
   readonly #ended: Ended;
   readonly #gauges: ReturnType<typeof gauges>;
   readonly #counted: ReturnType<typeof counted>;
 
   constructor(registry: Registry, source: FleetSource) {
     this.#source = source;
+    this.#budget = source.stores.budget(source.fleet);
     this.#ended = new Ended(source.stores.records);
     this.#gauges = gauges(registry);
     this.#counted = counted(registry);
@@ -79,7 +84,7 @@ export class FleetMetrics {
     // Of a thousand hosts few have moves: the queues of the others are not asked.
     const sources = new Set(Object.values(claims.reservations).map(({ source, host }) => source ?? host));
     const [use, workers, inventories, depths, lags] = await Promise.all([
-      stores.budget(fleet).use(),
+      this.#budget.use(),
       stores.presence.alive(),
       stores.presence.inventories(hosts),
       stores.delivery.depths(hosts.filter((host) => sources.has(host))),
@@ -90,14 +95,13 @@ export class FleetMetrics {
     const g = this.#gauges;
     for (const gauge of g.ofFleet) gauge.reset();
     this.#show(look);
-    for (const { host, egress, ingress } of use) {
-      for (const [direction, lane] of [
-        ['egress', egress],
-        ['ingress', ingress],
-      ] as const) {
-        g.capacity.set({ host, direction }, lane.capacity);
-        g.granted.set({ host, direction }, lane.counted);
-        g.used.set({ host, direction }, rateOf(look.moves, direction === 'egress' ? 'source' : 'destination', host));
+    const sending = look.moves.filter(({ state }) => SENDING.has(state));
+    const rates = { egress: ratesBy('source', sending), ingress: ratesBy('destination', sending) };
+    for (const { host, ...lanes } of use) {
+      for (const direction of ['egress', 'ingress'] as const) {
+        g.capacity.set({ host, direction }, lanes[direction].capacity);
+        g.granted.set({ host, direction }, lanes[direction].counted);
+        g.used.set({ host, direction }, rates[direction].get(host) ?? 0);
       }
     }
     for (const [kind, states] of Object.entries(depths)) {
@@ -108,31 +112,26 @@ export class FleetMetrics {
       if (lag !== null) g.webhookLag.set({ endpoint }, lag);
     }
     const now = Date.now();
-    const ageOf = (serves: (worker: (typeof workers)[number]) => boolean): number | null => {
-      const beats = workers.filter(serves).flatMap(({ about }) => about?.beatAtMs ?? []);
-      return beats.length === 0 ? null : Math.max(0, now - Math.max(...beats)) / 1_000;
-    };
+    const ageOf = (beatAtMs: number): number => Math.max(0, now - beatAtMs) / 1_000;
     g.workers.set({ role: 'operations' }, workers.filter(({ operations }) => operations).length);
     g.workers.set({ role: 'migrations' }, workers.filter((worker) => worker.hosts.length > 0).length);
-    const operationsAge = ageOf(({ operations }) => operations);
-    if (operationsAge !== null) g.operationsHeartbeat.set(operationsAge);
-    const served = new Set(workers.flatMap((worker) => worker.hosts));
+    const beats = latestBeats(workers);
+    if (beats.operations !== null) g.operationsHeartbeat.set(ageOf(beats.operations));
+    const shares = throttledShares(look.moves);
     const fleetNow = stores.clock.now();
     for (const [index, host] of hosts.entries()) {
-      g.served.set({ host }, served.has(host) ? 1 : 0);
+      const beatAtMs = beats.hosts.get(host);
+      g.served.set({ host }, beatAtMs === undefined ? 0 : 1);
       g.cordoned.set({ host }, isCordoned(claims, host) ? 1 : 0);
-      const age = ageOf((worker) => worker.hosts.includes(host));
-      if (age !== null) g.hostHeartbeat.set({ host }, age);
+      if (beatAtMs != null) g.hostHeartbeat.set({ host }, ageOf(beatAtMs));
       const inventory = inventories[index] ?? null;
       if (inventory !== null) {
         g.inventoryAge.set({ host }, Math.max(0, fleetNow - inventory.takenAtMs) / 1_000);
         g.vms.set({ host }, inventory.vms.filter(({ state }) => state === 'running' || state === 'paused').length);
       }
-      const shares = look.moves
-        .filter((move) => move.source === host && move.state === 'precopy')
-        .flatMap(({ progress }) => (progress !== null && progress.share < 1 ? [progress.share] : []));
-      g.throttled.set({ host }, shares.length);
-      g.leastShare.set({ host }, Math.min(1, ...shares));
+      const there = shares.get(host) ?? [];
+      g.throttled.set({ host }, there.length);
+      g.leastShare.set({ host }, Math.min(1, ...there));
     }
   }
 
@@ -187,10 +186,40 @@ async function lagOf(
   return next === null ? 0 : Math.max(0, Date.now() - writtenAtMs(next)) / 1_000;
 }
 
-function rateOf(moves: readonly MoveRecord[], end: 'source' | 'destination', host: string): number {
-  return moves
-    .filter((move) => move[end] === host && SENDING.has(move.state))
-    .reduce((sum, { progress }) => sum + (progress?.rateBytesPerSec ?? 0), 0);
+/** Bytes per second, by host at that end. */
+function ratesBy(end: 'source' | 'destination', sending: readonly MoveRecord[]): Map<string, number> {
+  const rates = new Map<string, number>();
+  for (const { [end]: host, progress } of sending) {
+    rates.set(host, (rates.get(host) ?? 0) + (progress?.rateBytesPerSec ?? 0));
+  }
+  return rates;
+}
+
+/** The shares of the guests that are throttled, by source. */
+function throttledShares(moves: readonly MoveRecord[]): Map<string, number[]> {
+  const shares = new Map<string, number[]>();
+  for (const { source, state, progress } of moves) {
+    if (state !== 'precopy' || progress === null || progress.share >= 1) continue;
+    shares.set(source, [...(shares.get(source) ?? []), progress.share]);
+  }
+  return shares;
+}
+
+/** The latest beat of those who carry out operations, and of those who serve each host; null: they tell none. */
+function latestBeats(workers: readonly WorkerPresence[]): {
+  readonly operations: number | null;
+  readonly hosts: ReadonlyMap<string, number | null>;
+} {
+  const later = (one: number | null, other: number | null): number | null =>
+    one === null ? other : other === null ? one : Math.max(one, other);
+  let operations: number | null = null;
+  const hosts = new Map<string, number | null>();
+  for (const worker of workers) {
+    const beatAtMs = worker.about?.beatAtMs ?? null;
+    if (worker.operations) operations = later(operations, beatAtMs);
+    for (const host of worker.hosts) hosts.set(host, later(hosts.get(host) ?? null, beatAtMs));
+  }
+  return { operations, hosts };
 }
 
 function gauges(registry: Registry) {

@@ -45,6 +45,11 @@ function toReason(why: string | undefined): Reason | undefined {
   return why === undefined ? undefined : { code: 'hostUnreachable', message: why };
 }
 
+/** Whether a plan has moves, or guests to shut down, that begin now. */
+export function begins({ assigned, shutdowns }: Pick<Planned, 'assigned' | 'shutdowns'>): boolean {
+  return assigned.length > 0 || shutdowns.some(({ moveId }) => moveId !== null);
+}
+
 export interface Told {
   readonly kind: string;
   readonly message: string;

@@ -4,12 +4,12 @@
  * be carried out as it is; only then another one is made.
  */
 import { approvalOf, type OperationRecord, type Proposal, type VmTask } from '../domain/operation.ts';
-import { nonMigratableOf } from '../domain/request.ts';
+import { hostOfRequest, nonMigratableOf } from '../domain/request.ts';
 import type { CellChange } from '../store/cell.ts';
 import { type ClaimsState, withCordon, withoutOperation } from '../store/claims.ts';
 import type { Fence } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
-import { afterPlan, type Told, toldOfPlan } from './after-plan.ts';
+import { afterPlan, begins, type Told, toldOfPlan } from './after-plan.ts';
 import type { OperationDeps } from './deps.ts';
 import type { FleetView } from './fleet-view.ts';
 import { forgetLostOperations } from './lost.ts';
@@ -45,7 +45,7 @@ export async function towardsApproval(
   const { id: operationId, tasks, request, round, proposal } = record;
   const nonMigratable = nonMigratableOf(request);
   const input = { fleet: deps.fleet, view, operationId, tasks, round: round + 1, nonMigratable };
-  const host = request.kind === 'evacuateNode' ? request.host : null;
+  const host = hostOfRequest(request);
   const propose = async (): Promise<Step> => {
     const planned = proposed(input, host, await deps.claims.read(), { before: proposal, outOfPatience });
     return 'outdated' in planned ? await later(deps, planned) : shown(record, planned, approved);
@@ -59,7 +59,6 @@ export async function towardsApproval(
   if (begun.planned.outdated.length > 0) return await later(deps, begun.planned);
   if (!begun.isAsApproved) return await propose();
   const after = afterPlan(tasks, begun.planned, null);
-  const begins = begun.planned.assigned.length > 0 || begun.planned.shutdowns.some(({ moveId }) => moveId !== null);
   const nowMs = deps.clock.now();
   const message = `plan ${proposal.hash} was approved${host === null ? '' : `; ${host} is cordoned`}`;
   return {
@@ -69,7 +68,7 @@ export async function towardsApproval(
       approvedAtMs: nowMs,
       // What it takes is counted from here on; its deadline is not.
       startedAtMs: nowMs,
-      ...(begins ? { round: round + 1 } : {}),
+      ...(begins(begun.planned) ? { round: round + 1 } : {}),
     },
     told: [ofOperation('operation.approved', message), ...toldOfPlan(after, begun.planned)],
     voided: null,

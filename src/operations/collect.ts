@@ -1,14 +1,12 @@
 /**
  * What the end of a migration means for its VM's task: done, tried again elsewhere, or failed for good. Pure.
  */
-import type { ErrorCode } from '../domain/errors.ts';
+import { type ErrorCode, LOUDEST } from '../domain/errors.ts';
 import { ENDED_MOVE_STATES, type MoveRecord, type VmTask } from '../domain/operation.ts';
 
 /** Another try cannot help, or must not be made before somebody has looked. */
 const FINAL_CODES: ReadonlySet<ErrorCode> = new Set([
-  'vmDoubled',
-  'vmMissing',
-  'memoryLost',
+  ...LOUDEST,
   'sourceDied',
   'foreignMigration',
   'deadlineExceeded',

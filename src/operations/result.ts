@@ -1,5 +1,6 @@
 /** What an operation came to: the result that users and tools read. Pure. */
-import type { ErrorCode, Reason } from '../domain/errors.ts';
+
+import { type ErrorCode, LOUDEST, type Reason } from '../domain/errors.ts';
 import {
   GONE_MOVE_STATES,
   type MoveRecord,
@@ -11,6 +12,7 @@ import {
   type ShutdownResult,
   type VmTask,
 } from '../domain/operation.ts';
+import { hostOfRequest } from '../domain/request.ts';
 
 /** How an operation whose tasks have all ended is called. */
 export function endState(tasks: readonly VmTask[]): OperationState {
@@ -31,8 +33,7 @@ function isSettled(task: VmTask): boolean {
   return isGone(task) || task.state === 'skipped';
 }
 
-/** What somebody has to look at before anything else. */
-const LOUDEST: ReadonlySet<ErrorCode> = new Set(['vmDoubled', 'vmMissing', 'memoryLost']);
+const LOUD: ReadonlySet<ErrorCode> = new Set(LOUDEST);
 
 /**
  * State and reason of an operation that ends now. `overdue`: its deadline passed; `unseen`: what is (still) to be moved could not
@@ -42,7 +43,7 @@ export function outcome(
   { tasks }: Pick<OperationRecord, 'tasks'>,
   why: { readonly cancelled: boolean; readonly overdue: Reason | null; readonly unseen: Reason | null },
 ): { readonly state: OperationState; readonly reason: Reason | null } {
-  const loudest = tasks.find(({ reason }) => reason !== null && LOUDEST.has(reason.code))?.reason;
+  const loudest = tasks.find(({ reason }) => reason !== null && LOUD.has(reason.code))?.reason;
   const unfinished = tasks.length === 0 || !tasks.every(isSettled);
   if (why.cancelled && unfinished) {
     return { state: 'cancelled', reason: loudest ?? { code: 'cancelled', message: 'cancelled' } };
@@ -113,7 +114,7 @@ export function operationResult(record: OperationRecord, moves: readonly MoveRec
     id: record.id,
     kind: request.kind,
     state: record.state,
-    host: request.kind === 'evacuateNode' ? request.host : null,
+    host: hostOfRequest(request),
     makespanMs: record.startedAtMs === null ? 0 : (record.endedAtMs ?? nowMs) - record.startedAtMs,
     empty: record.empty,
     moves: last.flatMap(({ task, move }) => (move?.kind === 'migration' ? [moveResult(task, move)] : [])),

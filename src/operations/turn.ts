@@ -18,12 +18,12 @@ import {
   type OperationState,
   type VmTask,
 } from '../domain/operation.ts';
-import { nonMigratableOf } from '../domain/request.ts';
+import { hostOfRequest, nonMigratableOf } from '../domain/request.ts';
 import { formatDuration } from '../domain/units.ts';
 import type { OperationTurn } from '../queue/delivery.ts';
 import { isLease, type Lease } from '../store/lease.ts';
 import { INVENTORY_TOPIC } from '../store/presence.ts';
-import { afterPlan, type Told, toldOfPlan } from './after-plan.ts';
+import { afterPlan, begins, type Told, toldOfPlan } from './after-plan.ts';
 import { towardsApproval } from './approval.ts';
 import { collect, isActive, isPending } from './collect.ts';
 import type { OperationDeps } from './deps.ts';
@@ -77,7 +77,7 @@ class Turn {
   }
 
   get #host(): string | null {
-    return this.#record.request.kind === 'evacuateNode' ? this.#record.request.host : null;
+    return hostOfRequest(this.#record.request);
   }
 
   async take(): Promise<OperationTurn> {
@@ -238,9 +238,8 @@ class Turn {
       : null;
     const tasks = afterPlan(this.#record.tasks, planned, givenUp);
     const changed = tasks.some((task, index) => task !== this.#record.tasks[index]);
-    const begins = planned.assigned.length > 0 || planned.shutdowns.some(({ moveId }) => moveId !== null);
     await this.#tell(toldOfPlan(tasks, planned));
-    if (changed) await this.#save({ tasks, ...(begins ? { round } : {}) });
+    if (changed) await this.#save({ tasks, ...(begins(planned) ? { round } : {}) });
     return planned;
   }
 

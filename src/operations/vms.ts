@@ -1,4 +1,5 @@
 /** The VMs of a fleet as its hosts were last seen to hold them, each once. Pure. */
+import { byName } from '../planning/snapshot.ts';
 import { type ClaimsState, holderOf } from '../store/claims.ts';
 import type { PublishedInventory } from '../store/presence.ts';
 
@@ -32,9 +33,5 @@ export function seenVms(inventories: readonly (PublishedInventory | null)[], cla
   }
   return [...found.values()]
     .map(({ seen }) => seen)
-    .sort((one, other) => compare(one.vm, other.vm) || compare(one.host, other.host));
-}
-
-function compare(one: string, other: string): number {
-  return one < other ? -1 : one > other ? 1 : 0;
+    .sort((one, other) => byName(one.vm, other.vm) || byName(one.host, other.host));
 }

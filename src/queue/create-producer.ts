@@ -151,9 +151,7 @@ class RedisProducer implements Producer {
   async preview(
     request: { evacuateNode: EvacuateNodeInput } | { loadBalance: LoadBalanceInput },
   ): Promise<PlanPreview> {
-    const fleet = this.#fleet;
-    if (fleet === null)
-      throw new HostevacError('fleetFileMissing', 'A preview needs the fleet file; give `fleet` to createProducer');
+    const fleet = this.#requireFleet('A preview');
     const names = await this.#names();
     const intake =
       'evacuateNode' in request ? evacuation(request.evacuateNode, names) : balance(request.loadBalance, names);
@@ -163,9 +161,7 @@ class RedisProducer implements Producer {
   }
 
   async whatIf(input: WhatIfInput, options?: Parameters<Producer['whatIf']>[1]): Promise<WhatIfAnswer> {
-    const fleet = this.#fleet;
-    if (fleet === null)
-      throw new HostevacError('fleetFileMissing', 'what-if needs the fleet file; give `fleet` to createProducer');
+    const fleet = this.#requireFleet('what-if');
     await this.learnFleet();
     return askWhatIf({ fleet, stores: this.#stores, ...this.#policies }, input, options);
   }
@@ -211,9 +207,7 @@ class RedisProducer implements Producer {
   }
 
   async #seen(): Promise<{ readonly hosts: HostStatus[]; readonly view: FleetView; readonly claims: ClaimsState }> {
-    const fleet = this.#fleet;
-    if (fleet === null)
-      throw new HostevacError('fleetFileMissing', 'Showing hosts needs the fleet file; give `fleet` to createProducer');
+    const fleet = this.#requireFleet('Showing hosts');
     await this.learnFleet();
     const budget = this.#stores.budget(fleet);
     const [view, claims, use, overrides, { down }] = await Promise.all([
@@ -247,7 +241,7 @@ class RedisProducer implements Producer {
   }
 
   async vms(): Promise<VmStatus[]> {
-    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? (await this.learnFleet())?.hosts ?? [];
+    const hosts = (await this.#hostNames()) ?? [];
     const [inventories, claims] = await Promise.all([
       this.#stores.presence.inventories(hosts),
       this.#stores.claims.read(),
@@ -256,9 +250,7 @@ class RedisProducer implements Producer {
   }
 
   async capacity(host: string, capacity: CapacityInput | null, by: string): Promise<ControlOutcome> {
-    const fleet = this.#fleet;
-    if (fleet === null)
-      throw new HostevacError('fleetFileMissing', 'Capacity needs the fleet file; give `fleet` to createProducer');
+    const fleet = this.#requireFleet('Capacity');
     await this.#mustKnow(host);
     await this.learnFleet();
     return setCapacity(this.#stores.budget(fleet), host, { capacity, by, atMs: this.#stores.clock.now() });
@@ -287,9 +279,7 @@ class RedisProducer implements Producer {
   }
 
   async confirmDown(host: string, by: string): Promise<ControlOutcome> {
-    const fleet = this.#fleet;
-    if (fleet === null)
-      throw new HostevacError('fleetFileMissing', 'Confirming needs the fleet file; give `fleet` to createProducer');
+    const fleet = this.#requireFleet('Confirming');
     await this.#mustKnow(host);
     await this.learnFleet();
     const view = await readFleet({ clock: this.#stores.clock, fleet, presence: this.#stores.presence });
@@ -317,14 +307,25 @@ class RedisProducer implements Producer {
     this.#redis.disconnect();
   }
 
+  /** `what`: that which needs it, as a sentence begins. Throws `fleetFileMissing`. */
+  #requireFleet(what: string): Fleet {
+    if (this.#fleet !== null) return this.#fleet;
+    throw new HostevacError('fleetFileMissing', `${what} needs the fleet file; give \`fleet\` to createProducer`);
+  }
+
   async #mustKnow(host: string): Promise<void> {
-    const fault = unknownName('host', host, 'host', (await this.#names()).hosts);
+    const fault = unknownName('host', host, 'host', await this.#hostNames());
     if (fault !== null) throw new HostevacError('unknownHost', sentence(fault), { problems: [fault] });
   }
 
-  async #names(): Promise<KnownNames> {
+  /** null: no worker has told yet, and no fleet was given. */
+  async #hostNames(): Promise<readonly string[] | null> {
     const published = await this.learnFleet();
-    const hosts = this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
+    return this.#fleet?.hosts.map((host) => host.name) ?? published?.hosts ?? null;
+  }
+
+  async #names(): Promise<KnownNames> {
+    const hosts = await this.#hostNames();
     const policies = this.#policies.catalogue;
     const notice = noticeMs(this.#fleet?.webhooks ?? []);
     if (hosts === null) return { hosts, vms: null, vmsOn: new Map(), policies };

@@ -1,6 +1,7 @@
 /** What whoever asked for an operation holds of it: reads its record, follows it, sets its flags. */
 import { HostevacError } from '../domain/errors.ts';
 import {
+  currentMoveIds,
   ENDED_OPERATION_STATES,
   type MoveRecord,
   type OperationRecord,
@@ -36,8 +37,7 @@ export class Handle implements OperationHandle {
 
   async moves(): Promise<MoveRecord[]> {
     const record = await this.record();
-    const ids = record.tasks.flatMap((task) => task.moveIds.at(-1) ?? []);
-    return (await this.#stores.records.moves(ids)).filter((move) => move !== null);
+    return (await this.#stores.records.moves(currentMoveIds(record))).filter((move) => move !== null);
   }
 
   async result(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<OperationResult> {

@@ -31,6 +31,13 @@ export interface EventLog {
   firstOfFleet(after: string): Promise<string | null>;
 }
 
+/** As Redis orders its streams; `0` is before everything. */
+export function compareIds(a: string, b: string): number {
+  const [aMs = '0', aSeq = '0'] = a.split('-');
+  const [bMs = '0', bSeq = '0'] = b.split('-');
+  return Number(aMs) - Number(bMs) || Number(aSeq) - Number(bSeq);
+}
+
 /** When an event was written, by the clock of its store: its id begins with that. */
 export function writtenAtMs(streamId: string): number {
   return Number(streamId.split('-')[0]);

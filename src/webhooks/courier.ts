@@ -9,7 +9,7 @@ import type { Clock } from '../clock/clock.ts';
 import { formatDuration } from '../domain/units.ts';
 import { wants } from '../domain/webhook.ts';
 import type { Observer } from '../runtime/observer.ts';
-import { EVENTS_EXPIRE_MS, type EventLog, type StoredEvent, writtenAtMs } from '../store/event-log.ts';
+import { compareIds, EVENTS_EXPIRE_MS, type EventLog, type StoredEvent, writtenAtMs } from '../store/event-log.ts';
 import { isLease, type Lease, type Leases } from '../store/lease.ts';
 import type { WebhookCursors } from '../store/webhook-cursors.ts';
 import type { Endpoint } from './endpoints.ts';
@@ -154,7 +154,7 @@ class Round {
   /** Says what the stream has let go of before it could be delivered. */
   async #missed(after: string): Promise<void> {
     const first = await this.#deps.events.firstOfFleet('0');
-    if (first === null || !isBefore(after, first)) return;
+    if (first === null || compareIds(after, first) >= 0) return;
     // Begun before there was anything, or nothing has happened for so long that the stream itself went.
     const betweenMs = writtenAtMs(first) - writtenAtMs(after);
     if (after === '0' || betweenMs >= EVENTS_EXPIRE_MS) return;
@@ -254,12 +254,6 @@ class Round {
       `webhook ${this.#name}: an event was given up (${why})`,
     );
   }
-}
-
-function isBefore(one: string, other: string): boolean {
-  const [a, b] = [one, other].map((id) => id.split('-').map(Number));
-  const [ms, sequence] = [(a?.[0] ?? 0) - (b?.[0] ?? 0), (a?.[1] ?? 0) - (b?.[1] ?? 0)];
-  return ms < 0 || (ms === 0 && sequence < 0);
 }
 
 /** Since it was written, by Redis's clock (a stream id begins with it) and ours. */

@@ -4,9 +4,10 @@ import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { Track } from '../../src/api/recorder.ts';
 import { SseStream } from '../../src/api/streams/sse.ts';
-import { compareIds, Tail, type TailEntry } from '../../src/api/streams/tail.ts';
+import { Tail, type TailEntry } from '../../src/api/streams/tail.ts';
 import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
 import { HostevacError } from '../../src/domain/errors.ts';
+import { compareIds } from '../../src/store/event-log.ts';
 
 const signal = new AbortController().signal;
 const point = (atMs: number) => ({ atMs, state: 'precopy' as const, progress: null });

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { HostevacError } from '../../domain/errors.ts';
+import { hostOf } from '../../domain/fleet.ts';
 import { badInput } from '../../domain/problems.ts';
 import { nearest } from '../../domain/suggest.ts';
 import type { ControlOutcome, WhatIfAnswer } from '../../queue/producer.ts';
@@ -229,9 +230,11 @@ function vmRoutes(app: FastifyInstance, context: ApiContext): void {
 
 /** Throws `unknownHost`. */
 function mustKnow({ fleet }: ApiContext, host: string): void {
-  const names = fleet.hosts.map(({ name }) => name);
-  if (names.includes(host)) return;
-  const meant = nearest(host, names);
+  if (hostOf(fleet, host) !== undefined) return;
+  const meant = nearest(
+    host,
+    fleet.hosts.map(({ name }) => name),
+  );
   throw new HostevacError(
     'unknownHost',
     `the fleet has no host ${JSON.stringify(host)}; ${meant === undefined ? 'see /v1/hosts' : `did you mean ${meant}?`}`,

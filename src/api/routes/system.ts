@@ -1,6 +1,8 @@
 /** What monitors and people look at first: health, metrics, the API's own document. */
+
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { settledWithin } from '../../clock/abortable-sleep.ts';
 import type { ApiContext } from '../context.ts';
 import { DOCS_STYLE, docsPage } from '../docs-page.ts';
 import { type GuardOptions, isFamiliar } from '../guard.ts';
@@ -115,13 +117,9 @@ function recentHealth(context: ApiContext, read: () => Promise<Health>): () => P
 
 async function isReady({ attached }: ApiContext): Promise<boolean> {
   if (attached === null) return false;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), READY_MS);
-  });
   const answered = attached.backend.redis.ping().then(
     () => true,
     () => false,
   );
-  return Promise.race([answered, late]).finally(() => clearTimeout(timer));
+  return (await settledWithin(answered, READY_MS))?.value ?? false;
 }

@@ -1,7 +1,10 @@
 /** Operations, plans and what is asked for, as the API takes and shows them. */
 import { z } from 'zod';
 import {
+  ENDED_MOVE_STATES,
   eventSchema,
+  GONE_MOVE_STATES,
+  type MoveState,
   migrationFiguresSchema,
   moveStates,
   type OperationRecord,
@@ -11,7 +14,7 @@ import {
   relaxedSchema,
 } from '../../domain/operation.ts';
 import { intervalSchema, predictionSchema } from '../../domain/prediction.ts';
-import { evacuateNodeInput, loadBalanceInput } from '../../domain/request.ts';
+import { evacuateNodeInput, hostOfRequest, loadBalanceInput } from '../../domain/request.ts';
 import { cursorQuery, limitQuery } from './common.ts';
 
 const kinds = ['evacuateNode', 'loadBalance'] as const;
@@ -159,32 +162,27 @@ export const planSchema = z
 
 /** Data of an operation's events. */
 export const operationEventSchema = eventSchema.meta({ id: 'OperationEvent' });
-
-export function hostOfRequest({ request }: Pick<OperationRecord, 'request'>): string | null {
-  return request.kind === 'evacuateNode' ? request.host : null;
-}
-
 export function operationOf(
   { token: _token, ...record }: OperationRecord,
   rest: Pick<Operation, 'etaMs' | 'nowMs'> & { readonly result: OperationResult | null },
 ): Operation {
   const result = rest.result === null ? null : operationResultSchema.parse(rest.result);
-  return { ...record, kind: record.request.kind, host: hostOfRequest(record), ...rest, result };
+  return { ...record, kind: record.request.kind, host: hostOfRequest(record.request), ...rest, result };
 }
 
-const DONE: ReadonlySet<string> = new Set(['done', 'shutOff', 'skipped']);
-const FAILED: ReadonlySet<string> = new Set(['failed', 'blocked', 'cancelled']);
+const SETTLED: ReadonlySet<MoveState> = new Set([...GONE_MOVE_STATES, 'skipped']);
 
 export function summaryOf(record: OperationRecord): OperationSummary {
   const vms = { total: record.tasks.length, done: 0, running: 0, queued: 0, failed: 0 };
   for (const { state } of record.tasks) {
-    vms[DONE.has(state) ? 'done' : FAILED.has(state) ? 'failed' : state === 'queued' ? 'queued' : 'running'] += 1;
+    const ended = SETTLED.has(state) ? 'done' : ENDED_MOVE_STATES.has(state) ? 'failed' : null;
+    vms[ended ?? (state === 'queued' ? 'queued' : 'running')] += 1;
   }
   const { id, state, createdAtMs, startedAtMs, endedAtMs, reason, waitingFor, empty, request } = record;
   return {
     id,
     kind: request.kind,
-    host: hostOfRequest(record),
+    host: hostOfRequest(record.request),
     state,
     createdAtMs,
     startedAtMs,

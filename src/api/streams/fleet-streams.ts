@@ -2,9 +2,11 @@
  * The fleet's stream: every operation's events from one tail, and beside them, at most once a second, a hint at what else has
  * changed. A hint has no id and is never owed twice: who does not read fast gets one for all that it missed.
  */
+
 import type { Backend } from '../backend.ts';
 import type { Reader } from '../reader.ts';
 import type { Recorder } from '../recorder.ts';
+import type { Host } from '../schemas/fleet.ts';
 import { frameOf, type SseStream } from './sse.ts';
 import type { TailEntry, TailSource } from './tail.ts';
 
@@ -21,6 +23,7 @@ export class FleetStreams {
   readonly #report: (error: unknown) => void;
   readonly #timer: NodeJS.Timeout;
   readonly #unlisten: () => void;
+  #items: readonly Host[] | null = null;
   #hosts: string | null = null;
   #looking = false;
 
@@ -58,12 +61,21 @@ export class FleetStreams {
       });
   }
 
-  async #tell(): Promise<void> {
-    const { items } = await this.#reader.hosts();
+  /** Whether the hosts are not as they were at the look before. */
+  #areOthers(items: readonly Host[]): boolean {
+    // Read no more often than they change: mostly it is the very list of the look before.
+    if (items === this.#items) return false;
+    this.#items = items;
     // Ages change all the time; that they do is no news.
     const hosts = JSON.stringify(items.map(({ inventoryAgeMs, ...host }) => [host, inventoryAgeMs === null]));
     const changed = this.#hosts !== null && this.#hosts !== hosts;
     this.#hosts = hosts;
+    return changed;
+  }
+
+  async #tell(): Promise<void> {
+    const { items } = await this.#reader.hosts();
+    const changed = this.#areOthers(items);
     for (const [stream, owed] of this.#owed) {
       owed.hosts ||= changed;
       if (!stream.idle || (!owed.hosts && owed.operations.size === 0)) continue;

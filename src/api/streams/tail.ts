@@ -3,7 +3,9 @@
  * its own pace, so a slow one holds a position and nothing else. Who asks for what is older than the ring reads it from the
  * store. Ids are those of Redis streams.
  */
+
 import { HostevacError } from '../../domain/errors.ts';
+import { compareIds } from '../../store/event-log.ts';
 
 /** One step of a follower: what to write, where it then is, and whether nothing comes after it. */
 export interface Step<Position> {
@@ -134,13 +136,6 @@ function behind(ring: readonly TailEntry[], position: string): readonly TailEntr
     else low = middle + 1;
   }
   return ring.slice(low, low + STEP);
-}
-
-/** As Redis orders its streams; `0` is before everything. */
-export function compareIds(a: string, b: string): number {
-  const [aMs = '0', aSeq = '0'] = a.split('-');
-  const [bMs = '0', bSeq = '0'] = b.split('-');
-  return Number(aMs) - Number(bMs) || Number(aSeq) - Number(bSeq);
 }
 
 /** Those who wait for the next change. */
