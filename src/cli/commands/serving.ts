@@ -3,6 +3,7 @@ import { EXIT } from '../../domain/errors.ts';
 import type { Fleet } from '../../domain/fleet.ts';
 import { createMetrics } from '../../metrics/create-metrics.ts';
 import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
+import { stateDir } from '../../runtime/state-dir.ts';
 import { openTracing } from '../../runtime/tracing.ts';
 import { type ApiPlace, openCliApi, type Phase } from '../api-server.ts';
 import type { Cli } from '../cli.ts';
@@ -19,7 +20,7 @@ export interface Course {
   readonly fleet: Fleet;
   readonly policies: LoadedPolicies;
   /** null: it carries nothing out. Else it has workers, and is well when they are complete. */
-  readonly crew: Pick<CrewOptions, 'hosts' | 'operations' | 'stateDir' | 'endpoints'> | null;
+  readonly crew: Pick<CrewOptions, 'hosts' | 'operations' | 'endpoints'> | null;
   /** What is said when it is asked to end. */
   readonly stopping: string;
 }
@@ -55,7 +56,8 @@ export async function serving(cli: Cli, course: Course): Promise<number> {
     closers.push(await api.attach(connection, tracing));
     if (course.crew !== null) {
       const observers = metrics.observer === null ? [] : [metrics.observer];
-      const crew = await startCrew({ ...course.crew, fleet, policies, connection, log: logger, tracing, observers });
+      const parts = { ...course.crew, stateDir: stateDir(cli.env) };
+      const crew = await startCrew({ ...parts, fleet, policies, connection, log: logger, tracing, observers });
       closers.push(() => crew.close(CLOSE_GRACE_MS));
     }
     phase = 'running';

@@ -1,6 +1,5 @@
 /** `hostevac up`: everything in one process. Until it is asked to end, and then without harm to what runs. */
 import type { Command } from 'commander';
-import { stateDir } from '../../runtime/state-dir.ts';
 import { ACCESS_NOTES, type ApiFlags, addApiOptions, apiPlace } from '../api-server.ts';
 import type { Cli, Run } from '../cli.ts';
 import { helpAfter, SIMPLE_CODES } from '../help.ts';
@@ -41,7 +40,7 @@ async function up(cli: Cli, options: ApiFlags): Promise<number> {
     place,
     fleet,
     policies,
-    crew: { hosts, operations: true, stateDir: stateDir(cli.env), endpoints },
+    crew: { hosts, operations: true, endpoints },
     stopping: 'Stopping. Running migrations go on and are adopted at the next start. Again: at once.',
   });
 }
