@@ -11,8 +11,8 @@ import {
 } from '../domain/operation.ts';
 import type { Backend } from './backend.ts';
 import type { ProgressPoint } from './schemas/migrations.ts';
-import { frameOf } from './streams/sse.ts';
-import { type Followed, type Step, Waiters } from './streams/tail.ts';
+import { type Followed, Waiters } from './streams/tail.ts';
+import { Track } from './track.ts';
 
 const LOOK_MS = 1_000;
 /** A move that waits for its turn changes seldom: where many do, each is looked at every so many looks. */
@@ -20,70 +20,12 @@ const QUEUED_LOOKS = 5;
 const MOST_TRACKS = 2_000;
 /** Of one move: half an hour at one a second; then older points are thinned out. */
 const MOST_POINTS = 1_800;
-/** Of all moves together: that bounds the memory, at about 1 KiB each. */
+/** Of all moves together: that bounds the memory, at about 100 bytes each and 40 KiB for the latest of each move. */
 const ALL_POINTS = 120_000;
 const FEWEST_POINTS = 60;
 /** An ended move's points are kept this long (real ms). */
 const KEEP_ENDED_MS = 15 * 60_000;
 const READ_AT_ONCE = 100;
-/** Points that are given at once. */
-const STEP = 200;
-
-interface Point {
-  readonly seq: number;
-  /** As it is sent: made once, however many follow. */
-  readonly frame: string;
-}
-
-/** One move's points. Followed by their number. */
-export class Track implements Followed<number> {
-  readonly #waiters = new Waiters();
-  #points: Point[] = [];
-  #seq = 0;
-  endedAtMs: number | null = null;
-  #last = '';
-
-  get size(): number {
-    return this.#points.length;
-  }
-
-  /** False: nothing is new. */
-  add(point: ProgressPoint, most: number): boolean {
-    const what = JSON.stringify([point.state, point.progress]);
-    if (what === this.#last) return false;
-    this.#last = what;
-    this.#seq += 1;
-    this.#points.push({ seq: this.#seq, frame: frameOf({ event: 'progress', data: point }) });
-    // Every second one of all but the latest goes: the whole course stays visible, its past more coarsely.
-    if (this.#points.length > most) {
-      const recent = Math.floor(most / 4);
-      const older = this.#points.slice(0, -recent).filter((_, index) => index % 2 === 0);
-      this.#points = [...older, ...this.#points.slice(-recent)];
-    }
-    this.#waiters.wake();
-    return true;
-  }
-
-  end(): void {
-    this.endedAtMs ??= performance.now();
-    this.#waiters.wake();
-  }
-
-  async next(position: number, signal: AbortSignal): Promise<Step<number>> {
-    for (;;) {
-      const from = this.#points.findIndex(({ seq }) => seq > position);
-      if (from >= 0) {
-        const step = this.#points.slice(from, from + STEP);
-        const at = step.at(-1)?.seq ?? position;
-        const frames = step.map(({ frame }) => frame);
-        return { frames, position: at, ended: this.endedAtMs !== null && at === this.#seq };
-      }
-      if (this.endedAtMs !== null) return { frames: [], position, ended: true };
-      if (signal.aborted) return { frames: [], position, ended: false };
-      await this.#waiters.wait(signal);
-    }
-  }
-}
 
 export class Recorder {
   readonly #backend: Backend;

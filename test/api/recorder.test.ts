@@ -2,9 +2,9 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { Track } from '../../src/api/recorder.ts';
-import { SseStream } from '../../src/api/streams/sse.ts';
+import { frameOf, SseStream } from '../../src/api/streams/sse.ts';
 import { Tail, type TailEntry } from '../../src/api/streams/tail.ts';
+import { Track } from '../../src/api/track.ts';
 import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { compareIds } from '../../src/store/event-log.ts';
@@ -12,6 +12,31 @@ import { compareIds } from '../../src/store/event-log.ts';
 const signal = new AbortController().signal;
 const point = (atMs: number) => ({ atMs, state: 'precopy' as const, progress: null });
 const at = (frame: string): number => JSON.parse(/^data: (.*)$/m.exec(frame)?.[1] ?? '{}').atMs;
+
+/** Everything behind `position`, until it ends. */
+async function courseOf(track: Track, position = 0): Promise<string[]> {
+  const frames: string[] = [];
+  for (;;) {
+    const step = await track.next(position, signal);
+    frames.push(...step.frames);
+    position = step.position;
+    if (step.ended) return frames;
+  }
+}
+
+const progress = (second: number) => ({
+  pass: 1 + Math.floor(second / 20),
+  remainingBytes: 3_456_789_012 - second * 2_097_152,
+  transferredBytes: second * 2_097_152,
+  totalBytes: 4_294_967_296,
+  rateBytesPerSec: 2_097_152 + (second % 7) * 1_024,
+  dirtyRateBytesPerSec: 10_485_760.123 + second / 3,
+  grantBytesPerSec: 2_097_152,
+  share: 1,
+  etaMs: 2_000_000 - second * 1_000,
+  prediction: null,
+  decision: 'the first pass at full speed: 10 MiB/s is written, and what is written again is known at its end',
+});
 
 describe('the course of a migration', () => {
   it('keeps a bounded number of points: all of it, its past more coarsely', async () => {
@@ -21,14 +46,27 @@ describe('the course of a migration', () => {
       expect(track.size).toBeLessThanOrEqual(100);
     }
     track.end();
-    const { frames, ended } = await track.next(0, signal);
-    const times = frames.map(at);
-    expect(ended).toBe(true);
+    const times = (await courseOf(track)).map(at);
     expect(times.at(-1)).toBe(9_999);
     expect(times[0]).toBe(0);
     expect(times).toEqual([...times].sort((a, b) => a - b));
     // The last ones are all there.
     expect(times.slice(-20)).toEqual(Array.from({ length: 20 }, (_, index) => 9_980 + index));
+  });
+
+  it('is given whole, in order and from anywhere, and takes a fraction of what was sent', async () => {
+    const track = new Track();
+    const sent: string[] = [];
+    for (let second = 0; second < 1_000; second += 1) {
+      track.add({ ...point(second), progress: progress(second) }, 2_000);
+      sent.push(frameOf({ event: 'progress', data: { ...point(second), progress: progress(second) } }));
+    }
+    track.end();
+    expect(await courseOf(track)).toEqual(sent);
+    for (const from of [0, 1, 24, 25, 26, 499, 950, 975, 999, 1_000]) {
+      expect(await courseOf(track, from)).toEqual(sent.slice(from));
+    }
+    expect(track.bytes).toBeLessThan(sent.join('').length / 3);
   });
 
   it('a point that says nothing new is none', () => {
