@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
@@ -74,11 +75,19 @@ function paths(operations: readonly string[]): string[] {
   return all;
 }
 
+/** A full garbage collection (Mark-Compact), and what was left in the heap behind it. */
+interface Collection {
+  readonly at: number;
+  readonly liveMiB: number;
+}
+
 interface Place {
   readonly bench: Bench;
   readonly url: string;
   readonly pid: number;
   readonly operations: readonly string[];
+  /** Grows. */
+  readonly collections: readonly Collection[];
 }
 
 async function ours(): Promise<Place> {
@@ -90,8 +99,18 @@ async function ours(): Promise<Place> {
   const run = (...args: string[]) => bench.spawn(process.execPath, [PROGRAM, ...args]);
   await firstLine(run('worker', '--hosts', hosts, ...quiet));
   await firstLine(run('worker', '--operations', ...quiet));
-  const serve = run('serve', '--port', '0', ...quiet);
-  const url = (await firstLine(serve)).trim();
+  // What its garbage collection says on the way is read along.
+  const serve = bench.spawn(process.execPath, ['--trace-gc', PROGRAM, 'serve', '--port', '0', ...quiet]);
+  const collections: Collection[] = [];
+  const url = await new Promise<string>((resolve, reject) => {
+    serve.once('exit', (code) => reject(new Error(`serve ended with ${code}`)));
+    if (serve.stdout === null) throw new Error('no output of serve');
+    createInterface({ input: serve.stdout }).on('line', (line) => {
+      if (line.startsWith('http')) resolve(line.trim());
+      const live = /Mark-Compact.* -> ([\d.]+) \(/.exec(line)?.[1];
+      if (live !== undefined) collections.push({ at: performance.now(), liveMiB: Number(live) });
+    });
+  });
   await until(async () => (await fetch(`${url}/v1/vms?limit=1`)).ok, 60_000, 'the API answers');
   const operations: string[] = [];
   for (let index = 0; index < EVACUATED; index += 1) {
@@ -104,7 +123,7 @@ async function ours(): Promise<Place> {
   }
   const follows = await fetch(`${url}/v1/operations/${operations[0]}`);
   if (!follows.ok) throw new Error(`the first operation: ${follows.status} ${await follows.text()}`);
-  return { bench, url, pid: serve.pid ?? 0, operations };
+  return { bench, url, pid: serve.pid ?? 0, operations, collections };
 }
 
 function ordersFor({ url, operations }: Pick<Place, 'url' | 'operations'>, seconds: number): LoadOrders {
@@ -245,10 +264,14 @@ async function flat(place: Place, minutes: number, say: (who: string, seen: Load
   const seen = await load(ordersFor(place, minutes * 60));
   clearInterval(timer);
   say(`ours, ${minutes} min`, seen);
+  const live = place.collections
+    .filter(({ at }) => at >= begun)
+    .map(({ at, liveMiB }) => ({ atMin: (at - begun) / 60_000, mib: liveMiB }));
   const each = samples.filter((_, index) => index % 12 === 0).map(({ mib }) => mib.toFixed(0));
   const most = Math.max(...samples.map(({ mib }) => mib));
   process.stdout.write(
-    `memory each minute, MiB: ${each.join(', ')}; most ${most.toFixed(0)}; in the second half ${slopeOf(samples).toFixed(2)} MiB a minute\n`,
+    `memory each minute, MiB: ${each.join(', ')}; most ${most.toFixed(0)}; in the second half ${slopeOf(samples).toFixed(2)} MiB a minute\n` +
+      `live behind each full garbage collection, minute MiB: ${live.map(({ atMin, mib }) => `${atMin.toFixed(1)} ${mib.toFixed(0)}`).join(', ')}; in the second half ${slopeOf(live).toFixed(2)} MiB a minute\n`,
   );
 }
 

@@ -2,6 +2,7 @@
 import { EXIT } from '../../domain/errors.ts';
 import type { Fleet } from '../../domain/fleet.ts';
 import { createMetrics } from '../../metrics/create-metrics.ts';
+import { keepHeapTight } from '../../runtime/heap.ts';
 import type { LoadedPolicies } from '../../runtime/policy-modules.ts';
 import { stateDir } from '../../runtime/state-dir.ts';
 import { openTracing } from '../../runtime/tracing.ts';
@@ -29,6 +30,7 @@ export interface Course {
 export async function serving(cli: Cli, course: Course): Promise<number> {
   const { place, fleet, policies } = course;
   const { logger } = cli.openLog('info');
+  keepHeapTight();
   const interruption = catchInterrupt();
   let phase: Phase = 'starting';
   const works = course.crew !== null;
