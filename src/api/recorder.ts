@@ -20,7 +20,7 @@ const QUEUED_LOOKS = 5;
 const MOST_TRACKS = 2_000;
 /** Of one move: half an hour at one a second; then older points are thinned out. */
 const MOST_POINTS = 1_800;
-/** Of all moves together: that bounds the memory, at about 100 bytes each and 40 KiB for the latest of each move. */
+/** Of all moves together: that bounds the memory, at about 250 bytes each and 40 KiB for the latest of each move. */
 const ALL_POINTS = 120_000;
 const FEWEST_POINTS = 60;
 /** An ended move's points are kept this long (real ms). */

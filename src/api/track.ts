@@ -4,7 +4,7 @@ import type { ProgressPoint } from './schemas/migrations.ts';
 import { frameOf } from './streams/sse.ts';
 import { type Followed, type Step, Waiters } from './streams/tail.ts';
 
-/** Points that are packed together, and given together: some 25 KiB, of which packing leaves about a tenth. */
+/** Points that are packed together, and given together: some 25 KiB, of which packing leaves about a quarter: floats have many digits. */
 const BLOCK = 25;
 
 /** Its number, and as it is sent: made once, however many follow. */

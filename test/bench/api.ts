@@ -255,6 +255,13 @@ function table(rows: readonly { readonly who: string; readonly seen: LoadSeen }[
   );
 }
 
+function eachMinute(samples: readonly { readonly atMin: number; readonly mib: number }[]): string[] {
+  const minutes = Array.from({ length: Math.ceil(samples.at(-1)?.atMin ?? 0) }, (_, minute) =>
+    samples.filter(({ atMin }) => Math.floor(atMin) === minute).map(({ mib }) => mib),
+  );
+  return minutes.map((all) => (all.length === 0 ? '-' : median(all).toFixed(0)));
+}
+
 async function flat(place: Place, minutes: number, say: (who: string, seen: LoadSeen) => void): Promise<void> {
   const begun = performance.now();
   const samples: { atMin: number; mib: number }[] = [];
@@ -271,7 +278,7 @@ async function flat(place: Place, minutes: number, say: (who: string, seen: Load
   const most = Math.max(...samples.map(({ mib }) => mib));
   process.stdout.write(
     `memory each minute, MiB: ${each.join(', ')}; most ${most.toFixed(0)}; in the second half ${slopeOf(samples).toFixed(2)} MiB a minute\n` +
-      `live behind each full garbage collection, minute MiB: ${live.map(({ atMin, mib }) => `${atMin.toFixed(1)} ${mib.toFixed(0)}`).join(', ')}; in the second half ${slopeOf(live).toFixed(2)} MiB a minute\n`,
+      `of it live behind ${live.length} full garbage collections, median of each minute: ${eachMinute(live).join(', ')}; in the second half ${slopeOf(live).toFixed(2)} MiB a minute\n`,
   );
 }
 
