@@ -3,6 +3,9 @@
 /** setTimeout keeps its delay in 32 bits; a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** Why a wait of our own is over. An abort without a reason makes an error with a stack each time, which is most of what it costs. */
+export const OVER = 'over';
+
 /** Resolves after `ms` of real time (`Infinity`: never by itself) or when the signal aborts; never rejects. */
 export function abortableSleep(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true || !(ms > 0)) return Promise.resolve();
@@ -33,7 +36,7 @@ export async function settledWithin<T>(promise: Promise<T>, ms: number): Promise
       abortableSleep(ms, settled.signal).then(() => undefined),
     ]);
   } finally {
-    settled.abort();
+    settled.abort(OVER);
   }
 }
 

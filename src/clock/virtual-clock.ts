@@ -11,6 +11,9 @@ export interface VirtualClockOptions {
   readonly seed?: number;
 }
 
+/** A turn of the event loop costs as much as a tick's work: what lives there (messages, finalizers) gets one of so many. */
+const TICKS_A_TURN = 200;
+
 interface Sleeper {
   readonly dueMs: number;
   readonly wake: () => void;
@@ -23,8 +26,7 @@ export class VirtualClock implements Clock {
   /** Sorted by due time, then by insertion. */
   readonly #sleepers: Sleeper[] = [];
   #nowMs: number;
-  /** Sleeps asked for so far: also shows whether the program did anything since the last look. */
-  #sleeps = 0;
+  #settled = 0;
 
   constructor({ startMs = 0, speed = 1, seed = 1 }: VirtualClockOptions = {}) {
     this.#startMs = startMs;
@@ -56,7 +58,6 @@ export class VirtualClock implements Clock {
         done();
       };
       signal?.addEventListener('abort', abort, { once: true });
-      this.#sleeps += 1;
       this.#insert(sleeper);
     });
   }
@@ -104,15 +105,14 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** Lets promise chains run until they sleep or end. A chain through real I/O may need more: wait for that itself. */
+  /**
+   * Lets promise chains run until they sleep or end: a tick comes when no microtask is left. A chain through the event loop
+   * (real I/O, setImmediate) needs more: it gets a turn now and then, and whoever must have it waits for that itself.
+   */
   async settle(): Promise<void> {
-    let before: number;
-    do {
-      before = this.#sleeps;
-      // Each turn of the event loop runs every microtask that is ready; the second catches what setImmediate queued.
-      await turn();
-      await turn();
-    } while (before !== this.#sleeps);
+    this.#settled += 1;
+    if (this.#settled % TICKS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    await new Promise<void>((resolve) => process.nextTick(resolve));
   }
 
   async #wakeNext(untilMs: number): Promise<boolean> {
@@ -136,12 +136,6 @@ export class VirtualClock implements Clock {
     }
     this.#sleepers.splice(low, 0, sleeper);
   }
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }
 
 /** Tommy Ettinger's mulberry32: 32 bits of state, good enough to vary a run, the same on every machine. */

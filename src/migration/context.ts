@@ -2,7 +2,9 @@
  * What the steps of one migration share: the ports, the record, the VM's lease, and how they wait. Every wait renews the
  * lease and notices a shutdown, so no step can go on driving a VM that it no longer holds.
  */
+
 import type { Budget } from '../bandwidth/budget.ts';
+import { OVER } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import type { Briefing } from '../convergence/controller.ts';
 import type { GuestFacts } from '../convergence/dirty-model.ts';
@@ -232,7 +234,7 @@ export class MigrationContext {
     const over = new AbortController();
     const signal = AbortSignal.any([this.signal, over.signal]);
     await Promise.race([wait(signal), this.sourceHypervisor.statusChange(this.record.source, this.record.vm, signal)]);
-    over.abort();
+    over.abort(OVER);
     await this.check();
   }
 
@@ -255,7 +257,7 @@ export async function keeping<T>(clock: Clock, lease: Lease, work: Promise<T>): 
   try {
     return await work;
   } finally {
-    over.abort();
+    over.abort(OVER);
     await kept;
   }
 }

@@ -2,6 +2,7 @@
  * Looking at how a guest dirties memory: before the start, for the prediction, and beside the loop while it is migrated. A
  * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
  */
+import { OVER } from '../clock/abortable-sleep.ts';
 import { compactEvidence } from '../convergence/history.ts';
 import { isSurprised, nextLookAtStart, nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
 import { HostevacError } from '../domain/errors.ts';
@@ -131,7 +132,7 @@ export async function lookMeanwhile<T>(ctx: MigrationContext, work: Promise<T>):
     if (seen.length > 0) await remember(ctx, seen);
     return result;
   } finally {
-    over.abort();
+    over.abort(OVER);
     beside.stop();
   }
 }
@@ -203,7 +204,7 @@ async function whileHeld<T>(ctx: MigrationContext, work: (signal: AbortSignal) =
   try {
     return await Promise.race([working, watch().then(() => working)]);
   } finally {
-    over.abort();
+    over.abort(OVER);
   }
 }
 
@@ -266,7 +267,7 @@ export class LooksBeside {
 
   /** No more looks. One that is under way is not waited for: it ends by itself, and what comes of it is left out. */
   stop(): void {
-    this.#over.abort();
+    this.#over.abort(OVER);
   }
 }
 

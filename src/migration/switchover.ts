@@ -1,6 +1,7 @@
 /**
  * The end of a pre-copy: the last word while the guest stands still, and the wait for the last bytes.
  */
+import { OVER } from '../clock/abortable-sleep.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { MigrationSample, Sighting } from '../hypervisors/hypervisor.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';
@@ -66,7 +67,7 @@ async function soon(ctx: MigrationContext, look: Promise<Sighting>): Promise<Sig
     if (error instanceof HostevacError) return null;
     throw error;
   } finally {
-    over.abort();
+    over.abort(OVER);
     // One that comes late says nothing any more.
     look.catch(() => undefined);
   }

@@ -3,7 +3,9 @@
  * delivered again, and so is that of a process that does not renew its lock. Tests and the simulation of the whole use it;
  * it shares its behaviour test with the BullMQ adapter.
  */
+
 import { setMaxListeners } from 'node:events';
+import { OVER } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import type { Consumer, Delivery, DeliveryConsumers, MoveHandler, MoveJob, OperationHandler } from './delivery.ts';
 
@@ -57,7 +59,7 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
   }
 
   async wakeOperation(operationId: string): Promise<void> {
-    this.#items.get('operations')?.get(operationId)?.unpark.abort();
+    this.#items.get('operations')?.get(operationId)?.unpark.abort(OVER);
   }
 
   async addMove(job: MoveJob): Promise<void> {
@@ -69,7 +71,7 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     const item = queue?.get(job.moveId);
     if (item === undefined || (item.state !== 'waiting' && item.state !== 'parked')) return false;
     item.state = 'ended';
-    item.unpark.abort();
+    item.unpark.abort(OVER);
     queue?.delete(job.moveId);
     return true;
   }
@@ -166,7 +168,7 @@ export class MemoryDelivery implements Delivery, DeliveryConsumers {
     return {
       close: async (graceRealMs) => {
         runners.delete(runner);
-        runner.stopping.abort();
+        runner.stopping.abort(OVER);
         await Promise.race([Promise.all(runner.busy), this.#clock.sleepReal(graceRealMs)]);
       },
     };

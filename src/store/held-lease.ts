@@ -8,6 +8,7 @@
  * for 4.5 s, renewed from 1.67 s on, so renewals may fail for almost 3 s before the lease is lost. What the margin
  * cannot cover (a process stopped between check and write, the store's wall clock set forward) the token fences.
  */
+import { OVER } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Lease, LeaseOwner } from './lease.ts';
@@ -80,7 +81,7 @@ export class HeldLease implements Lease {
     const { clock, ttlMs } = this.#options;
     const answered = new AbortController();
     await Promise.race([this.#renewal, clock.sleepReal(Math.min(ttlMs * LEASE_MARGIN, ANSWER_MS), answered.signal)]);
-    answered.abort();
+    answered.abort(OVER);
     return this.held();
   }
 
@@ -94,7 +95,7 @@ export class HeldLease implements Lease {
     } catch {
       // The store is away: the lease ends by its own time.
     } finally {
-      answered.abort();
+      answered.abort(OVER);
     }
   }
 

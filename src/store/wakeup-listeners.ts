@@ -1,4 +1,5 @@
 /** The listeners of one process by topic. Who wakes them (another call in memory, a Redis message) is the adapter's business. */
+import { OVER } from '../clock/abortable-sleep.ts';
 import type { Clock } from '../clock/clock.ts';
 import type { WakeupListener } from './cell.ts';
 
@@ -53,7 +54,7 @@ class TopicListener implements WakeupListener {
 
   wake(): void {
     if (this.#waiting.size === 0) this.#pending = true;
-    for (const waiter of this.#waiting) waiter.abort();
+    for (const waiter of this.#waiting) waiter.abort(OVER);
   }
 
   async next(realMs: number, signal?: AbortSignal): Promise<void> {
@@ -63,7 +64,7 @@ class TopicListener implements WakeupListener {
       return;
     }
     const waiter = new AbortController();
-    const abort = (): void => waiter.abort();
+    const abort = (): void => waiter.abort(OVER);
     signal?.addEventListener('abort', abort, { once: true });
     this.#waiting.add(waiter);
     try {
@@ -77,7 +78,7 @@ class TopicListener implements WakeupListener {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const waiter of this.#waiting) waiter.abort();
+    for (const waiter of this.#waiting) waiter.abort(OVER);
     await this.#onClose();
   }
 }

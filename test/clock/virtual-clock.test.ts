@@ -19,8 +19,8 @@ describe('virtual clock', () => {
     const seen: string[] = [];
     const chain = async () => {
       await clock.sleep(10);
-      for (let step = 0; step < 50; step += 1) await Promise.resolve();
-      await new Promise((resolve) => setImmediate(resolve));
+      for (let step = 0; step < 5_000; step += 1) await Promise.resolve();
+      await new Promise<void>((resolve) => process.nextTick(resolve));
       seen.push(`chain@${clock.now()}`);
     };
     chain();
@@ -28,6 +28,20 @@ describe('virtual clock', () => {
     await clock.advance(20);
     expect(seen).toEqual(['chain@10', 'other@11']);
     expect(clock.now()).toBe(20);
+  });
+
+  test('what lives in the event loop gets a turn now and then', async () => {
+    const clock = new VirtualClock();
+    let turns = 0;
+    setImmediate(() => {
+      turns += 1;
+    });
+    const begun = clock.monotonic();
+    void (async () => {
+      for (;;) await clock.sleep(1);
+    })();
+    await clock.runUntil(() => turns > 0, 1_000);
+    expect(clock.monotonic() - begun).toBeLessThanOrEqual(200);
   });
 
   test('a loop of sleeps ticks at exact times within one advance', async () => {
