@@ -2,25 +2,23 @@
  * One simulated life of a fleet: the real workflows, budget, planner and queue handlers on a simulated fleet, in virtual
  * time, with everything of scenario.ts going wrong. The same seed gives the same life. What must hold is checks.ts.
  */
-import { z } from 'zod';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { ENDED_MOVE_STATES, ENDED_OPERATION_STATES, needsApproval } from '../../src/domain/operation.ts';
 import type { OperationRequest } from '../../src/domain/request.ts';
-import type { Hypervisor } from '../../src/hypervisors/hypervisor.ts';
 import type { SimulationLog } from '../../src/hypervisors/simulated/log.ts';
 import type { Command } from '../../src/hypervisors/simulated/model.ts';
 import { approve, cancel, pause, resume } from '../../src/operations/control.ts';
-import type { Throttle } from '../../src/throttling/throttle.ts';
 import { balance, type Crew, type CrewOptions, evacuate, World } from '../support/world.ts';
 import { atTheEnd, Safety, Violation } from './checks.ts';
 import { Random } from './random.ts';
-import { type Act, type Scenario, scenarioOf, type Terms, TROUBLE_MS } from './scenario.ts';
+import { type Act, type Planned, type Scenario, scenarioOf, type Terms, TROUBLE_MS } from './scenario.ts';
+import { silentHypervisor, silentThrottle } from './silence.ts';
 import { fleetError, linkOver, storeError, type Wire } from './wires.ts';
 
 /** Once all is well again every operation ends within that (virtual). */
 const PEACE_MS = 3_600_000;
-/** And nothing is left of it a little later. */
-const REST_MS = 60_000;
+/** And nothing is left of it a little later: looked at from then on, at the latest at the end. */
+const REST_MS = { least: 20_000, most: 60_000, looks: 10_000 } as const;
 
 export interface Life {
   readonly seed: number;
@@ -71,6 +69,8 @@ class Simulation {
   #storeAwayUntilMs = 0;
   #askedMs = Number.NEGATIVE_INFINITY;
   #broken: Error | null = null;
+  /** Acts that are under way. */
+  #acting = 0;
 
   constructor(scenario: Scenario, variant: Variant | null) {
     this.#scenario = scenario;
@@ -90,20 +90,10 @@ class Simulation {
       for (const hosts of processes) await this.#start(hosts);
       void this.#again();
       for (const { atMs, act } of acts) void clock.sleep(atMs).then(() => this.#carefully(act));
-      await this.#until(this.#after(TROUBLE_MS), TROUBLE_MS + 1_000);
+      await this.#trouble();
       await this.#peace();
       await this.#until(() => this.#allEnded(), PEACE_MS);
-      await this.#until(this.#after(REST_MS), 2 * REST_MS);
-      // Gone over to a host whose death its source had not noticed yet.
-      for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
-        if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
-      }
-      await atTheEnd(this.#world, {
-        operations: await this.#known(),
-        lost: this.#lost,
-        deadHosts: this.#dead,
-        mayShutDown: this.#scenario.mayShutDown,
-      });
+      await this.#rest();
       if (this.#broken !== null) throw this.#broken;
     } catch (error) {
       fault = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error));
@@ -127,6 +117,39 @@ class Simulation {
     }, limitMs);
   }
 
+  /** Until its time is over, or nothing is left of it and nobody has anything to do: time would only pass. */
+  async #trouble(): Promise<void> {
+    const isOver = this.#after(TROUBLE_MS);
+    const isLast = this.#after(overMs(this.#scenario.acts));
+    await this.#until(
+      async () => isOver() || (isLast() && this.#acting === 0 && (await this.#allEnded(false))),
+      TROUBLE_MS + 1_000,
+    );
+  }
+
+  async #rest(): Promise<void> {
+    const isOver = this.#after(REST_MS.most);
+    await this.#until(this.#after(REST_MS.least), REST_MS.most);
+    for (;;) {
+      // Gone over to a host whose death its source had not noticed yet.
+      for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
+        if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
+      }
+      try {
+        await atTheEnd(this.#world, {
+          operations: await this.#known(),
+          lost: this.#lost,
+          deadHosts: this.#dead,
+          mayShutDown: this.#scenario.mayShutDown,
+        });
+        return;
+      } catch (error) {
+        if (isOver() || !(error instanceof Violation)) throw error;
+      }
+      await this.#until(this.#after(REST_MS.looks), REST_MS.most);
+    }
+  }
+
   async #again(): Promise<void> {
     const { everySecond } = this.#variant ?? {};
     while (everySecond !== undefined) {
@@ -142,21 +165,23 @@ class Simulation {
     return () => clock.monotonic() >= untilMs;
   }
 
-  async #allEnded(): Promise<boolean> {
-    // Once a second is soon enough.
-    const nowMs = this.#world.clock.monotonic();
-    if (nowMs < this.#askedMs + 1_000) return false;
-    this.#askedMs = nowMs;
+  /** `approving`: what waits for approval is found good. Else it has as good as ended until then. */
+  async #allEnded(approving = true): Promise<boolean> {
+    const { clock, records, delivery } = this.#world;
+    // Soon enough, and most of what a life's end costs.
+    if (clock.monotonic() < this.#askedMs + 2_000) return false;
+    this.#askedMs = clock.monotonic();
     let isOver = true;
-    for (const id of await this.#known()) {
-      const record = await this.#world.operation(id);
-      if (ENDED_OPERATION_STATES.has(record.state)) continue;
+    for (const id of this.#operations) {
+      const record = await records.operation(id);
+      if (record === null || ENDED_OPERATION_STATES.has(record.state)) continue;
+      if (needsApproval(record) && !approving) continue;
       isOver = false;
       // Now and again somebody looks at what waits for approval, and finds it good.
       if (needsApproval(record)) await this.#approve(id);
     }
     // Of a request that was lost what has begun goes on.
-    return isOver && this.#world.delivery.pending.length === 0;
+    return isOver && delivery.pending.length === 0;
   }
 
   /** Until somebody has approved anything, nothing is done. */
@@ -197,8 +222,8 @@ class Simulation {
       locks: true,
       store: linkOver(store),
       wire: linkOver(fleet),
-      hypervisor: (real) => this.#hypervisor(real),
-      throttle: (real) => this.#throttle(real),
+      hypervisor: (real) => silentHypervisor(real, (host) => this.#hearing(host)),
+      throttle: (real) => silentThrottle(real, (host) => this.#hearing(host)),
       log: (real) => this.#watched(real),
       onSend: (command) => this.#soundly(() => this.#safety.sends(this.#world, command)),
     };
@@ -244,48 +269,15 @@ class Simulation {
     if (this.#world.clock.monotonic() < (this.#silentUntilMs.get(host) ?? 0)) throw fleetError(`${host} is silent`);
   }
 
-  /** Hosts that do not answer. */
-  #hypervisor(real: Hypervisor): Hypervisor {
-    return new Proxy(real, {
-      get: (target, key) => {
-        const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== 'function') return value;
-        if (key === 'statusChange') return value.bind(target);
-        return async (...args: unknown[]): Promise<unknown> => {
-          this.#hearing(hostAsked(key, args));
-          return Reflect.apply(value, target, args);
-        };
-      },
-    });
-  }
-
-  #throttle(real: Throttle): Throttle {
-    return {
-      unavailable: async (host) => {
-        this.#hearing(host);
-        return real.unavailable(host);
-      },
-      set: async (fence, target) => {
-        this.#hearing(target.host);
-        return real.set(fence, target);
-      },
-      release: async (fence, target) => {
-        this.#hearing(target.host);
-        return real.release(fence, target);
-      },
-      guestCpu: async (target) => {
-        this.#hearing(target.host);
-        return real.guestCpu(target);
-      },
-    };
-  }
-
   async #carefully(act: Act): Promise<void> {
     this.#tell(describe(act));
+    this.#acting += 1;
     try {
       await this.#carryOut(act);
     } catch (error) {
       this.#broken ??= error as Error;
+    } finally {
+      this.#acting -= 1;
     }
   }
 
@@ -467,16 +459,17 @@ class Simulation {
   }
 }
 
-/** `look(host, ...)`, `setBandwidth(fence, source, ...)`, `startMigration(fence, target)`. */
-function hostAsked(method: string | symbol, [first, second]: readonly unknown[]): string {
-  if (typeof first === 'string') return first;
-  if (typeof second === 'string') return second;
-  const { source, destination } = z.object({ source: z.string(), destination: z.string() }).parse(second);
-  return method === 'prepareDestination' ? destination : source;
-}
-
 function policyOf({ maxTimeMs, atDeadline, controller, minCpuShare }: Terms) {
   return { maxTimeMs, atDeadline, controller, minCpuShare };
+}
+
+/** When the last of them has begun and what it does for a while is over. */
+function overMs(acts: readonly Planned[]): number {
+  const ends = acts.map(({ atMs, act }) => {
+    if ('forMs' in act) return atMs + act.forMs;
+    return atMs + (act.kind === 'fault' && 'durationMs' in act.fault ? act.fault.durationMs : 0);
+  });
+  return Math.max(...ends) + 1;
 }
 
 /** Seconds since the beginning. */
