@@ -2,6 +2,7 @@
 import { settledWithin } from '../clock/abortable-sleep.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
+import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import type { TokenTable } from '../store/tokens.ts';
 import type { Backend } from './backend.ts';
 import type { Cached } from './cache.ts';
@@ -21,17 +22,22 @@ export interface Live {
 
 export class ApiContext {
   readonly fleet: Fleet;
-  /** Names of policies that a request may use. */
-  readonly policies: readonly string[];
+  /** Those that a request may use. */
+  readonly policies: LoadedPolicies;
   readonly hub: StreamHub;
   readonly #changes = new Set<Promise<void>>();
   #live: Live | null = null;
   #ending = false;
 
-  constructor(given: { fleet: Fleet; policies: readonly string[]; hub: StreamHub }) {
+  constructor(given: { fleet: Fleet; policies: LoadedPolicies; hub: StreamHub }) {
     this.fleet = given.fleet;
     this.policies = given.policies;
     this.hub = given.hub;
+  }
+
+  /** What a body may say. */
+  get policyNames(): readonly string[] {
+    return [...this.policies.catalogue.keys()];
   }
 
   get attached(): Live | null {

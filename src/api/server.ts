@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { HostevacError } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
 import { packageVersion } from '../runtime/package-version.ts';
+import type { LoadedPolicies } from '../runtime/policy-modules.ts';
 import { needsToken, type TokenTable } from '../store/tokens.ts';
 import { Auditor } from './auditor.ts';
 import type { Backend } from './backend.ts';
@@ -22,6 +23,7 @@ import { accessRoutes } from './routes/access.ts';
 import { fleetRoutes } from './routes/fleet.ts';
 import { migrationRoutes } from './routes/migrations.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { policyRoutes } from './routes/policies.ts';
 import { type Metrics, systemRoutes } from './routes/system.ts';
 import { applyRules } from './rules.ts';
 import type { Health } from './schemas/common.ts';
@@ -53,8 +55,8 @@ export const API_LIMITS: ApiLimits = {
 
 export interface ApiOptions {
   readonly fleet: Fleet;
-  /** Names of policies that a request may use. */
-  readonly policies: readonly string[];
+  /** Those that a request may use. */
+  readonly policies: LoadedPolicies;
   readonly log: Logger;
   readonly health: () => Promise<Health>;
   readonly metrics?: () => Promise<Metrics>;
@@ -199,6 +201,7 @@ async function build(
     systemRoutes(routes, context, { health: options.health, metrics, guard });
     accessRoutes(routes, context);
     operationRoutes(routes, context);
+    policyRoutes(routes, context);
     migrationRoutes(routes, context);
     fleetRoutes(routes, context);
     await serveDashboard(routes, options.dashboard);

@@ -106,7 +106,7 @@ export async function openCliApi(options: {
   let backend: Backend | null = null;
   const server = await startApi({
     fleet,
-    policies: [...policies.catalogue.keys()],
+    policies,
     log,
     health: () => healthOf(backend, phase(), needsWorkers),
     metrics: () => metrics.render(),

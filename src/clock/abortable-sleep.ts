@@ -1,10 +1,9 @@
 /** One real-time sleep that ends early by a signal and leaves neither a timer nor a listener behind. */
 
+import { OVER } from './clock.ts';
+
 /** setTimeout keeps its delay in 32 bits; a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-/** Why a wait of our own is over. An abort without a reason makes an error with a stack each time, which is most of what it costs. */
-export const OVER = 'over';
 
 /** Resolves after `ms` of real time (`Infinity`: never by itself) or when the signal aborts; never rejects. */
 export function abortableSleep(ms: number, signal?: AbortSignal): Promise<void> {

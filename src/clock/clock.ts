@@ -16,3 +16,6 @@ export interface Clock {
   /** A number in [0, 1), from the run's seed where there is one. */
   random(): number;
 }
+
+/** Why a wait of our own is over. An abort without a reason makes an error with a stack each time, which is most of what it costs. */
+export const OVER = 'over';

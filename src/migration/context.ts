@@ -4,8 +4,7 @@
  */
 
 import type { Budget } from '../bandwidth/budget.ts';
-import { OVER } from '../clock/abortable-sleep.ts';
-import type { Clock } from '../clock/clock.ts';
+import { type Clock, OVER } from '../clock/clock.ts';
 import type { Briefing } from '../convergence/controller.ts';
 import type { GuestFacts } from '../convergence/dirty-model.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';

@@ -2,7 +2,7 @@
  * Looking at how a guest dirties memory: before the start, for the prediction, and beside the loop while it is migrated. A
  * look costs the guest next to nothing and never fails a migration; where a hypervisor cannot tell, the passes have to do.
  */
-import { OVER } from '../clock/abortable-sleep.ts';
+import { OVER } from '../clock/clock.ts';
 import { compactEvidence } from '../convergence/history.ts';
 import { isSurprised, nextLookAtStart, nextLookWhileWaiting, nextWindowMs } from '../convergence/measuring.ts';
 import { HostevacError } from '../domain/errors.ts';

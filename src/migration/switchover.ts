@@ -1,7 +1,7 @@
 /**
  * The end of a pre-copy: the last word while the guest stands still, and the wait for the last bytes.
  */
-import { OVER } from '../clock/abortable-sleep.ts';
+import { OVER } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { MigrationSample, Sighting } from '../hypervisors/hypervisor.ts';
 import { because, type MigrationContext, type StepOutcome } from './context.ts';

@@ -5,8 +5,7 @@
  */
 
 import { setMaxListeners } from 'node:events';
-import { OVER } from '../clock/abortable-sleep.ts';
-import type { Clock } from '../clock/clock.ts';
+import { type Clock, OVER } from '../clock/clock.ts';
 import type { Consumer, Delivery, DeliveryConsumers, MoveHandler, MoveJob, OperationHandler } from './delivery.ts';
 
 interface Item {

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
+import { behaviourOf } from '../convergence/policies/behaviours.ts';
 import type { PolicyBehaviour } from '../convergence/policy-behaviour.ts';
 import type { Problem } from '../domain/errors.ts';
 import type { Fleet } from '../domain/fleet.ts';
@@ -38,6 +39,22 @@ const moduleSchema = z.strictObject({
   requirements: policyInput([]).omit({ policy: true }).default({}),
   choose: z.custom<PolicyBehaviour['choose']>(isFunction, { error: 'expected a function: choose(view)' }),
 });
+
+export interface DescribedPolicy {
+  readonly name: string;
+  /** A paragraph: what it is for, and how it chooses. */
+  readonly what: string;
+  readonly requirements: Policy;
+}
+
+/** The presets first, then the modules' in the order of the fleet file. */
+export function describedPolicies({ catalogue, behaviours }: LoadedPolicies): DescribedPolicy[] {
+  return [...catalogue].map(([name, requirements]) => ({
+    name,
+    what: behaviourOf(name, behaviours).what,
+    requirements,
+  }));
+}
 
 type Loaded = { readonly policy: Policy; readonly behaviour: PolicyBehaviour } | { readonly problems: Problem[] };
 

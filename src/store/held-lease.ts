@@ -8,8 +8,7 @@
  * for 4.5 s, renewed from 1.67 s on, so renewals may fail for almost 3 s before the lease is lost. What the margin
  * cannot cover (a process stopped between check and write, the store's wall clock set forward) the token fences.
  */
-import { OVER } from '../clock/abortable-sleep.ts';
-import type { Clock } from '../clock/clock.ts';
+import { type Clock, OVER } from '../clock/clock.ts';
 import { HostevacError } from '../domain/errors.ts';
 import type { Lease, LeaseOwner } from './lease.ts';
 

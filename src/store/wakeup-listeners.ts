@@ -1,6 +1,5 @@
 /** The listeners of one process by topic. Who wakes them (another call in memory, a Redis message) is the adapter's business. */
-import { OVER } from '../clock/abortable-sleep.ts';
-import type { Clock } from '../clock/clock.ts';
+import { type Clock, OVER } from '../clock/clock.ts';
 import type { WakeupListener } from './cell.ts';
 
 export class WakeupListeners {

@@ -70,7 +70,7 @@ export async function testApi(options: TestApiOptions = {}): Promise<TestApi> {
   const policies = await loadPolicies(named, home);
   const server = await startApi({
     fleet: named,
-    policies: [...policies.catalogue.keys()],
+    policies,
     log,
     health: async () => ({ status: 'ok', redis: 'ok', workers: { operations: true, hosts: [] } }),
     port: 0,

@@ -4,8 +4,12 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ApiServer, startApi } from '../../src/api/server.ts';
 import { parseFleet } from '../../src/domain/fleet-file.ts';
+import { POLICY_PRESETS } from '../../src/domain/policy.ts';
+import { PRESETS_ONLY } from '../../src/runtime/policy-modules.ts';
 import { smallFleet } from '../cli/small-fleet.ts';
 import { Checker } from './checker.ts';
+
+const MINE = { ...POLICY_PRESETS.maintenance, name: 'mine' };
 
 describe('the OpenAPI document', () => {
   let server: ApiServer;
@@ -13,7 +17,7 @@ describe('the OpenAPI document', () => {
   beforeAll(async () => {
     server = await startApi({
       fleet: parseFleet(smallFleet(), { format: 'yaml', name: 'fleet.yaml' }),
-      policies: ['maintenance', 'mine'],
+      policies: { catalogue: new Map([...PRESETS_ONLY.catalogue, ['mine', MINE]]), behaviours: new Map() },
       log: pino({ level: 'silent' }),
       health: async () => ({ status: 'starting', redis: 'unknown', workers: { operations: false, hosts: [] } }),
       port: 0,
@@ -60,7 +64,7 @@ describe('the OpenAPI document', () => {
   });
 
   it('names the policies that the fleet has', () => {
-    expect(text).toContain('"enum":["maintenance","mine"]');
+    expect(text).toContain('"enum":["maintenance","rebalance","emergency","mine"]');
   });
 
   it('while the server has no Redis yet, it says that it is starting', async () => {
@@ -76,7 +80,7 @@ describe('the OpenAPI document', () => {
     const { port } = new URL(server.url);
     const again = startApi({
       fleet: parseFleet(smallFleet(), { format: 'yaml', name: 'fleet.yaml' }),
-      policies: [],
+      policies: PRESETS_ONLY,
       log: pino({ level: 'silent' }),
       health: () => Promise.reject(new Error('never asked')),
       port: Number(port),

@@ -124,6 +124,16 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
     expect((await api.ask('GET', '/v1/operations')).json.items).toHaveLength(before);
   });
 
+  it('the policies that may be named, with what holds unless a request says otherwise', async () => {
+    const { status, json } = await api.ask('GET', '/v1/policies');
+    expect(status).toBe(200);
+    expect(json.items.map(({ name }: { name: string }) => name)).toEqual(['maintenance', 'rebalance', 'emergency']);
+    expect(json.items[0]).toMatchObject({
+      what: expect.stringContaining('deadline comes first'),
+      requirements: { aggression: 0.5, minCpuShare: 0.1, maxStallMs: 300 },
+    });
+  });
+
   it('hosts: listed, cordoned, given another capacity', async () => {
     const hosts = await api.ask('GET', '/v1/hosts');
     expect(hosts.json.items.map(({ host }: { host: string }) => host)).toEqual(['node-a', 'node-b', 'node-c']);

@@ -106,6 +106,24 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
     expectQuiet(watched);
     await watched.close();
   });
+
+  it('requirements of my own: measured with them, and what is wrong with them is said', async () => {
+    const watched = await openPage(browser, place.url, '#/vms/large-1', { expected: /status of 400/ });
+    const { page } = watched;
+    await page.getByRole('slider', { name: SLIDER }).waitFor({ timeout: 20_000 });
+    await page.getByText('Requirements of your own').click();
+    await page.getByRole('textbox', { name: 'Max time per VM' }).fill('soon');
+    await page.getByRole('textbox', { name: 'Min CPU share' }).fill('65%');
+    await page.getByRole('textbox', { name: 'Min CPU share' }).press('Enter');
+    await expect.poll(() => page.getByRole('alert').textContent(), { timeout: 20_000 }).toContain('maxTime');
+    await page.getByRole('textbox', { name: 'Max time per VM' }).fill('20m');
+    await page.getByRole('button', { name: 'Measure with these' }).click();
+    const requirement = (name: string) => page.locator(`[data-requirement=${name}]`).textContent();
+    await expect.poll(() => requirement('minCpu'), { timeout: 20_000 }).toContain('65%');
+    expect(await requirement('maxTime')).toContain('20');
+    expectQuiet(watched);
+    await watched.close();
+  });
 });
 
 function within(

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { freshKey, NO_DRAFT, policyFields } from '../../src/dashboard/lib/draft.ts';
-import { POLICY_NAMES } from '../../src/dashboard/lib/policies.ts';
+import { POLICY_NAMES, policyChoices } from '../../src/dashboard/lib/policies.ts';
 import { vmRows } from '../../src/dashboard/lib/vm-rows.ts';
 import { MOVE_WORDS, momentText, OPERATION_WORDS, printable, sinceText } from '../../src/dashboard/lib/words.ts';
 import { problemOf } from '../../src/dashboard/net/problem.ts';
@@ -9,6 +9,23 @@ import { POLICY_PRESETS } from '../../src/domain/policy.ts';
 import { moveStates, operationStates } from '../../src/domain/states.ts';
 
 describe('what the pages say', () => {
+  it('policies are those of the server, in a few words; until it answers, the presets', () => {
+    expect(policyChoices(null).map(({ name }) => name)).toEqual(['maintenance', 'rebalance', 'emergency']);
+    const requirements = POLICY_PRESETS.maintenance;
+    const mine = {
+      name: 'mine',
+      what: `Sends by night\u202e ${'and waits '.repeat(20)}`,
+      requirements: { ...requirements, aggression: 0.7 },
+    };
+    const own = { name: 'emergency', what: 'Our own.', requirements };
+    const items = [{ name: 'maintenance', what: 'A paragraph.', requirements }, own, mine];
+    expect(policyChoices({ items })).toEqual([
+      { name: 'maintenance', what: 'the host must be emptied', aggression: 0.5 },
+      { name: 'emergency', what: 'Our own.', aggression: 0.5 },
+      { name: 'mine', what: expect.stringMatching(/^Sends by night[^\u202e]*…$/), aggression: 0.7 },
+    ]);
+  });
+
   it('every state has a word, and the policies are those that there are', () => {
     expect(Object.keys(OPERATION_WORDS).toSorted()).toEqual([...operationStates].toSorted());
     expect(Object.keys(MOVE_WORDS).toSorted()).toEqual([...moveStates].toSorted());

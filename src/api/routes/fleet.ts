@@ -213,7 +213,7 @@ function vmRoutes(app: FastifyInstance, context: ApiContext): void {
       "Looks at the guest for about three seconds of the fleet's time; nothing is claimed or changed. Who asks the same of a VM " +
       'meanwhile gets the same answer.',
     params: vmParams,
-    body: whatIfBody(context.policies),
+    body: whatIfBody(context.policyNames),
     answers: { 200: whatIfSchema },
     problems: [404, 409],
     handle: async ({ params, body, reply }) => {

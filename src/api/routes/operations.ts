@@ -67,7 +67,7 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     summary: 'Empty a host',
     description: '200: an evacuation of this host was running already, or the idempotency key was used before.',
     headers: idempotencyHeader,
-    body: evacuationBody(context.policies),
+    body: evacuationBody(context.policyNames),
     answers: ACCEPTED,
     problems: [404, 409],
     handle: async ({ body, headers, request, reply }) => {
@@ -86,7 +86,7 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     summary: 'Move VMs to hosts that are named',
     description: '200: the idempotency key was used before.',
     headers: idempotencyHeader,
-    body: rebalanceBody(context.policies),
+    body: rebalanceBody(context.policyNames),
     bodyLimit: LARGE_BODY_LIMIT,
     answers: ACCEPTED,
     problems: [404, 409],
@@ -103,7 +103,7 @@ export function operationRoutes(app: FastifyInstance, context: ApiContext): void
     tag,
     summary: 'What an evacuation or a rebalance would do now',
     description: 'Nothing is claimed or changed.',
-    body: planBody(context.policies),
+    body: planBody(context.policyNames),
     bodyLimit: LARGE_BODY_LIMIT,
     beforeCheck: (body, bytes) => {
       if (bytes <= BODY_LIMIT || isRebalance(body)) return;

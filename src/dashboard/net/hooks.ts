@@ -2,11 +2,12 @@
 import { createContext } from 'preact';
 import { useCallback, useContext, useEffect, useReducer, useRef, useState } from 'preact/hooks';
 import { ENDED_OPERATION_STATES } from '../../domain/states.ts';
+import { type PolicyChoice, policyChoices } from '../lib/policies.ts';
 import type { ServerEvent } from '../lib/sse.ts';
 import { ApiProblem } from './problem.ts';
 import type { Link, News, Server } from './server.ts';
 import { followEvents } from './stream.ts';
-import type { Me, OperationPage, OperationSummary } from './types.ts';
+import type { Me, OperationPage, OperationSummary, Policies } from './types.ts';
 
 export const ServerContext = createContext<Server | null>(null);
 
@@ -113,6 +114,12 @@ export function useOpenOperations(everyMs?: number): readonly OperationSummary[]
     ...(everyMs === undefined ? {} : { everyMs }),
   });
   return (data?.items ?? []).filter(({ state }) => !ENDED_OPERATION_STATES.has(state));
+}
+
+/** The policies that may be chosen: they change with the server only. */
+export function usePolicyChoices(): PolicyChoice[] {
+  const { data } = useLive<Policies>('/v1/policies');
+  return policyChoices(data);
 }
 
 /**

@@ -9,6 +9,7 @@ import type {
   operationPageSchema,
   planSchema,
 } from '../../api/schemas/operations.ts';
+import type { policiesSchema } from '../../api/schemas/policies.ts';
 
 /** What a schema lets through. */
 type Of<Schema extends { readonly _output: unknown }> = Schema['_output'];
@@ -24,6 +25,7 @@ export type VmPage = Of<typeof vmPageSchema>;
 export type Migrations = Of<typeof migrationsSchema>;
 export type OperationPage = Of<typeof operationPageSchema>;
 export type Accepted = Of<typeof acceptedSchema>;
+export type Policies = Of<typeof policiesSchema>;
 export type Plan = Of<typeof planSchema>;
 export type Changed = Of<typeof changedSchema>;
 export type OperationEvent = Of<typeof operationEventSchema>;

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { coresText, estimateText, formatDuration, formatRate, formatSize } from '../../domain/format.ts';
 import { DEADLINE_WORDS, notMoved, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
-import { NO_DRAFT, type PolicyDraft, policyFields } from '../lib/draft.ts';
+import { NO_DRAFT, policyFields } from '../lib/draft.ts';
 import { hrefOf } from '../lib/route.ts';
 import { steps, type WhatIfRow } from '../lib/what-if.ts';
 import { clockText, counted, printable } from '../lib/words.ts';
@@ -10,7 +10,7 @@ import { useLive, useServer } from '../net/hooks.ts';
 import { asError } from '../net/problem.ts';
 import type { Vm, WhatIf } from '../net/types.ts';
 import { useAnnounce } from '../parts/announce.tsx';
-import { PolicySelect } from '../parts/policy-fields.tsx';
+import { OwnRequirements, PolicySelect } from '../parts/policy-fields.tsx';
 import { Badge, Empty, Facts, Loading, Notes, PageHead, Problem } from '../parts/small.tsx';
 import { Costs, Requirements } from '../parts/what-if-costs.tsx';
 import { Rows } from '../parts/what-if-rows.tsx';
@@ -21,7 +21,7 @@ const LIMIT_MS = 60_000;
 export function WhatIfPage({ vm }: { readonly vm: string }) {
   const server = useServer();
   const announce = useAnnounce();
-  const [policy, setPolicy] = useState('');
+  const [draft, setDraft] = useState(NO_DRAFT);
   const [answer, setAnswer] = useState<{ readonly value: WhatIf; readonly atMs: number } | null>(null);
   const [problem, setProblem] = useState<Error | null>(null);
   const [measuring, setMeasuring] = useState(false);
@@ -33,7 +33,6 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
     asked.current = stop;
     setMeasuring(true);
     setProblem(null);
-    const draft: PolicyDraft = { ...NO_DRAFT, policy };
     try {
       const value = await server.request<WhatIf>(
         'POST',
@@ -55,7 +54,7 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
   useEffect(() => {
     void measure();
     return () => asked.current?.abort();
-  }, [vm, policy]);
+  }, [vm, draft.policy]);
   return (
     <>
       <PageHead
@@ -73,7 +72,12 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
         }
         actions={
           <>
-            <PolicySelect value={policy} fallback="maintenance" inline onChange={setPolicy} />
+            <PolicySelect
+              value={draft.policy}
+              fallback="maintenance"
+              inline
+              onChange={(policy) => setDraft({ ...draft, policy })}
+            />
             <button type="button" class="button primary" disabled={measuring} onClick={() => void measure()}>
               {measuring ? 'Measuring…' : 'Measure again'}
             </button>
@@ -86,6 +90,18 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
             : `Measured at ${clockText(answer.atMs)}.`}
         </p>
       </PageHead>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void measure();
+        }}
+      >
+        <OwnRequirements draft={draft} onChange={setDraft}>
+          <button type="submit" class="button" disabled={measuring}>
+            Measure with these
+          </button>
+        </OwnRequirements>
+      </form>
       <Problem problem={problem} />
       {answer === null ? (
         problem === null && <Loading what="a measurement" />

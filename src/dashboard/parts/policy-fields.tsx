@@ -1,7 +1,8 @@
 /** Policy and aggression as a person chooses them. */
-
+import type { ComponentChildren } from 'preact';
 import type { PolicyDraft } from '../lib/draft.ts';
-import { POLICY_NAMES } from '../lib/policies.ts';
+import type { POLICY_NAMES } from '../lib/policies.ts';
+import { usePolicyChoices } from '../net/hooks.ts';
 
 type PolicyName = keyof typeof POLICY_NAMES;
 
@@ -17,12 +18,13 @@ export function PolicySelect({
   readonly inline?: boolean;
   readonly onChange: (policy: string) => void;
 }) {
+  const choices = usePolicyChoices();
   return (
     <label class={inline ? 'field inline' : 'field'}>
       <span>Policy</span>
       <select value={value} onChange={(event) => onChange(event.currentTarget.value)}>
         <option value="">{fallback} (as usual)</option>
-        {Object.entries(POLICY_NAMES).map(([name, { what }]) => (
+        {choices.map(({ name, what }) => (
           <option key={name} value={name}>
             {name}: {what}
           </option>
@@ -43,8 +45,9 @@ export function PolicyFields({
   readonly onChange: (draft: PolicyDraft) => void;
 }) {
   const own = draft.aggression !== null;
-  const shown =
-    draft.aggression ?? POLICY_NAMES[draft.policy in POLICY_NAMES ? (draft.policy as PolicyName) : fallback].aggression;
+  const choices = usePolicyChoices();
+  const named = choices.find(({ name }) => name === (draft.policy === '' ? fallback : draft.policy));
+  const shown = draft.aggression ?? named?.aggression ?? 0.5;
   return (
     <div class="policy-fields">
       <PolicySelect value={draft.policy} fallback={fallback} onChange={(policy) => onChange({ ...draft, policy })} />
@@ -73,36 +76,53 @@ export function PolicyFields({
           </button>
         )}
       </div>
-      <details class="more">
-        <summary>Requirements of your own</summary>
-        <div class="form row">
-          <TextField
-            label="Min CPU share"
-            value={draft.minCpu}
-            hint="0.5 or 50%"
-            onInput={(minCpu) => onChange({ ...draft, minCpu })}
-          />
-          <TextField
-            label="Max stall"
-            value={draft.maxStall}
-            hint="300ms"
-            onInput={(maxStall) => onChange({ ...draft, maxStall })}
-          />
-          <TextField
-            label="Max time per VM"
-            value={draft.maxTime}
-            hint="10m"
-            onInput={(maxTime) => onChange({ ...draft, maxTime })}
-          />
-          <TextField
-            label="Max bandwidth"
-            value={draft.maxBandwidth}
-            hint="40MiB/s"
-            onInput={(maxBandwidth) => onChange({ ...draft, maxBandwidth })}
-          />
-        </div>
-      </details>
+      <OwnRequirements draft={draft} onChange={onChange} />
     </div>
+  );
+}
+
+/** The four requirements, where they are to be others than the policy's. */
+export function OwnRequirements({
+  draft,
+  children,
+  onChange,
+}: {
+  readonly draft: PolicyDraft;
+  /** Behind the fields. */
+  readonly children?: ComponentChildren;
+  readonly onChange: (draft: PolicyDraft) => void;
+}) {
+  return (
+    <details class="more">
+      <summary>Requirements of your own</summary>
+      <div class="form row">
+        <TextField
+          label="Min CPU share"
+          value={draft.minCpu}
+          hint="0.5 or 50%"
+          onInput={(minCpu) => onChange({ ...draft, minCpu })}
+        />
+        <TextField
+          label="Max stall"
+          value={draft.maxStall}
+          hint="300ms"
+          onInput={(maxStall) => onChange({ ...draft, maxStall })}
+        />
+        <TextField
+          label="Max time per VM"
+          value={draft.maxTime}
+          hint="10m"
+          onInput={(maxTime) => onChange({ ...draft, maxTime })}
+        />
+        <TextField
+          label="Max bandwidth"
+          value={draft.maxBandwidth}
+          hint="40MiB/s"
+          onInput={(maxBandwidth) => onChange({ ...draft, maxBandwidth })}
+        />
+        {children}
+      </div>
+    </details>
   );
 }
 
