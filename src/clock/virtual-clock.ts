@@ -9,10 +9,12 @@ export interface VirtualClockOptions {
   /** Fleet seconds per (virtual) real second. */
   readonly speed?: number;
   readonly seed?: number;
+  /**
+   * The event loop gets a turn at every so many steps (1): a turn costs as much as a step's own work. In between only promises
+   * settle, which is all that a program on ports in memory has; a rejection that nobody handles is told at the next turn.
+   */
+  readonly turnEvery?: number;
 }
-
-/** A turn of the event loop costs as much as a tick's work: what lives there (messages, finalizers) gets one of so many. */
-const TICKS_A_TURN = 200;
 
 interface Sleeper {
   readonly dueMs: number;
@@ -22,13 +24,17 @@ interface Sleeper {
 export class VirtualClock implements Clock {
   readonly #startMs: number;
   readonly #speed: number;
+  readonly #turnEvery: number;
   readonly #random: () => number;
   /** Sorted by due time, then by insertion. */
   readonly #sleepers: Sleeper[] = [];
   #nowMs: number;
+  /** Sleeps asked for so far: also shows whether the program did anything since the last look. */
+  #sleeps = 0;
   #settled = 0;
 
-  constructor({ startMs = 0, speed = 1, seed = 1 }: VirtualClockOptions = {}) {
+  constructor({ startMs = 0, speed = 1, seed = 1, turnEvery = 1 }: VirtualClockOptions = {}) {
+    this.#turnEvery = turnEvery;
     this.#startMs = startMs;
     this.#nowMs = startMs;
     this.#speed = speed;
@@ -58,6 +64,7 @@ export class VirtualClock implements Clock {
         done();
       };
       signal?.addEventListener('abort', abort, { once: true });
+      this.#sleeps += 1;
       this.#insert(sleeper);
     });
   }
@@ -105,14 +112,21 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /**
-   * Lets promise chains run until they sleep or end: a tick comes when no microtask is left. A chain through the event loop
-   * (real I/O, setImmediate) needs more: it gets a turn now and then, and whoever must have it waits for that itself.
-   */
+  /** Lets promise chains run until they sleep or end. A chain through real I/O may need more: wait for that itself. */
   async settle(): Promise<void> {
     this.#settled += 1;
-    if (this.#settled % TICKS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
-    await new Promise<void>((resolve) => process.nextTick(resolve));
+    if (this.#settled % this.#turnEvery !== 0) {
+      // Queued now, and called when no microtask is left.
+      await new Promise<void>((resolve) => process.nextTick(resolve));
+      return;
+    }
+    let before: number;
+    do {
+      before = this.#sleeps;
+      // Each turn of the event loop runs every microtask that is ready; the second catches what setImmediate queued.
+      await turn();
+      await turn();
+    } while (before !== this.#sleeps);
   }
 
   async #wakeNext(untilMs: number): Promise<boolean> {
@@ -136,6 +150,12 @@ export class VirtualClock implements Clock {
     }
     this.#sleepers.splice(low, 0, sleeper);
   }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 }
 
 /** Tommy Ettinger's mulberry32: 32 bits of state, good enough to vary a run, the same on every machine. */

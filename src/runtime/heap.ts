@@ -6,7 +6,7 @@ const GROWTH_PERCENT = 50;
 
 /**
  * On a machine with much memory V8 lets the heap grow to several times what lives in it, which looks like a leak and takes memory
- * that guests could have. Measured (docs/benchmarks/api.md): 230 to 245 MiB resident instead of 410 to 680, at the same latency.
+ * that guests could have. What that came to: docs/decisions/0043.
  * V8 reads the flag at each collection, so that it may be set while the process runs.
  */
 export function keepHeapTight(): void {

@@ -54,6 +54,26 @@ describe('the course of a migration', () => {
     expect(times.slice(-20)).toEqual(Array.from({ length: 20 }, (_, index) => 9_980 + index));
   });
 
+  it('of a long one the last quarter stays whole, and what is older lies further apart', async () => {
+    const track = new Track();
+    for (let second = 0; second < 8_000; second += 1) {
+      track.add({ ...point(second), progress: progress(second) }, 800);
+      expect(track.size).toBeLessThanOrEqual(800);
+    }
+    track.end();
+    const times = (await courseOf(track)).map(at);
+    const gaps = times.slice(1).map((time, index) => time - (times[index] ?? 0));
+    expect(times[0]).toBe(0);
+    expect(gaps.slice(-200)).toEqual(Array(200).fill(1));
+    // Of ten times as many as may stay.
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(64);
+    expect(Math.min(...gaps)).toBe(1);
+    const thirds = [0, 1, 2].map((third) => gaps.slice((third * gaps.length) / 3, ((third + 1) * gaps.length) / 3));
+    const means = thirds.map((all) => all.reduce((sum, gap) => sum + gap, 0) / all.length);
+    expect(means).toEqual(means.toSorted((a, b) => b - a));
+    expect(times.length).toBeGreaterThan(600);
+  });
+
   it('is given whole, in order and from anywhere, and takes a fraction of what was sent', async () => {
     const track = new Track();
     const sent: string[] = [];

@@ -1,6 +1,8 @@
 /** The routes, each at least once, on a fleet whose workers carry out what is asked for. */
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HostevacError } from '../../src/domain/errors.ts';
+import { smallFleet } from '../cli/small-fleet.ts';
 import { until } from '../support/condition.ts';
 import { testRedisSocket } from '../support/redis.ts';
 import { type TestApi, testApi } from './api.ts';
@@ -132,6 +134,22 @@ describe.skipIf(testRedisSocket() === '')('the API', () => {
       what: expect.stringContaining('deadline comes first'),
       requirements: { aggression: 0.5, minCpuShare: 0.1, maxStallMs: 300 },
     });
+  });
+
+  it("those of the fleet's modules, too", async () => {
+    const module = fileURLToPath(new URL('../../docs/examples/gentle-nights.mjs', import.meta.url));
+    const fleet = `${smallFleet('mine')}\npolicies: [{ name: gentle-nights, module: ${JSON.stringify(module)} }]\n`;
+    const own = await testApi({ fleet, workers: false });
+    try {
+      const { json } = await own.ask('GET', '/v1/policies');
+      expect(json.items.at(-1)).toMatchObject({
+        name: 'gentle-nights',
+        what: expect.stringContaining('nobody waits for'),
+        requirements: { minCpuShare: 0.3, maxTimeMs: 1_800_000 },
+      });
+    } finally {
+      await own.close();
+    }
   });
 
   it('hosts: listed, cordoned, given another capacity', async () => {

@@ -116,6 +116,20 @@ describeWith(['browser', 'redis'], 'what-if in the dashboard', () => {
     await page.getByRole('textbox', { name: 'Min CPU share' }).fill('65%');
     await page.getByRole('textbox', { name: 'Min CPU share' }).press('Enter');
     await expect.poll(() => page.getByRole('alert').textContent(), { timeout: 20_000 }).toContain('maxTime');
+    // What is only typed is not measured with.
+    await page.getByRole('textbox', { name: 'Max time per VM' }).fill('');
+    await page.getByRole('button', { name: 'Measure with these' }).click();
+    await expect.poll(() => page.getByRole('alert').count(), { timeout: 20_000 }).toBe(0);
+    await page.getByRole('textbox', { name: 'Max time per VM' }).fill('soon');
+    await page.getByRole('combobox', { name: 'Policy' }).selectOption('emergency');
+    await expect.poll(() => page.getByText('(1 in force)').count(), { timeout: 20_000 }).toBe(1);
+    await expect
+      .poll(
+        () => page.getByText('What would be done').or(page.locator('[data-requirement=minCpu]')).first().textContent(),
+        { timeout: 20_000 },
+      )
+      .toContain('65%');
+    expect(await page.getByRole('alert').count()).toBe(0);
     await page.getByRole('textbox', { name: 'Max time per VM' }).fill('20m');
     await page.getByRole('button', { name: 'Measure with these' }).click();
     const requirement = (name: string) => page.locator(`[data-requirement=${name}]`).textContent();

@@ -17,11 +17,9 @@ describe('what the pages say', () => {
       what: `Sends by night\u202e ${'and waits '.repeat(20)}`,
       requirements: { ...requirements, aggression: 0.7 },
     };
-    const own = { name: 'emergency', what: 'Our own.', requirements };
-    const items = [{ name: 'maintenance', what: 'A paragraph.', requirements }, own, mine];
+    const items = [{ name: 'maintenance', what: 'A paragraph.', requirements }, mine];
     expect(policyChoices({ items })).toEqual([
       { name: 'maintenance', what: 'the host must be emptied', aggression: 0.5 },
-      { name: 'emergency', what: 'Our own.', aggression: 0.5 },
       { name: 'mine', what: expect.stringMatching(/^Sends by night[^\u202e]*…$/), aggression: 0.7 },
     ]);
   });

@@ -17,8 +17,10 @@ import { fleetError, linkOver, storeError, type Wire } from './wires.ts';
 
 /** Once all is well again every operation ends within that (virtual). */
 const PEACE_MS = 3_600_000;
-/** And nothing is left of it a little later: looked at from then on, at the latest at the end. */
-const REST_MS = { least: 20_000, most: 60_000, looks: 10_000 } as const;
+/** And nothing is left of it a little later. */
+const REST_MS = 60_000;
+/** Of so many lives the event loop of one gets a turn at every step, so that a rejection which nobody handles in time is told. */
+const TURNS_IN_ONE_OF = 20;
 
 export interface Life {
   readonly seed: number;
@@ -77,7 +79,7 @@ class Simulation {
     this.#safety = new Safety(scenario.mayShutDown);
     this.#variant = variant;
     this.#random = new Random(scenario.seed, 'wires');
-    this.#world = new World(scenario.fleet);
+    this.#world = new World(scenario.fleet, { turnEvery: scenario.seed % TURNS_IN_ONE_OF === 0 ? 1 : 200 });
   }
 
   async run(): Promise<Life> {
@@ -93,7 +95,17 @@ class Simulation {
       await this.#trouble();
       await this.#peace();
       await this.#until(() => this.#allEnded(), PEACE_MS);
-      await this.#rest();
+      await this.#until(this.#after(REST_MS), 2 * REST_MS);
+      // Gone over to a host whose death its source had not noticed yet.
+      for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
+        if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
+      }
+      await atTheEnd(this.#world, {
+        operations: await this.#known(),
+        lost: this.#lost,
+        deadHosts: this.#dead,
+        mayShutDown: this.#scenario.mayShutDown,
+      });
       if (this.#broken !== null) throw this.#broken;
     } catch (error) {
       fault = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error));
@@ -117,37 +129,19 @@ class Simulation {
     }, limitMs);
   }
 
-  /** Until its time is over, or nothing is left of it and nobody has anything to do: time would only pass. */
+  /** Until its time is over, or nothing of it is left, nothing is on its way and nobody has anything to do: time would only pass. */
   async #trouble(): Promise<void> {
     const isOver = this.#after(TROUBLE_MS);
     const isLast = this.#after(overMs(this.#scenario.acts));
     await this.#until(
-      async () => isOver() || (isLast() && this.#acting === 0 && (await this.#allEnded(false))),
+      async () => isOver() || (isLast() && this.#isQuiet() && (await this.#allEnded(false))),
       TROUBLE_MS + 1_000,
     );
   }
 
-  async #rest(): Promise<void> {
-    const isOver = this.#after(REST_MS.most);
-    await this.#until(this.#after(REST_MS.least), REST_MS.most);
-    for (;;) {
-      // Gone over to a host whose death its source had not noticed yet.
-      for (const { vm, stage, destination } of (await this.#world.simulated.view()).migrations) {
-        if (stage === 'postCopy' && this.#dead.has(destination)) this.#lost.add(vm);
-      }
-      try {
-        await atTheEnd(this.#world, {
-          operations: await this.#known(),
-          lost: this.#lost,
-          deadHosts: this.#dead,
-          mayShutDown: this.#scenario.mayShutDown,
-        });
-        return;
-      } catch (error) {
-        if (isOver() || !(error instanceof Violation)) throw error;
-      }
-      await this.#until(this.#after(REST_MS.looks), REST_MS.most);
-    }
+  /** Also what a dead process asked for has arrived. */
+  #isQuiet(): boolean {
+    return this.#acting === 0 && this.#members.every(({ wires }) => wires.every(({ underWay }) => underWay === 0));
   }
 
   async #again(): Promise<void> {
@@ -165,7 +159,7 @@ class Simulation {
     return () => clock.monotonic() >= untilMs;
   }
 
-  /** `approving`: what waits for approval is found good. Else it has as good as ended until then. */
+  /** `approving`: what waits for approval is found good. Else it waits, and has not ended. */
   async #allEnded(approving = true): Promise<boolean> {
     const { clock, records, delivery } = this.#world;
     // Soon enough, and most of what a life's end costs.
@@ -175,10 +169,9 @@ class Simulation {
     for (const id of this.#operations) {
       const record = await records.operation(id);
       if (record === null || ENDED_OPERATION_STATES.has(record.state)) continue;
-      if (needsApproval(record) && !approving) continue;
       isOver = false;
       // Now and again somebody looks at what waits for approval, and finds it good.
-      if (needsApproval(record)) await this.#approve(id);
+      if (approving && needsApproval(record)) await this.#approve(id);
     }
     // Of a request that was lost what has begun goes on.
     return isOver && delivery.pending.length === 0;
@@ -212,6 +205,7 @@ class Simulation {
       clock,
       random: this.#random,
       badUntilMs: 0,
+      underWay: 0,
       awayUntilMs,
       error,
     });

@@ -22,6 +22,8 @@ export interface Wire {
   /** Until then the other end is away; null: it answers. */
   readonly awayUntilMs: () => number;
   readonly error: (message: string) => HostevacError;
+  /** Requests and answers that are on their way. */
+  underWay: number;
 }
 
 /** A request that is on its way arrives whatever becomes of its sender; one whose answer is lost has been carried out. */
@@ -33,7 +35,7 @@ export function linkOver(wire: Wire): Link {
     const veryLate = how === 'bad' && random.happens(VERY_LATE);
     await clock.sleep(veryLate ? random.between(LONGEST_MS.bad, VERY_LATE_MS) : random.skewed(1, LONGEST_MS[how]));
   };
-  return async (effect) => {
+  const carried: Link = async (effect) => {
     await wait();
     if (clock.monotonic() < wire.awayUntilMs()) {
       await clock.sleep(random.between(1, NO_ANSWER_MS));
@@ -46,6 +48,14 @@ export function linkOver(wire: Wire): Link {
       throw wire.error('gave no answer in time');
     }
     return answer;
+  };
+  return async (effect) => {
+    wire.underWay += 1;
+    try {
+      return await carried(effect);
+    } finally {
+      wire.underWay -= 1;
+    }
   };
 }
 

@@ -7,7 +7,7 @@ import type { z } from 'zod';
 import type { Budget } from '../../src/bandwidth/budget.ts';
 import { CellBudget } from '../../src/bandwidth/cell-budget.ts';
 import type { Clock } from '../../src/clock/clock.ts';
-import { VirtualClock } from '../../src/clock/virtual-clock.ts';
+import { VirtualClock, type VirtualClockOptions } from '../../src/clock/virtual-clock.ts';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { type Fleet, fleetSchema, hostOf } from '../../src/domain/fleet.ts';
 import {
@@ -142,18 +142,18 @@ const PUBLISH_MS = 2_000;
 const SWEEP_REAL_MS = 60_000;
 
 export class World {
-  readonly clock = new VirtualClock({ startMs: 1_000_000 });
+  readonly clock: VirtualClock;
   readonly fleet: Fleet;
-  readonly wakeups = new MemoryWakeups(this.clock);
-  readonly cells = new MemoryCellStore(this.clock, this.wakeups);
-  readonly events = new MemoryEventLog(this.clock, this.wakeups);
-  readonly records = new Records(this.cells);
-  readonly claims = new Claims(this.cells);
-  readonly abandoned = new Abandoned(this.cells);
-  readonly presence = new Presence(this.cells);
-  readonly delivery = new MemoryDelivery(this.clock);
+  readonly wakeups: MemoryWakeups;
+  readonly cells: MemoryCellStore;
+  readonly events: MemoryEventLog;
+  readonly records: Records;
+  readonly claims: Claims;
+  readonly abandoned: Abandoned;
+  readonly presence: Presence;
+  readonly delivery: MemoryDelivery;
   readonly leaseTable = new MemoryLeaseTable();
-  readonly log = new MemorySimulationLog(this.clock);
+  readonly log: MemorySimulationLog;
   readonly simulated: SimulatedFleet;
   readonly hypervisor: SimulatedHypervisor;
   readonly budget: CellBudget;
@@ -164,7 +164,17 @@ export class World {
   #processes = 0;
   #operations = 0;
 
-  constructor(fleet: FleetInput) {
+  constructor(fleet: FleetInput, { turnEvery = 1 }: Pick<VirtualClockOptions, 'turnEvery'> = {}) {
+    this.clock = new VirtualClock({ startMs: 1_000_000, turnEvery });
+    this.wakeups = new MemoryWakeups(this.clock);
+    this.cells = new MemoryCellStore(this.clock, this.wakeups);
+    this.events = new MemoryEventLog(this.clock, this.wakeups);
+    this.records = new Records(this.cells);
+    this.claims = new Claims(this.cells);
+    this.abandoned = new Abandoned(this.cells);
+    this.presence = new Presence(this.cells);
+    this.delivery = new MemoryDelivery(this.clock);
+    this.log = new MemorySimulationLog(this.clock);
     this.fleet = fleetSchema.parse(fleet);
     this.simulated = new SimulatedFleet({ fleet: this.fleet, log: this.log });
     this.hypervisor = new SimulatedHypervisor(this.simulated, this.clock);

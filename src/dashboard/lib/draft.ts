@@ -36,6 +36,11 @@ export function policyFields(draft: PolicyDraft): PolicyInput {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
+/** How many requirements somebody has said. */
+export function ownRequirements({ minCpu, maxStall, maxTime, maxBandwidth }: PolicyDraft): number {
+  return [minCpu, maxStall, maxTime, maxBandwidth].filter((text) => text.trim() !== '').length;
+}
+
 /** `0.3`, `30%`; else the text itself, to be refused. */
 function numberOf(text: string): number | string {
   const percent = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text)?.[1];

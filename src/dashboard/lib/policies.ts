@@ -24,8 +24,7 @@ export function policyChoices(known: Policies | null): PolicyChoice[] {
   if (known === null) return Object.entries(presets).map(([name, preset]) => ({ name, ...preset }));
   return known.items.map(({ name, what, requirements: { aggression } }) => ({
     name,
-    // A module may stand in for a preset: then its own words hold.
-    what: Object.hasOwn(presets, name) && presets[name]?.aggression === aggression ? presets[name].what : cut(what),
+    what: Object.hasOwn(presets, name) ? (presets[name]?.what ?? '') : cut(what),
     aggression,
   }));
 }

@@ -2,11 +2,11 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { coresText, estimateText, formatDuration, formatRate, formatSize } from '../../domain/format.ts';
 import { DEADLINE_WORDS, notMoved, REQUIREMENT_WORDS, whatIfFigures } from '../../domain/what-if-words.ts';
-import { NO_DRAFT, policyFields } from '../lib/draft.ts';
+import { NO_DRAFT, ownRequirements, policyFields } from '../lib/draft.ts';
 import { hrefOf } from '../lib/route.ts';
 import { steps, type WhatIfRow } from '../lib/what-if.ts';
 import { clockText, counted, printable } from '../lib/words.ts';
-import { useLive, useServer } from '../net/hooks.ts';
+import { useLive, usePolicyChoices, useServer } from '../net/hooks.ts';
 import { asError } from '../net/problem.ts';
 import type { Vm, WhatIf } from '../net/types.ts';
 import { useAnnounce } from '../parts/announce.tsx';
@@ -21,7 +21,10 @@ const LIMIT_MS = 60_000;
 export function WhatIfPage({ vm }: { readonly vm: string }) {
   const server = useServer();
   const announce = useAnnounce();
+  const choices = usePolicyChoices();
   const [draft, setDraft] = useState(NO_DRAFT);
+  /** What is measured with: half a word is not. */
+  const [applied, setApplied] = useState(NO_DRAFT);
   const [answer, setAnswer] = useState<{ readonly value: WhatIf; readonly atMs: number } | null>(null);
   const [problem, setProblem] = useState<Error | null>(null);
   const [measuring, setMeasuring] = useState(false);
@@ -37,7 +40,7 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
       const value = await server.request<WhatIf>(
         'POST',
         `/v1/vms/${encodeURIComponent(vm)}/what-if`,
-        policyFields(draft),
+        policyFields(applied),
         {
           signal: stop.signal,
           limitMs: LIMIT_MS,
@@ -54,7 +57,7 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
   useEffect(() => {
     void measure();
     return () => asked.current?.abort();
-  }, [vm, draft.policy]);
+  }, [vm, applied]);
   return (
     <>
       <PageHead
@@ -75,8 +78,12 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
             <PolicySelect
               value={draft.policy}
               fallback="maintenance"
+              choices={choices}
               inline
-              onChange={(policy) => setDraft({ ...draft, policy })}
+              onChange={(policy) => {
+                setDraft({ ...draft, policy });
+                setApplied({ ...applied, policy });
+              }}
             />
             <button type="button" class="button primary" disabled={measuring} onClick={() => void measure()}>
               {measuring ? 'Measuring…' : 'Measure again'}
@@ -93,10 +100,10 @@ export function WhatIfPage({ vm }: { readonly vm: string }) {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          void measure();
+          setApplied({ ...draft });
         }}
       >
-        <OwnRequirements draft={draft} onChange={setDraft}>
+        <OwnRequirements draft={draft} inForce={ownRequirements(applied)} onChange={setDraft}>
           <button type="submit" class="button" disabled={measuring}>
             Measure with these
           </button>
@@ -132,7 +139,7 @@ function Answer({ answer }: { readonly answer: WhatIf }) {
               <Costs row={row} free={free} answer={answer} />
             </section>
             <section class="card" aria-labelledby="requirements-title">
-              <h2 id="requirements-title">What the policy requires</h2>
+              <h2 id="requirements-title">What is required</h2>
               <Requirements row={row} answer={answer} />
               <Notes
                 title="Gives way"
@@ -218,7 +225,7 @@ function AggressionSlider({
         <label for="what-if-aggression">
           Aggression <output class="figure">{row.aggression}</output>
         </label>
-        {row.chosen && <Badge tone="good">what the policy would do</Badge>}
+        {row.chosen && <Badge tone="good">what would be done</Badge>}
       </div>
       <input
         id="what-if-aggression"

@@ -1,7 +1,8 @@
 /** Policy and aggression as a person chooses them. */
 import type { ComponentChildren } from 'preact';
 import type { PolicyDraft } from '../lib/draft.ts';
-import type { POLICY_NAMES } from '../lib/policies.ts';
+import { ownRequirements } from '../lib/draft.ts';
+import type { POLICY_NAMES, PolicyChoice } from '../lib/policies.ts';
 import { usePolicyChoices } from '../net/hooks.ts';
 
 type PolicyName = keyof typeof POLICY_NAMES;
@@ -10,15 +11,16 @@ type PolicyName = keyof typeof POLICY_NAMES;
 export function PolicySelect({
   value,
   fallback,
+  choices,
   inline = false,
   onChange,
 }: {
   readonly value: string;
   readonly fallback: PolicyName;
+  readonly choices: readonly PolicyChoice[];
   readonly inline?: boolean;
   readonly onChange: (policy: string) => void;
 }) {
-  const choices = usePolicyChoices();
   return (
     <label class={inline ? 'field inline' : 'field'}>
       <span>Policy</span>
@@ -50,7 +52,12 @@ export function PolicyFields({
   const shown = draft.aggression ?? named?.aggression ?? 0.5;
   return (
     <div class="policy-fields">
-      <PolicySelect value={draft.policy} fallback={fallback} onChange={(policy) => onChange({ ...draft, policy })} />
+      <PolicySelect
+        value={draft.policy}
+        fallback={fallback}
+        choices={choices}
+        onChange={(policy) => onChange({ ...draft, policy })}
+      />
       <div class="field">
         <label for="aggression">
           Aggression <output class="figure">{shown}</output>
@@ -76,7 +83,7 @@ export function PolicyFields({
           </button>
         )}
       </div>
-      <OwnRequirements draft={draft} onChange={onChange} />
+      <OwnRequirements draft={draft} inForce={ownRequirements(draft)} onChange={onChange} />
     </div>
   );
 }
@@ -84,17 +91,20 @@ export function PolicyFields({
 /** The four requirements, where they are to be others than the policy's. */
 export function OwnRequirements({
   draft,
+  inForce,
   children,
   onChange,
 }: {
   readonly draft: PolicyDraft;
+  /** So many hold, also where the fields are folded away. */
+  readonly inForce: number;
   /** Behind the fields. */
   readonly children?: ComponentChildren;
   readonly onChange: (draft: PolicyDraft) => void;
 }) {
   return (
     <details class="more">
-      <summary>Requirements of your own</summary>
+      <summary>Requirements of your own{inForce > 0 && <span class="hint"> ({inForce} in force)</span>}</summary>
       <div class="form row">
         <TextField
           label="Min CPU share"
