@@ -35,7 +35,8 @@ export default defineConfig({
           name: 'real',
           include: ['test/**/*.{redis,process}.test.ts'],
           globalSetup: ['test/support/redis-setup.ts'],
-          testTimeout: 60_000,
+          // A minute's work where the machine is busy with another.
+          testTimeout: 120_000,
           hookTimeout: 60_000,
           maxWorkers: 3,
           sequence: { groupOrder: 1 },

@@ -57,16 +57,16 @@ describe.skipIf(!testRedisSocket())('webhooks of a fleet', () => {
     await fleetFile('secretFile: owners.secret, events: [operation.*, move.notice, move.done], noticeBefore: 60s');
     await worker('--hosts', HOSTS);
     const first = await worker('--operations');
-    await until(async () => (await redis.client().keys('*webhook:owners')).length > 0, 20_000, 'a cursor');
+    await until(async () => (await redis.client().keys('*webhook:owners')).length > 0, 60_000, 'a cursor');
     receiver.answer = ({ kind }) => (kind === 'move.notice' ? 'hang' : 204);
     const ending = evacuated();
-    await until(() => receiver.received.some(({ kind }) => kind === 'move.notice'), 20_000, 'a notice');
+    await until(() => receiver.received.some(({ kind }) => kind === 'move.notice'), 60_000, 'a notice');
     const sent = receiver.received.find(({ kind }) => kind === 'move.notice');
     await first.kill();
     receiver.answer = () => 204;
     await worker('--operations');
     expect(await ending).toMatchObject({ code: 0 });
-    await until(() => receiver.taken.some(({ kind }) => kind === 'operation.done'), 20_000, 'the end of the operation');
+    await until(() => receiver.taken.some(({ kind }) => kind === 'operation.done'), 60_000, 'the end of the operation');
     const taken = receiver.taken;
     expect(taken.every(({ signed }) => signed)).toBe(true);
     expect(taken.find(({ move }) => move === sent?.move)).toMatchObject({ kind: 'move.notice', id: sent?.id });
@@ -90,10 +90,10 @@ describe.skipIf(!testRedisSocket())('webhooks of a fleet', () => {
     await worker('--hosts', HOSTS);
     const operations = await worker('--operations');
     expect(await evacuated()).toMatchObject({ code: 0 });
-    await until(() => operations.stderr.includes('webhook owners: not taken'), 20_000, 'a word about it');
+    await until(() => operations.stderr.includes('webhook owners: not taken'), 60_000, 'a word about it');
     expect(operations.stderr).not.toContain(SECRET);
     receiver = await Receiver.start(SECRET, port);
-    await until(() => receiver.taken.length === 1, 20_000, 'the event');
+    await until(() => receiver.taken.length === 1, 60_000, 'the event');
     expect(receiver.taken).toMatchObject([{ kind: 'operation.done', signed: true }]);
   });
 
