@@ -28,6 +28,7 @@ import { orUnfit } from './libvirt/virsh.ts';
 import { createManifest, type LabManifest, makePlace, readManifest, sha256, writeManifest } from './manifest.ts';
 import { makeNetwork, networkFault } from './network.ts';
 import { fleetText, type LabGuest, type LabHost, type LabOptions, planLab } from './plan.ts';
+import { prefault } from './prefault.ts';
 import { profileNamed } from './profiles.ts';
 import { findProgram } from './programs.ts';
 import { startUp, upIsReady } from './serve.ts';
@@ -186,7 +187,9 @@ async function prepareGuests(options: StartOptions, manifest: LabManifest, machi
   if (driver === 'qemu') {
     writeImages(guests, images, machine);
     return async (guest, host) => {
-      await bootedInTime(await startGuest(guest, { host, images, accel, moreArguments }), signal);
+      const started = await startGuest(guest, { host, images, accel, moreArguments });
+      await bootedInTime(started, signal);
+      await prefault(started.process.pid, profileNamed(guest.profile).memoryBytes);
     };
   }
   writeImages(guests, images, machine, FLOPPY_BYTES);

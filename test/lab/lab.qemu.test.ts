@@ -152,6 +152,8 @@ describeWith(['qemu'], 'a lab', () => {
   test('whose start was killed is told from one that is up, and removed by lab down', async () => {
     const up = start(['lab', 'up', '--profile', 'big,idle', '--no-serve']);
     await until(() => up.stderr.includes(' runs on '), 60_000, 'the first guest');
+    // However long the other guest takes and the next command needs to start: it is still starting.
+    process.kill(up.pid, 'SIGSTOP');
     const meanwhile = await run('lab', 'down');
     expect(meanwhile).toMatchObject({ code: 1, stderr: /is starting this lab right now/ });
     await up.kill();
