@@ -17,6 +17,12 @@ export function qemusOf(place: string): ProcessId[] {
   return processesWith(place, (program) => basename(program).startsWith('qemu-system'));
 }
 
+/** As libvirt starts it: `-name guest=NAME,debug-threads=on`. */
+export function qemuNamed(place: string, guest: string): ProcessId[] {
+  const named = (args: readonly string[]): boolean => args.some((text) => text.startsWith(`guest=${guest},`));
+  return processesWith(place, (program, args) => basename(program).startsWith('qemu-system') && named(args));
+}
+
 /** Those with a file under `place` in their arguments that are also what is asked for. */
 export function processesWith(
   place: string,

@@ -29,6 +29,7 @@ import { createManifest, type LabManifest, makePlace, readManifest, sha256, writ
 import { makeNetwork, networkFault } from './network.ts';
 import { fleetText, type LabGuest, type LabHost, type LabOptions, planLab } from './plan.ts';
 import { prefault } from './prefault.ts';
+import { qemuNamed } from './processes.ts';
 import { profileNamed } from './profiles.ts';
 import { findProgram } from './programs.ts';
 import { startUp, upIsReady } from './serve.ts';
@@ -200,6 +201,8 @@ async function prepareGuests(options: StartOptions, manifest: LabManifest, machi
     const image = imageOf(images, guest.profile);
     await orUnfit(startDomain(guest, { host, image, accel, emulator, options: domains }, signal));
     await orUnfit(domainBooted(guest, host, signal));
+    const { memoryBytes } = profileNamed(guest.profile);
+    for (const { pid } of qemuNamed(place, guest.name)) await prefault(pid, memoryBytes);
   };
 }
 
