@@ -1,5 +1,4 @@
 /** The HTTP side of the server: Fastify as it is set up here, TLS, the port, and requests that are no HTTP at all. */
-
 import { readFileSync } from 'node:fs';
 import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';

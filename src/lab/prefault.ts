@@ -13,13 +13,6 @@ const ANONYMOUS = /^([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0\s*$/;
 
 /** By reading it: what the guest has not written stays zero, and takes no memory. Without the right to, nothing is done. */
 export async function prefault(pid: number, memoryBytes: number): Promise<void> {
-  const regions = readFileSync(`/proc/${pid}/maps`, 'utf8')
-    .split('\n')
-    .flatMap((line) => {
-      const [, from = '', to = ''] = ANONYMOUS.exec(line) ?? [];
-      const start = Number.parseInt(from, 16);
-      return Number.parseInt(to, 16) - start === memoryBytes ? [start] : [];
-    });
   const memory = await open(`/proc/${pid}/mem`, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EACCES' || error.code === 'EPERM') return null;
     throw error;
@@ -27,10 +20,20 @@ export async function prefault(pid: number, memoryBytes: number): Promise<void> 
   if (memory === null) return;
   try {
     const buffer = Buffer.alloc(CHUNK_BYTES);
-    for (const start of regions) {
+    // Whoever may read the memory may read the map.
+    for (const start of regionsOf(readFileSync(`/proc/${pid}/maps`, 'utf8'), memoryBytes)) {
       for (let at = 0; at < memoryBytes; at += CHUNK_BYTES) await memory.read(buffer, 0, CHUNK_BYTES, start + at);
     }
   } finally {
     await memory.close();
   }
+}
+
+/** Where regions begin that are as large as the guest's memory. */
+function regionsOf(maps: string, memoryBytes: number): number[] {
+  return maps.split('\n').flatMap((line) => {
+    const [, from = '', to = ''] = ANONYMOUS.exec(line) ?? [];
+    const start = Number.parseInt(from, 16);
+    return Number.parseInt(to, 16) - start === memoryBytes ? [start] : [];
+  });
 }

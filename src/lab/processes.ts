@@ -14,13 +14,17 @@ const KILL_MS = 5_000;
 
 /** Every QEMU that was started with a file under `place`. */
 export function qemusOf(place: string): ProcessId[] {
-  return processesWith(place, (program) => basename(program).startsWith('qemu-system'));
+  return processesWith(place, isQemu);
 }
 
 /** As libvirt starts it: `-name guest=NAME,debug-threads=on`. */
 export function qemuNamed(place: string, guest: string): ProcessId[] {
   const named = (args: readonly string[]): boolean => args.some((text) => text.startsWith(`guest=${guest},`));
-  return processesWith(place, (program, args) => basename(program).startsWith('qemu-system') && named(args));
+  return processesWith(place, (program, args) => isQemu(program) && named(args));
+}
+
+function isQemu(program: string): boolean {
+  return basename(program).startsWith('qemu-system');
 }
 
 /** Those with a file under `place` in their arguments that are also what is asked for. */

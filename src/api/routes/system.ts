@@ -1,5 +1,4 @@
 /** What monitors and people look at first: health, metrics, the API's own document. */
-
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { settledWithin } from '../../clock/abortable-sleep.ts';

@@ -36,9 +36,17 @@ export function policyFields(draft: PolicyDraft): PolicyInput {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
+/** The four requirements, as a form asks for them. */
+export const REQUIREMENT_FIELDS = [
+  { name: 'minCpu', label: 'Min CPU share', hint: '0.5 or 50%' },
+  { name: 'maxStall', label: 'Max stall', hint: '300ms' },
+  { name: 'maxTime', label: 'Max time per VM', hint: '10m' },
+  { name: 'maxBandwidth', label: 'Max bandwidth', hint: '40MiB/s' },
+] as const;
+
 /** How many requirements somebody has said. */
-export function ownRequirements({ minCpu, maxStall, maxTime, maxBandwidth }: PolicyDraft): number {
-  return [minCpu, maxStall, maxTime, maxBandwidth].filter((text) => text.trim() !== '').length;
+export function ownRequirements(draft: PolicyDraft): number {
+  return REQUIREMENT_FIELDS.filter(({ name }) => draft[name].trim() !== '').length;
 }
 
 /** `0.3`, `30%`; else the text itself, to be refused. */

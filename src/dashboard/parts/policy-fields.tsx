@@ -1,7 +1,6 @@
 /** Policy and aggression as a person chooses them. */
 import type { ComponentChildren } from 'preact';
-import type { PolicyDraft } from '../lib/draft.ts';
-import { ownRequirements } from '../lib/draft.ts';
+import { ownRequirements, type PolicyDraft, REQUIREMENT_FIELDS } from '../lib/draft.ts';
 import type { POLICY_NAMES, PolicyChoice } from '../lib/policies.ts';
 import { usePolicyChoices } from '../net/hooks.ts';
 
@@ -106,30 +105,15 @@ export function OwnRequirements({
     <details class="more">
       <summary>Requirements of your own{inForce > 0 && <span class="hint"> ({inForce} in force)</span>}</summary>
       <div class="form row">
-        <TextField
-          label="Min CPU share"
-          value={draft.minCpu}
-          hint="0.5 or 50%"
-          onInput={(minCpu) => onChange({ ...draft, minCpu })}
-        />
-        <TextField
-          label="Max stall"
-          value={draft.maxStall}
-          hint="300ms"
-          onInput={(maxStall) => onChange({ ...draft, maxStall })}
-        />
-        <TextField
-          label="Max time per VM"
-          value={draft.maxTime}
-          hint="10m"
-          onInput={(maxTime) => onChange({ ...draft, maxTime })}
-        />
-        <TextField
-          label="Max bandwidth"
-          value={draft.maxBandwidth}
-          hint="40MiB/s"
-          onInput={(maxBandwidth) => onChange({ ...draft, maxBandwidth })}
-        />
+        {REQUIREMENT_FIELDS.map(({ name, label, hint }) => (
+          <TextField
+            key={name}
+            label={label}
+            value={draft[name]}
+            hint={hint}
+            onInput={(text) => onChange({ ...draft, [name]: text })}
+          />
+        ))}
         {children}
       </div>
     </details>
