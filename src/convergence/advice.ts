@@ -33,7 +33,7 @@ export function adviceFor(policy: Policy, model: DirtyModel, from: Standing): st
       cpuMsInPass: 0,
       passElapsedMs: 0,
       bandwidthBytesPerSec: bytesPerSec,
-      downtimeLimitMs: downtimeLimit(stallMs),
+      downtimeLimitMs: downtimeLimit(stallMs, from.guest.handoverMs),
     };
     // The ends of the range, and some between: the gentlest or the hardest of what is allowed ends it, if anything does.
     const shares = sharesDownTo(floor).filter((_, index, all) => index % 4 === 1 || index === all.length - 1);

@@ -47,4 +47,6 @@ export interface GuestFacts {
   readonly touchedBytes: number;
   /** Cores that it would use unthrottled. */
   readonly demandCores: number;
+  /** What its hypervisor needs for a switchover beside sending the last bytes, ms; default: what QEMU asked directly does. */
+  readonly handoverMs?: number | undefined;
 }

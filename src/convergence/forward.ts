@@ -9,6 +9,7 @@
  */
 import type { GuestFacts, Hypothesis } from './dirty-model.ts';
 import { dirtiedBytes } from './dirtying.ts';
+import { usualHandoverMs } from './downtime.ts';
 
 /** When the guest is slowed, and how much. `nextPass`: it runs free until the pass that is being sent has ended. */
 export interface ThrottlePlan {
@@ -48,8 +49,6 @@ export interface Outcome {
 
 /** QEMU's BUFFER_DELAY (migration/migration.c): what so much time may carry it sends at once, and then looks how it stands. */
 const BURST_MS = 100;
-/** The part of the downtime that no bandwidth shortens: the middle of the 20..40 ms of passes measured on QEMU 10.0. */
-export const HANDOVER_MS = 30;
 const PAGE_BYTES = 4_096;
 /** From the beginning of a pass until a throttle that was waiting for it bites: event, decision, quota. */
 const REACTION_MS = 20;
@@ -106,7 +105,7 @@ export function playForward(
     onPass?.(left);
     if (fitsNow) {
       sent += left;
-      const whole = left / bytesPerMs + HANDOVER_MS;
+      const whole = left / bytesPerMs + usualHandoverMs(from.guest);
       if (totalMs + whole > limitMs) break;
       return outcomeOf({ ends: true, totalMs: totalMs + whole, gotMs, downtimeMs: whole, sent }, plan, demandCores);
     }

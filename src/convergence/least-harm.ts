@@ -123,7 +123,7 @@ function decide(
   policy: Policy,
   behaviour: PolicyBehaviour,
 ): Decision<LeastHarmState> {
-  const limitMs = downtimeLimit(before.action?.maxStallMs ?? policy.maxStallMs);
+  const limitMs = downtimeLimit(before.action?.maxStallMs ?? policy.maxStallMs, before.tracked.guest.handoverMs);
   const known = before.fitted?.model;
   const tracking = track(before.tracked, sample, limitMs, {
     workingSetBytes: known?.workingSetBytes.value ?? null,

@@ -7,7 +7,8 @@ import { HostevacError } from '../domain/errors.ts';
 import type { Interval, Prediction } from '../domain/prediction.ts';
 import { horizonMs } from '../domain/what-if-words.ts';
 import type { DirtyModel, Hypothesis } from './dirty-model.ts';
-import { HANDOVER_MS, type Outcome, playForward, type Standing, type ThrottlePlan } from './forward.ts';
+import { usualHandoverMs } from './downtime.ts';
+import { type Outcome, playForward, type Standing, type ThrottlePlan } from './forward.ts';
 
 /**
  * How far off the rate of a guest may be in the next seconds though it was right in the last. Near equilibrium (it dirties
@@ -18,9 +19,9 @@ const RATE_ERROR = 0.18;
 /** Clocks, bursts and rates of sending, measured on QEMU with nothing else unknown. */
 const TIME_ERROR = 0.03;
 const BURST_MS = 100;
-/** Fixed part of a switchover: 20..80 ms on QEMU, also on a busy machine. */
+/** Fixed part of a switchover: 20..80 ms on QEMU, also on a busy machine; so much more than usual at the most. */
 const HANDOVER_LEAST_MS = 20;
-const HANDOVER_MOST_MS = 80;
+const HANDOVER_LATE_MS = 50;
 /**
  * QEMU lifts its bandwidth limit for the last bytes; how much faster the link is nobody knows before: no faster, three times,
  * ten times (between two QEMUs on one machine more: 16 to 69 ms of downtime for up to 10 MiB at a limit of 40 MiB/s).
@@ -77,10 +78,11 @@ export function predict(from: Standing, model: DirtyModel, plan: ThrottlePlan, m
 function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, maxTimeLeftMs: number): Played {
   const limitMs = horizonMs(maxTimeLeftMs);
   const { demandCores } = from.guest;
+  const usualMs = usualHandoverMs(from.guest);
   const slowed = (1 - plan.share) * demandCores;
   const stopped: Pick<Outcome, 'downtimeMs' | 'harmCpuMs'> = {
-    downtimeMs: from.downtimeLimitMs + HANDOVER_MS,
-    harmCpuMs: limitMs * slowed + (from.downtimeLimitMs + HANDOVER_MS) * demandCores,
+    downtimeMs: from.downtimeLimitMs + usualMs,
+    harmCpuMs: limitMs * slowed + (from.downtimeLimitMs + usualMs) * demandCores,
   };
   const at = (factor: number): Outcome => {
     const rateBytesPerSec = hypothesis.rateBytesPerSec * factor;
@@ -88,12 +90,12 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
     return outcome.ends ? outcome : { ...outcome, ...stopped };
   };
   const [calm, slow, hot] = [at(1 - RATE_ERROR), at(1), at(1 + RATE_ERROR)];
-  const mid = sooner(slow, demandCores);
-  const late = BURST_MS + HANDOVER_MOST_MS - HANDOVER_MS;
+  const mid = sooner(slow, usualMs, demandCores);
+  const late = BURST_MS + HANDOVER_LATE_MS;
 
   const soonest = calm.totalMs * (1 - TIME_ERROR) - BURST_MS;
   const totalMs: Spread = [
-    Math.max(HANDOVER_LEAST_MS, soonest - savedMs(calm, SWITCHOVER_SPEEDUP.most)),
+    Math.max(HANDOVER_LEAST_MS, soonest - savedMs(calm, usualMs, SWITCHOVER_SPEEDUP.most)),
     mid.totalMs,
     Math.min(limitMs, hot.totalMs * (1 + TIME_ERROR) + late),
   ];
@@ -101,7 +103,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
   return {
     weight: hypothesis.weight,
     totalMs,
-    downtimeMs: downtime(calm, slow, hot),
+    downtimeMs: downtime(calm, slow, hot, usualMs),
     transferredBytes: [
       calm.transferredBytes * (1 - TIME_ERROR),
       mid.transferredBytes,
@@ -110,7 +112,7 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
     harmCpuMs: [
       Math.max(0, calm.harmCpuMs * (1 - TIME_ERROR) - BURST_MS * slowed - calm.downtimeMs * demandCores * 0.9),
       mid.harmCpuMs,
-      hot.harmCpuMs * (1 + TIME_ERROR) + BURST_MS * slowed + (HANDOVER_MOST_MS - HANDOVER_MS) * demandCores,
+      hot.harmCpuMs * (1 + TIME_ERROR) + BURST_MS * slowed + HANDOVER_LATE_MS * demandCores,
     ],
     meanShare: mid.meanShare,
     inTime:
@@ -121,9 +123,9 @@ function playOne(from: Standing, hypothesis: Hypothesis, plan: ThrottlePlan, max
 }
 
 /** With its last bytes sent as fast as is usual, not as slowly as all before. */
-function sooner(outcome: Outcome, demandCores: number): Outcome {
+function sooner(outcome: Outcome, handoverMs: number, demandCores: number): Outcome {
   if (!outcome.ends) return outcome;
-  const saved = savedMs(outcome, SWITCHOVER_SPEEDUP.usual);
+  const saved = savedMs(outcome, handoverMs, SWITCHOVER_SPEEDUP.usual);
   return {
     ...outcome,
     totalMs: outcome.totalMs - saved,
@@ -133,22 +135,22 @@ function sooner(outcome: Outcome, demandCores: number): Outcome {
 }
 
 /** What it takes less when the last bytes are sent that much faster. */
-function savedMs(outcome: Outcome, speedup: number): number {
-  return outcome.ends ? sendingMs(outcome) * (1 - 1 / speedup) : 0;
+function savedMs(outcome: Outcome, handoverMs: number, speedup: number): number {
+  return outcome.ends ? sendingMs(outcome, handoverMs) * (1 - 1 / speedup) : 0;
 }
 
 /** Of a downtime, what the last bytes take. */
-function sendingMs({ downtimeMs }: Outcome): number {
-  return Math.max(0, downtimeMs - HANDOVER_MS);
+function sendingMs({ downtimeMs }: Outcome, handoverMs: number): number {
+  return Math.max(0, downtimeMs - handoverMs);
 }
 
 /** The last bytes may go faster than all before, and the handover take longer. */
-function downtime(calm: Outcome, slow: Outcome, hot: Outcome): Spread {
+function downtime(calm: Outcome, slow: Outcome, hot: Outcome, handoverMs: number): Spread {
   const all = [calm, slow, hot];
   return [
-    HANDOVER_LEAST_MS + Math.min(...all.map(sendingMs)) / SWITCHOVER_SPEEDUP.most,
-    slow.ends ? HANDOVER_MS + sendingMs(slow) / SWITCHOVER_SPEEDUP.usual : slow.downtimeMs,
-    Math.max(...all.map(({ downtimeMs }) => downtimeMs)) + HANDOVER_MOST_MS - HANDOVER_MS,
+    HANDOVER_LEAST_MS + Math.min(...all.map((one) => sendingMs(one, handoverMs))) / SWITCHOVER_SPEEDUP.most,
+    slow.ends ? handoverMs + sendingMs(slow, handoverMs) / SWITCHOVER_SPEEDUP.usual : slow.downtimeMs,
+    Math.max(...all.map(({ downtimeMs }) => downtimeMs)) + HANDOVER_LATE_MS,
   ];
 }
 

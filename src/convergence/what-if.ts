@@ -130,7 +130,7 @@ function standingBefore({ guest, policy, pathBytesPerSec }: WhatIfQuestion, cap:
     cpuMsInPass: 0,
     passElapsedMs: 0,
     bandwidthBytesPerSec: Math.min(pathBytesPerSec, cap ?? Number.POSITIVE_INFINITY),
-    downtimeLimitMs: downtimeLimit(policy.maxStallMs),
+    downtimeLimitMs: downtimeLimit(policy.maxStallMs, guest.handoverMs),
     guest,
   };
 }

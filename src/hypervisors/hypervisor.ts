@@ -130,6 +130,8 @@ export interface Hypervisor {
   readonly bandwidthStepBytesPerSec: number;
   /** How long a migration may be in `setup` without a byte before its link counts as failed, fleet time. */
   readonly setupSilenceMs: number;
+  /** What a switchover takes at most beside sending the last bytes, ms: the limit it is given is so much below max stall. */
+  readonly handoverMs: number;
   inventory(host: string): Promise<HostInventory>;
   look(host: string, vm: string): Promise<Sighting>;
   /** The outgoing migration's counters; null when the source knows of none. */

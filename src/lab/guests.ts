@@ -100,7 +100,7 @@ async function calibrate(accel: Accel, scratch: string, signal: AbortSignal): Pr
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   let started: RunningGuest | undefined;
   try {
-    started = await launch(dir, argvOf({ accel, memoryBytes: 32 * MIB, vcpus: 1, image }), null);
+    started = await launch(dir, argvOf({ accel, memoryBytes: 32 * MIB, vcpus: 1, image, preallocates: false }), null);
     const limitMs = accel === 'kvm' ? KVM_LIMIT_MS : BOOT_LIMIT_MS;
     await booted(started, limitMs, signal);
     return await loopsPerCpuSec(started, limitMs, signal);
@@ -175,29 +175,35 @@ export interface GuestPlace {
   /** Where `writeImages` has put the images. */
   readonly images: string;
   readonly accel: Accel;
+  /** It gets all of its memory when QEMU starts. */
+  readonly preallocates: boolean;
   /** Further arguments for QEMU. A part of the definition: they are the destination's, too. */
   readonly moreArguments: readonly string[];
 }
 
 /** Its directory, its definition and its process; not yet booted. */
 export async function startGuest(guest: LabGuest, place: GuestPlace): Promise<RunningGuest> {
-  const { host, images, accel, moreArguments } = place;
+  const { host, images, moreArguments } = place;
   const profile = profileNamed(guest.profile);
   const image = imageOf(images, guest.profile);
   const dir = newVmDir(host.runDir, guest.name);
   mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   const { name, uuid } = guest;
   const { memoryBytes, vcpus } = profile;
-  const argv = ['-name', name, '-uuid', uuid, ...argvOf({ accel, memoryBytes, vcpus, image }), ...moreArguments];
+  const machine = argvOf({ ...place, memoryBytes, vcpus, image });
+  const argv = ['-name', name, '-uuid', uuid, ...machine, ...moreArguments];
   const definition = { name, uuid, memory: `${memoryBytes / MIB}MiB`, cpus: vcpus, argv };
   writeFileSync(dir.definition, definitionText(definition));
   return launch(dir, argv, host.networkNamespace);
 }
 
 /** A guest that breaks (a triple fault) ends instead of starting anew as if nothing had been. */
-function argvOf(guest: { accel: Accel; memoryBytes: number; vcpus: number; image: string }): string[] {
+function argvOf(
+  guest: Pick<GuestPlace, 'accel' | 'preallocates'> & { memoryBytes: number; vcpus: number; image: string },
+): string[] {
   const drive = `file=${guest.image.replaceAll(',', ',,')},format=raw,if=ide,snapshot=on`;
   const memory = ['-accel', guest.accel, '-m', String(guest.memoryBytes / MIB), '-smp', String(guest.vcpus)];
+  if (guest.preallocates) memory.push('-mem-prealloc');
   return [...memory, '-nodefaults', '-display', 'none', '-no-reboot', '-drive', drive];
 }
 

@@ -17,12 +17,6 @@ export function qemusOf(place: string): ProcessId[] {
   return processesWith(place, isQemu);
 }
 
-/** As libvirt starts it: `-name guest=NAME,debug-threads=on`. */
-export function qemuNamed(place: string, guest: string): ProcessId[] {
-  const named = (args: readonly string[]): boolean => args.some((text) => text.startsWith(`guest=${guest},`));
-  return processesWith(place, (program, args) => isQemu(program) && named(args));
-}
-
 function isQemu(program: string): boolean {
   return basename(program).startsWith('qemu-system');
 }

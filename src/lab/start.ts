@@ -27,9 +27,8 @@ import { type DomainOptions, domainBooted, startDomain } from './libvirt/domains
 import { orUnfit } from './libvirt/virsh.ts';
 import { createManifest, type LabManifest, makePlace, readManifest, sha256, writeManifest } from './manifest.ts';
 import { makeNetwork, networkFault } from './network.ts';
+import { faultsAreDear } from './page-faults.ts';
 import { fleetText, type LabGuest, type LabHost, type LabOptions, planLab } from './plan.ts';
-import { prefault } from './prefault.ts';
-import { qemuNamed } from './processes.ts';
 import { profileNamed } from './profiles.ts';
 import { findProgram } from './programs.ts';
 import { startUp, upIsReady } from './serve.ts';
@@ -62,7 +61,8 @@ export interface StartedLab {
 /** Throws `labUnfit` or `badInput` (nothing has been left behind then), and what aborted the signal. */
 export async function startLab(options: StartOptions): Promise<StartedLab> {
   const { stateDir, signal, progress } = options;
-  const version = await fitMachine(options);
+  const preallocates = faultsAreDear();
+  const version = await fitMachine(options, preallocates);
   refuseFleetFile(options.fleetFile);
   const id = randomBytes(2).toString('hex');
   const place = makePlace(stateDir);
@@ -92,7 +92,7 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
     const machine = options.machine ?? (await probeMachine(options.accel, version, join(place, 'probe'), signal));
     for (const host of hosts) mkdirSync(host.runDir, { recursive: true, mode: 0o700 });
     if (options.network || driver === 'libvirt') await makeNetwork({ id, hosts }, options.egressBytesPerSec);
-    await startGuests(await prepareGuests(options, manifest, machine), options, manifest);
+    await startGuests(await prepareGuests(options, manifest, { ...machine, preallocates }), options, manifest);
     const text = marked(fleetText({ driver, id, hosts, guests }, options.egressBytesPerSec));
     // Again: somebody may have made or changed it while the guests booted.
     refuseFleetFile(options.fleetFile);
@@ -117,12 +117,12 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
 }
 
 /** Everything that can be known before anything is made. */
-async function fitMachine(options: StartOptions): Promise<{ major: number; text: string }> {
+async function fitMachine(options: StartOptions, preallocates: boolean): Promise<{ major: number; text: string }> {
   const { stateDir, env, network, driver } = options;
   refuseSecondLab(stateDir);
   const available = availableBytes(readFileSync('/proc/meminfo', 'utf8'));
   if (available === null) options.progress('/proc/meminfo does not say what memory is available: not checked');
-  else refuseTooMuch(planLab(options, stateDir, '0000').guests, available);
+  else refuseTooMuch(planLab(options, stateDir, '0000').guests, available, preallocates);
   const version = await qemuVersion(env['PATH']);
   const libvirt = driver === 'libvirt';
   const fault = (libvirt ? libvirtFault(env['PATH']) : null) ?? (network || libvirt ? await networkFault() : null);
@@ -162,8 +162,11 @@ export function availableBytes(meminfo: string): number | null {
 }
 
 /** A guest that migrates is there twice; a machine that runs out of memory ends processes that are not the lab's, too. */
-export function refuseTooMuch(guests: readonly LabGuest[], available: number): void {
-  const needed = guests.reduce((sum, { profile }) => sum + 2 * (profileNamed(profile).touchedBytes + QEMU_BYTES), 0);
+export function refuseTooMuch(guests: readonly LabGuest[], available: number, preallocates: boolean): void {
+  const needed = guests.reduce((sum, { profile }) => {
+    const { memoryBytes, touchedBytes } = profileNamed(profile);
+    return sum + 2 * ((preallocates ? memoryBytes : touchedBytes) + QEMU_BYTES);
+  }, 0);
   if (needed <= available) return;
   throw new HostevacError(
     'labUnfit',
@@ -180,17 +183,20 @@ function refuseFleetFile(path: string): void {
 type StartGuest = (guest: LabGuest, host: LabHost) => Promise<void>;
 
 /** All that must be there before the first of them. */
-async function prepareGuests(options: StartOptions, manifest: LabManifest, machine: Machine): Promise<StartGuest> {
+async function prepareGuests(
+  options: StartOptions,
+  manifest: LabManifest,
+  machine: Machine & { readonly preallocates: boolean },
+): Promise<StartGuest> {
   const { signal, progress, env, moreArguments = [], domains = {} } = options;
   const { driver, hosts, guests, place } = manifest;
-  const { accel } = machine;
+  const { accel, preallocates } = machine;
   const images = join(place, 'images');
   if (driver === 'qemu') {
     writeImages(guests, images, machine);
     return async (guest, host) => {
-      const started = await startGuest(guest, { host, images, accel, moreArguments });
+      const started = await startGuest(guest, { host, images, accel, preallocates, moreArguments });
       await bootedInTime(started, signal);
-      await prefault(started.process.pid, profileNamed(guest.profile).memoryBytes);
     };
   }
   writeImages(guests, images, machine, FLOPPY_BYTES);
@@ -199,10 +205,8 @@ async function prepareGuests(options: StartOptions, manifest: LabManifest, machi
   await orUnfit(startDaemons({ hosts, path, emulator, accel, signal, progress }));
   return async (guest, host) => {
     const image = imageOf(images, guest.profile);
-    await orUnfit(startDomain(guest, { host, image, accel, emulator, options: domains }, signal));
+    await orUnfit(startDomain(guest, { host, image, accel, preallocates, emulator, options: domains }, signal));
     await orUnfit(domainBooted(guest, host, signal));
-    const { memoryBytes } = profileNamed(guest.profile);
-    for (const { pid } of qemuNamed(place, guest.name)) await prefault(pid, memoryBytes);
   };
 }
 

@@ -69,7 +69,8 @@ export async function applyDecision(
   const { source, vm } = ctx.record;
   if (applied.throttles) await applyShare(ctx, action.share, applied);
   if (action.maxStallMs !== applied.maxStallMs) {
-    await ctx.sourceHypervisor.setDowntimeLimit(ctx.lease, source, vm, downtimeLimit(action.maxStallMs));
+    const limitMs = downtimeLimit(action.maxStallMs, ctx.sourceHypervisor.handoverMs);
+    await ctx.sourceHypervisor.setDowntimeLimit(ctx.lease, source, vm, limitMs);
     applied.maxStallMs = action.maxStallMs;
   }
   // What it asks of the budget from the next tick on.

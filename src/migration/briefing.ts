@@ -10,12 +10,12 @@ import type { MigrationContext } from './context.ts';
 export async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
   const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
   const vm = inventory.vms.find(({ name }) => name === ctx.record.vm);
-  if (vm !== undefined) ctx.guest = factsOf(vm);
+  if (vm !== undefined) ctx.guest = factsOf(vm, ctx.sourceHypervisor.handoverMs);
   return vm;
 }
 
-function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost): GuestFacts {
-  return { memoryBytes, touchedBytes, demandCores };
+function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost, handoverMs: number): GuestFacts {
+  return { memoryBytes, touchedBytes, demandCores, handoverMs };
 }
 
 /**

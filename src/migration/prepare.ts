@@ -55,7 +55,8 @@ async function started(
     if (typeof bytesPerSec !== 'number') return bytesPerSec;
     // Recorded first: if we die after `migrate` was sent, the successor knows that what it finds is ours.
     await ctx.save({ migrateSent: true, startedAtMs: ctx.now() });
-    const terms = { bandwidthBytesPerSec: bytesPerSec, downtimeLimitMs: downtimeLimit(ctx.policy.maxStallMs) };
+    const downtimeLimitMs = downtimeLimit(ctx.policy.maxStallMs, ctx.sourceHypervisor.handoverMs);
+    const terms = { bandwidthBytesPerSec: bytesPerSec, downtimeLimitMs };
     try {
       await ctx.during(ctx.sourceHypervisor.startMigration(ctx.lease, { ...target, ...terms }));
       return bytesPerSec;

@@ -18,7 +18,12 @@ const EXPIRES_MS = 60_000;
 const seenSchema = z.object({
   uuid: z.string(),
   state: z.enum(['running', 'paused', 'incoming', 'postMigrate', 'shutOff']),
-  guest: z.object({ memoryBytes: z.number(), touchedBytes: z.number(), demandCores: z.number() }),
+  guest: z.object({
+    memoryBytes: z.number(),
+    touchedBytes: z.number(),
+    demandCores: z.number(),
+    handoverMs: z.number().optional(),
+  }),
   /** Where to, when it is being migrated now; then, and unless it runs, nothing was measured. */
   migratingTo: z.string().nullable(),
   windows: z.array(dirtyWindowSchema),

@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { DirtyModel, Hypothesis, Pattern } from '../../src/convergence/dirty-model.ts';
-import { HANDOVER_MS, playForward, type Standing, type ThrottlePlan } from '../../src/convergence/forward.ts';
+import { downtimeLimit, usualHandoverMs } from '../../src/convergence/downtime.ts';
+import { playForward, type Standing, type ThrottlePlan } from '../../src/convergence/forward.ts';
 import { predict } from '../../src/convergence/predict.ts';
 import { HostevacError } from '../../src/domain/errors.ts';
 import { horizonMs } from '../../src/domain/what-if-words.ts';
@@ -49,7 +50,7 @@ describe('a guest that is known exactly', () => {
     );
     const outcome = playForward(unstarted(40), guest(164, 64), plan, 600_000);
     // The last bytes go three times as fast as those before.
-    const soonerMs = ((outcome.downtimeMs - HANDOVER_MS) * 2) / 3;
+    const soonerMs = ((outcome.downtimeMs - usualHandoverMs({})) * 2) / 3;
     expect(totalMs.value).toBeCloseTo(outcome.totalMs - soonerMs, 6);
     expect(harmCpuMs.value).toBeCloseTo(outcome.harmCpuMs - soonerMs, 6);
     // Seven equal runs on QEMU: 1.50 to 2.04.
@@ -61,6 +62,21 @@ describe('a guest that is known exactly', () => {
     expect(downtimeMs.high).toBeLessThanOrEqual(380);
     expect(endsInTime).toBeCloseTo(1, 9);
     expect(minShare).toBe(0.05);
+  });
+
+  test('stands still for longer under a hypervisor that takes longer to hand over, and its limit is lower by as much', () => {
+    const plan: ThrottlePlan = { share: 0.05, begins: 'nextPass' };
+    const under = (handoverMs: number | undefined) => {
+      const from = unstarted(40, 64, 256, downtimeLimit(300, handoverMs));
+      const facts = { ...from.guest, handoverMs };
+      return predict({ ...from, guest: facts }, modelOf([guest(2, 1)]), plan, 60_000).downtimeMs;
+    };
+    expect(downtimeLimit(300)).toBe(250);
+    expect(downtimeLimit(300, 100)).toBe(200);
+    // Whatever a hypervisor takes, half of the stall is for the last bytes.
+    expect(downtimeLimit(300, 400)).toBe(150);
+    expect(under(100).value ?? 0).toBeCloseTo((under(undefined).value ?? 0) + 50, 6);
+    expect(under(100).high ?? 0).toBeCloseTo((under(50).high ?? 0) + 50, 6);
   });
 
   test('near equilibrium the interval is as wide as what was measured: 16, 43 and 50 s in three equal runs', () => {

@@ -30,6 +30,7 @@ describe('a guest as a domain', () => {
     name: 'idle-1',
     uuid: '57ce4b6b-3263-4797-abab-45c21e1ec7de',
     memoryBytes: 128 * MIB,
+    preallocates: false,
     vcpus: 2,
     accel: 'tcg',
     emulator: '/usr/bin/qemu-system-x86_64',
@@ -44,6 +45,8 @@ describe('a guest as a domain', () => {
     expect(xml).toContain('<vcpu>2</vcpu>');
     expect(xml).toMatch(/<disk type='file' device='floppy'>[\s\S]*<readonly\/>\s*<\/disk>/);
     expect(xml).toContain('<on_reboot>destroy</on_reboot>');
+    expect(xml).not.toContain('memoryBacking');
+    expect(domainXml({ ...SPEC, preallocates: true })).toContain("<memoryBacking><allocation mode='immediate'/>");
     expect(domainXml({ ...SPEC, accel: 'kvm' })).toMatch(/^<domain type='kvm'>/);
   });
 

@@ -120,8 +120,12 @@ describe('the memory that a lab needs', () => {
   test('is compared with what is available', () => {
     const available = availableBytes('MemTotal:       8000000 kB\nMemAvailable:    2097152 kB\nBuffers: 1 kB\n');
     expect(available).toBe(2 * 2 ** 30);
-    expect(() => refuseTooMuch(guests, 2 * 2 ** 30)).not.toThrow();
-    expect(() => refuseTooMuch(guests, 128 * MIB)).toThrow(/1 guests? need.*224MiB.*128MiB are available.*--guests/);
+    expect(() => refuseTooMuch(guests, 2 * 2 ** 30, false)).not.toThrow();
+    expect(() => refuseTooMuch(guests, 128 * MIB, false)).toThrow(
+      /1 guests? need.*224MiB.*128MiB are available.*--guests/,
+    );
+    expect(() => refuseTooMuch(guests, 300 * MIB, false)).not.toThrow();
+    expect(() => refuseTooMuch(guests, 300 * MIB, true)).toThrow(/need up to 416MiB/);
   });
 
   test('is known not to be comparable where that is not said', () => {

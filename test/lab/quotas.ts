@@ -11,17 +11,40 @@ export type Quotas = ReadonlyMap<string, string>;
 
 export function quotasNow(): Quotas {
   const quotas = new Map<string, string>();
-  for (const group of groups().filter((path) => !basename(path).startsWith('hostevac-'))) {
+  for (const group of groups().filter((path) => !isOurs(path))) {
     const quota = quotaOf(group);
     if (quota !== null) quotas.set(group, quota);
   }
   return quotas;
 }
 
+/**
+ * Of a run that was killed: its guests are dead, and its groups must not be taken for those of our guests, which have the
+ * same names.
+ */
+const STRAYS = new Set(groups().filter((path) => isOurs(path) && isEmpty(path)));
+if (STRAYS.size > 0) console.warn(`!!! left over by whoever was killed, not looked at: ${[...STRAYS].join(' ')}`);
+
+function isOurs(group: string): boolean {
+  return basename(group).startsWith('hostevac-');
+}
+
+/** No process is in it, nor was in a group of its own below. */
+function isEmpty(group: string): boolean {
+  try {
+    const holds = readFileSync(join(group, 'cgroup.procs'), 'utf8').trim() !== '';
+    return !holds && groupsBelow(group).every(isEmpty);
+  } catch (error) {
+    if (hasGone(error)) return false;
+    throw error;
+  }
+}
+
 /** `quota/period` of the group in which the guest is held back now; null: it is not. */
 export function heldBack(host: string, vm: string): string | null {
   // Whatever the process.
-  const group = groups().find((path) => basename(path).replace(/\d+$/, '0') === ownGroupName(host, vm, 0));
+  const isOfGuest = (path: string): boolean => basename(path).replace(/\d+$/, '0') === ownGroupName(host, vm, 0);
+  const group = groups().find((path) => isOfGuest(path) && !STRAYS.has(path));
   return group === undefined ? null : quotaOf(group);
 }
 

@@ -65,3 +65,27 @@ test.each([
   const id = await place.request(evacuate('a', { maxAttempts: 1 }));
   expect(await place.ended(id, 120_000)).toMatchObject({ tasks: [{ state }] });
 });
+
+test('a hypervisor that takes long to hand over is given a limit as much lower, at the start and whenever it is set', async () => {
+  const place = world();
+  const limits: number[] = [];
+  const handoverMs = 100;
+  await place.crew({
+    hypervisor: (real) =>
+      but(real, {
+        handoverMs,
+        startMigration: async (fence, terms) => {
+          limits.push(terms.downtimeLimitMs);
+          await real.startMigration(fence, terms);
+        },
+        setDowntimeLimit: async (...args) => {
+          limits.push(args[3]);
+          await real.setDowntimeLimit(...args);
+        },
+      }),
+  });
+  const id = await place.request(evacuate('a', { maxStallMs: 400 }));
+  expect(await place.ended(id)).toMatchObject({ state: 'done' });
+  expect(limits.length).toBeGreaterThan(1);
+  expect(new Set(limits)).toEqual(new Set([300]));
+});

@@ -94,7 +94,15 @@ export const whatIfSchema = z
     destinationWhy: z.string(),
     state: z.enum([...vmStates, 'migrating']),
     migratingTo: z.string().nullable(),
-    guest: z.object({ memoryBytes: z.number(), touchedBytes: z.number(), demandCores: z.number() }),
+    guest: z.object({
+      memoryBytes: z.number(),
+      touchedBytes: z.number(),
+      demandCores: z.number(),
+      handoverMs: z
+        .number()
+        .optional()
+        .describe('What its hypervisor needs for a switchover beside sending the last bytes.'),
+    }),
     policy: policySchema,
     path: z.object({
       bytesPerSec: z.number(),

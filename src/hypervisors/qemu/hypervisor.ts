@@ -54,6 +54,7 @@ export class QemuHypervisor implements Hypervisor {
   readonly fencing = 'process';
   readonly bandwidthStepBytesPerSec = 1;
   readonly setupSilenceMs = 10_000;
+  readonly handoverMs = 50;
   readonly #hosts: ReadonlyMap<string, QemuHost>;
   readonly #clock: Clock;
   readonly #monitors = new Monitors();

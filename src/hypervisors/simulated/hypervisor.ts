@@ -38,6 +38,7 @@ export class SimulatedHypervisor implements Hypervisor {
   readonly fencing = 'token';
   readonly bandwidthStepBytesPerSec = 1;
   readonly setupSilenceMs = 10_000;
+  readonly handoverMs = 50;
   readonly #fleet: SimulatedFleet;
   readonly #clock: Pick<Clock, 'sleep'>;
   /** Of the last sample of each migration. */

@@ -5,6 +5,7 @@ export interface DomainSpec {
   readonly name: string;
   readonly uuid: string;
   readonly memoryBytes: number;
+  readonly preallocates: boolean;
   readonly vcpus: number;
   readonly accel: 'tcg' | 'kvm';
   /** Absolute, as is the image. */
@@ -25,7 +26,7 @@ export function domainXml(spec: DomainSpec): string {
   return `<domain type='${spec.accel === 'kvm' ? 'kvm' : 'qemu'}'>
   <name>${escapeXml(spec.name)}</name>
   <uuid>${escapeXml(spec.uuid)}</uuid>
-  <memory unit='KiB'>${spec.memoryBytes / 1_024}</memory>
+  <memory unit='KiB'>${spec.memoryBytes / 1_024}</memory>${spec.preallocates ? "\n  <memoryBacking><allocation mode='immediate'/></memoryBacking>" : ''}
   <vcpu>${spec.vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>

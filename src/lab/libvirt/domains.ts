@@ -23,18 +23,19 @@ export interface DomainPlace {
   readonly host: LabHost;
   readonly image: string;
   readonly accel: 'tcg' | 'kvm';
+  readonly preallocates: boolean;
   readonly emulator: string;
   readonly options: DomainOptions;
 }
 
 /** Not yet booted. Throws `hypervisorRefused` with libvirt's words. */
 export async function startDomain(guest: LabGuest, place: DomainPlace, signal: AbortSignal): Promise<void> {
-  const { host, image, accel, emulator, options } = place;
+  const { host, image, accel, preallocates, emulator, options } = place;
   const { memoryBytes, vcpus } = profileNamed(guest.profile);
   const { name, uuid } = guest;
   const moreDevices = options.moreDevices?.(guest) ?? '';
   const file = join(host.runDir, 'domains', `${name}.xml`);
-  writeFileSync(file, domainXml({ name, uuid, memoryBytes, vcpus, accel, emulator, image, moreDevices }));
+  writeFileSync(file, domainXml({ name, uuid, memoryBytes, preallocates, vcpus, accel, emulator, image, moreDevices }));
   const uri = libvirtUri(host);
   if (options.transient === true) {
     await virsh(uri, ['create', file], { signal });
