@@ -3,18 +3,22 @@ import type { Briefing } from '../convergence/controller.ts';
 import type { GuestFacts } from '../convergence/dirty-model.ts';
 import { fromHistory } from '../convergence/history.ts';
 import { HostevacError } from '../domain/errors.ts';
-import type { VmOnHost } from '../hypervisors/hypervisor.ts';
+import type { Hypervisor, VmOnHost } from '../hypervisors/hypervisor.ts';
 import type { MigrationContext } from './context.ts';
 
 /** Looks for it there, and notes what it is. */
 export async function vmAtSource(ctx: MigrationContext): Promise<VmOnHost | undefined> {
   const inventory = await ctx.sourceHypervisor.inventory(ctx.record.source);
   const vm = inventory.vms.find(({ name }) => name === ctx.record.vm);
-  if (vm !== undefined) ctx.guest = factsOf(vm, ctx.sourceHypervisor.handoverMs);
+  if (vm !== undefined) ctx.guest = factsOf(vm, ctx.sourceHypervisor);
   return vm;
 }
 
-function factsOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost, handoverMs: number): GuestFacts {
+/** What is known of a guest where that hypervisor runs it, before anybody looks closer. */
+export function factsOf(
+  { memoryBytes, touchedBytes, demandCores }: VmOnHost,
+  { handoverMs }: Pick<Hypervisor, 'handoverMs'>,
+): GuestFacts {
   return { memoryBytes, touchedBytes, demandCores, handoverMs };
 }
 

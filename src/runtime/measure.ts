@@ -7,7 +7,8 @@ import type { Clock } from '../clock/clock.ts';
 import { nextWindowMs, type TakenLook } from '../convergence/measuring.ts';
 import { HostevacError, reasonOf } from '../domain/errors.ts';
 import type { DirtyWindow } from '../domain/prediction.ts';
-import type { Hypervisor, OutgoingMigration, VmOnHost } from '../hypervisors/hypervisor.ts';
+import type { Hypervisor, OutgoingMigration } from '../hypervisors/hypervisor.ts';
+import { factsOf } from '../migration/briefing.ts';
 import { type GuestSeen, MEASURING_TOPIC, type Measurement, type Measurements } from '../queue/measurements.ts';
 import type { Wakeups } from '../store/cell.ts';
 
@@ -31,7 +32,7 @@ const ACTIVE: ReadonlySet<OutgoingMigration['status']> = new Set([
 
 export interface MeasuringDeps {
   readonly clock: Clock;
-  readonly hypervisorOf: (host: string) => Pick<Hypervisor, 'inventory' | 'look' | 'measureDirtying'>;
+  readonly hypervisorOf: (host: string) => Pick<Hypervisor, 'handoverMs' | 'inventory' | 'look' | 'measureDirtying'>;
   readonly measurements: Measurements;
   readonly wakeups: Wakeups;
   readonly log: Logger;
@@ -147,14 +148,10 @@ async function seeGuest(
   return {
     uuid: found.uuid,
     state: found.state,
-    guest: guestOf(found),
+    guest: factsOf(found, hypervisor),
     migratingTo,
     windows,
     atMs: clock.now(),
     tookMs: clock.now() - began,
   };
-}
-
-function guestOf({ memoryBytes, touchedBytes, demandCores }: VmOnHost): GuestSeen['guest'] {
-  return { memoryBytes, touchedBytes, demandCores };
 }

@@ -60,6 +60,11 @@ export const DEADLINE_CASES: readonly DeadlineCase[] = FLOORS.flatMap(([profile,
   ),
 );
 
+/** The name under which the oracle's plan for it is played. */
+export function planName(one: DeadlineCase): string {
+  return `oracle: ${caseName(one)}`;
+}
+
 /** Its name among contenders: `floor 5%, 3.6 s`. */
 export function caseName({ floor, maxTimeMs }: DeadlineCase): string {
   return `floor ${Math.round(floor * 100)}%, ${maxTimeMs / 1_000} s`;

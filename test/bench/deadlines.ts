@@ -2,11 +2,15 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Policy } from '../../src/domain/policy.ts';
+import type { Contender } from './contenders/contender.ts';
 import { ours } from './contenders/ours.ts';
-import { caseName, DEADLINE_CASES } from './deadline-cases.ts';
+import { planned } from './contenders/planned.ts';
+import { caseName, DEADLINE_CASES, type DeadlineCase, planName } from './deadline-cases.ts';
 import { deadlinesMarkdown, deadlinesTable } from './deadlines-report.ts';
+import { leastPossible } from './least.ts';
 import { LIMIT_MS, MAX_STALL_MS, UsageError } from './options.ts';
-import { counted, type Order, readResults, stillToDoOf } from './results.ts';
+import { counted, type Order, type Result, readResults, stillToDoOf } from './results.ts';
 import { carryOut, runMain } from './series.ts';
 
 const MIB = 2 ** 20;
@@ -17,7 +21,7 @@ const HELP = `npm run bench:deadlines -- [options]
 
 Migrates lab guests between two real QEMUs on this machine, each with a deadline and a floor under its CPU that can be kept
 (${DEADLINE_CASES.length} of them), at aggression 1, and measures from outside whether they were kept and what that has cost, beside the least
-possible harm. A run that is in the results file is not done again. Needs what bench:convergence needs.
+possible harm; and plays the oracle's plan on the same guests, which shows what of it can be had on QEMU. A run that is in the results file is not done again. Needs what bench:convergence needs.
 
   --runs N            of each case (1)
   --however-busy      neither waits for a quiet machine nor does a disturbed run again
@@ -43,7 +47,7 @@ async function main(): Promise<number> {
       terms: { bandwidthBytesPerSec: 40 * MIB, maxStallMs: MAX_STALL_MS, limitMs: LIMIT_MS },
       howeverBusy,
       stillToDo: (results) => stillToDoOf(orders(runs), howeverBusy, results),
-      contenderOf,
+      contenderOf: (order) => contenderOf(order, values.results),
     });
   }
   const results = counted(readResults(values.results));
@@ -59,21 +63,35 @@ async function main(): Promise<number> {
 
 function orders(runs: number): Order[] {
   return Array.from({ length: runs }, (_, index) =>
-    DEADLINE_CASES.map((one) => ({ profile: one.profile, contender: caseName(one), run: index + 1 })),
+    // The plans are for guests as they were seen by then.
+    [caseName, planName].flatMap((nameOf) =>
+      DEADLINE_CASES.map((one) => ({ profile: one.profile, contender: nameOf(one), run: index + 1 })),
+    ),
   ).flat();
 }
 
 /** A floor that somebody means: it does not give way to the time. */
-function contenderOf({ contender }: Order) {
-  const wanted = DEADLINE_CASES.find((one) => caseName(one) === contender);
+function contenderOf({ contender, profile }: Order, results: string): Contender {
+  const wanted = DEADLINE_CASES.find(
+    (one) => one.profile === profile && [caseName, planName].some((nameOf) => nameOf(one) === contender),
+  );
   if (wanted === undefined) throw new Error(`there is no case ${contender}`);
-  return ours(contender, '', {
+  const terms: Partial<Policy> = {
     controller: 'leastHarm',
     aggression: 1,
     minCpuShare: wanted.floor,
-    maxTimeMs: wanted.maxTimeMs,
     precedence: ['minCpu', 'maxBandwidth', 'maxTime'],
-  });
+  };
+  if (contender === caseName(wanted)) return ours(contender, '', { ...terms, maxTimeMs: wanted.maxTimeMs });
+  // Whoever plays a plan has all the time there is: that it ends later than planned is to be seen.
+  return planned(contender, planFor(wanted, counted(readResults(results))), { ...terms, maxTimeMs: LIMIT_MS });
+}
+
+function planFor(wanted: DeadlineCase, results: readonly Result[]): readonly number[] {
+  const runs = results.filter((one) => one.profile === wanted.profile && one.contender === caseName(wanted));
+  const least = leastPossible(runs, wanted);
+  if (least?.feasible !== true) throw new Error(`${planName(wanted)}: the oracle knows no plan`);
+  return least.shares;
 }
 
 function parsed(args: readonly string[]) {

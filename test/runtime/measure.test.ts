@@ -21,7 +21,8 @@ const vm: VmOnHost = {
 };
 
 /** A guest that writes 100 MiB/s; `busy` looks come back with nothing, as when somebody else looks. */
-class OneGuest implements Pick<Hypervisor, 'inventory' | 'look' | 'measureDirtying'> {
+class OneGuest implements Pick<Hypervisor, 'handoverMs' | 'inventory' | 'look' | 'measureDirtying'> {
+  readonly handoverMs = 100;
   vms: VmOnHost[] = [vm];
   outgoing: OutgoingStatus | null = null;
   busy = 0;
@@ -122,7 +123,12 @@ describe('a look at a guest for somebody who asks', () => {
     const { seen } = reply;
     expect(takenBy).toBe('worker-1');
     expect(seen).toMatchObject({ uuid: 'u-1', state: 'running', migratingTo: null });
-    expect(seen.guest).toEqual({ memoryBytes: 1_024 * MiB, touchedBytes: 700 * MiB, demandCores: 0.5 });
+    expect(seen.guest).toEqual({
+      memoryBytes: 1_024 * MiB,
+      touchedBytes: 700 * MiB,
+      demandCores: 0.5,
+      handoverMs: 100,
+    });
     expect(seen.windows.length).toBeGreaterThan(1);
     for (const { bytes, cpuMs, source } of seen.windows) {
       expect(source).toBe('sampling');

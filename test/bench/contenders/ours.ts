@@ -5,6 +5,7 @@ import { BUDGET_TOPIC, type Budget } from '../../../src/bandwidth/budget.ts';
 import { CellBudget } from '../../../src/bandwidth/cell-budget.ts';
 import type { Clock } from '../../../src/clock/clock.ts';
 import { RealClock } from '../../../src/clock/real-clock.ts';
+import type { PolicyBehaviour } from '../../../src/convergence/policy-behaviour.ts';
 import { type Fleet, type FleetHost, hostOf } from '../../../src/domain/fleet.ts';
 import { parseFleet } from '../../../src/domain/fleet-file.ts';
 import { type MoveRecord, newTask } from '../../../src/domain/operation.ts';
@@ -39,9 +40,14 @@ const NOT_YET = {
 const CANCEL_AFTER_MS = 5_000;
 const OPERATION = 'benchmark';
 
-/** `floor`: of what the guest demands. */
-export function ours(name: string, what: string, over: Partial<Policy>, leadMs = LEAD_MS): Contender {
-  return { name, what, ours: true, leadMs, waits: true, migrate: (stage) => move(stage, over) };
+/** `floor`: of what the guest demands. `behaviour`: who chooses among what could be done; default: the preset's. */
+export function ours(
+  name: string,
+  what: string,
+  over: Partial<Policy>,
+  { leadMs = LEAD_MS, behaviour }: { readonly leadMs?: number; readonly behaviour?: PolicyBehaviour } = {},
+): Contender {
+  return { name, what, ours: true, leadMs, waits: true, migrate: (stage) => move(stage, over, behaviour) };
 }
 
 /** Under the CPU of all guests, share of what they demand. */
@@ -61,11 +67,11 @@ export const leastHarm = [0, 0.5, 1].map((aggression) =>
   }),
 );
 
-async function move(stage: Stage, over: Partial<Policy>): Promise<Told> {
+async function move(stage: Stage, over: Partial<Policy>, behaviour: PolicyBehaviour | undefined): Promise<Told> {
   const { vm, manifest, signal } = stage;
   const [source, destination] = manifest.hosts;
   if (source === undefined || destination === undefined) throw new Error('the lab has no two hosts');
-  const site = openSite(stage);
+  const site = openSite(stage, behaviour);
   try {
     const { clock, records } = site;
     const policy: Policy = {
@@ -75,6 +81,7 @@ async function move(stage: Stage, over: Partial<Policy>): Promise<Told> {
       maxTimeMs: stage.limitMs,
       maxBandwidthBytesPerSec: stage.bandwidthBytesPerSec,
       ...over,
+      ...(behaviour === undefined ? {} : { name: behaviour.name }),
     };
     const task = newTask(vm, source.name, destination.name);
     const id = `${OPERATION}-1-1`;
@@ -139,7 +146,7 @@ interface Site {
 }
 
 /** As src/runtime/drivers.ts and workers/migrations.ts put it together, on stores in memory. */
-function openSite(stage: Stage): Site {
+function openSite(stage: Stage, behaviour: PolicyBehaviour | undefined): Site {
   const fleet = fleetOf(stage.manifest);
   const clock = new RealClock();
   const log = pino({ level: 'silent' });
@@ -165,7 +172,7 @@ function openSite(stage: Stage): Site {
     runningAt: async () => [],
     claimedBy: async () => null,
     capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
-    behaviours: new Map(),
+    behaviours: new Map(behaviour === undefined ? [] : [[behaviour.name, behaviour]]),
     leases: new MemoryLeases(clock, thisProcess()),
     records,
     events: new MemoryEventLog(clock, wakeups),
