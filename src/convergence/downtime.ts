@@ -15,7 +15,14 @@ export function downtimeLimit(stallMs: number, handoverMs = HANDOVER_MS): number
   return Math.max(stallMs / 2, stallMs - handoverMs);
 }
 
-/** What the handover is expected to take, ms. A hypervisor that is slower at most is taken to be as much slower usually. */
-export function usualHandoverMs({ handoverMs = HANDOVER_MS }: Pick<GuestFacts, 'handoverMs'>): number {
-  return Math.max(0, USUAL_MS + handoverMs - HANDOVER_MS);
+/** What the handover is expected to take, ms: as large a part of what is planned for as with QEMU. */
+export function usualHandoverMs(guest: Handing): number {
+  return (USUAL_MS / HANDOVER_MS) * plannedHandoverMs(guest);
 }
+
+/** What is planned for, ms. */
+export function plannedHandoverMs({ handoverMs = HANDOVER_MS }: Handing): number {
+  return handoverMs;
+}
+
+type Handing = Pick<GuestFacts, 'handoverMs'>;

@@ -8,6 +8,7 @@ import { LEAST_SHARE, Outlook } from './candidates.ts';
 import type { Relaxation } from './controller.ts';
 import type { DirtyModel } from './dirty-model.ts';
 import { dirtiedBytes } from './dirtying.ts';
+import { plannedHandoverMs } from './downtime.ts';
 import type { Standing } from './forward.ts';
 import { floorOf } from './infeasible.ts';
 import type { Candidate } from './policy-behaviour.ts';
@@ -19,7 +20,7 @@ const SOON_PART = 0.1;
 const LIKELY = 0.5;
 /** Of what is expected to be left: bandwidth and guest may err. */
 const MARGIN = 1.2;
-const MARGIN_MS = 100;
+const MARGIN_MS = 50;
 
 export interface Forced {
   readonly candidate: Candidate;
@@ -63,5 +64,5 @@ function standstillMs(from: Standing, model: DirtyModel): number {
   if (bytesPerMs <= 0) return from.downtimeLimitMs;
   const cpuMs = from.cpuMsInPass + LEAST_SHARE * (from.leftBytes / bytesPerMs);
   const bytes = model.hypotheses.reduce((most, guest) => Math.max(most, dirtiedBytes(guest, cpuMs)), 0);
-  return MARGIN * (bytes / bytesPerMs) + MARGIN_MS;
+  return MARGIN * (bytes / bytesPerMs) + MARGIN_MS + plannedHandoverMs(from.guest);
 }

@@ -130,7 +130,7 @@ export interface Hypervisor {
   readonly bandwidthStepBytesPerSec: number;
   /** How long a migration may be in `setup` without a byte before its link counts as failed, fleet time. */
   readonly setupSilenceMs: number;
-  /** What a switchover takes at most beside sending the last bytes, ms: the limit it is given is so much below max stall. */
+  /** What is planned for a switchover beside sending the last bytes, ms: the limit it is given is so much below max stall. */
   readonly handoverMs: number;
   inventory(host: string): Promise<HostInventory>;
   look(host: string, vm: string): Promise<Sighting>;

@@ -5,6 +5,7 @@
  * an idle guest stood still for 500 ms, while its destination was still taking in zero pages.
  */
 const LOOKED_AT_BYTES = 64 * 2 ** 20;
+const PART_BYTES = 8 * 2 ** 20;
 const PAGE_BYTES = 4_096;
 const DEAR_US = 3;
 
@@ -13,10 +14,15 @@ export function faultsAreDear(): boolean {
   return pageFaultUs() > DEAR_US;
 }
 
-/** Too large for the allocator to keep: it comes fresh from the kernel. */
+/** The best of a few parts: others may want this core meanwhile. */
 function pageFaultUs(): number {
+  // Too large for the allocator to keep: it comes fresh from the kernel.
   const fresh = Buffer.allocUnsafeSlow(LOOKED_AT_BYTES);
-  const since = performance.now();
-  for (let at = 0; at < LOOKED_AT_BYTES; at += PAGE_BYTES) fresh[at] = 1;
-  return ((performance.now() - since) * 1_000) / (LOOKED_AT_BYTES / PAGE_BYTES);
+  let best = Number.POSITIVE_INFINITY;
+  for (let from = 0; from < LOOKED_AT_BYTES; from += PART_BYTES) {
+    const since = performance.now();
+    for (let at = from; at < from + PART_BYTES; at += PAGE_BYTES) fresh[at] = 1;
+    best = Math.min(best, ((performance.now() - since) * 1_000) / (PART_BYTES / PAGE_BYTES));
+  }
+  return best;
 }

@@ -62,6 +62,7 @@ export interface StartedLab {
 export async function startLab(options: StartOptions): Promise<StartedLab> {
   const { stateDir, signal, progress } = options;
   const preallocates = faultsAreDear();
+  if (preallocates) progress('page faults are dear here: guests are given all of their memory at the start');
   const version = await fitMachine(options, preallocates);
   refuseFleetFile(options.fleetFile);
   const id = randomBytes(2).toString('hex');

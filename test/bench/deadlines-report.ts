@@ -80,8 +80,8 @@ const HEADER = [
   'least possible',
   'in that time',
   'to be planned for',
-  'its plan took s',
-  'and cost',
+  "oracle's plan took s",
+  'and cost CPU-s',
   'least share',
 ];
 
@@ -148,8 +148,8 @@ oracle's harm for what the guest was seen to write, with perfect knowledge, and 
 moment when ours was done: passes come whole, and a plan that ends just before its deadline is one of which nobody who does not
 know the guest exactly can be sure. *To be planned for*: the least possible for a guest that writes 1.1 times
 as fast and with 2% and 0.1 s to spare, which is what somebody must plan for who knows rates to a tenth and times to 2% (-:
-nothing would do, and the least possible counts). Where one pass more just fits into the time, as with \`hot\` at 10% and 5 s, that is most of
-what is above the least; it does not explain \`random\` at 10% and 5 s, which ended a second sooner than it had to, nor \`pair\`. *Least share* is the
+nothing would do, and the least possible counts). *Oracle's plan*: what gives the least possible, each pass's share as planned, played by
+the product on the same real guests with all the time there is: whether it ends in time there, and what it really costs. *Least share* is the
 smallest that the guest was given. How it is measured: [0022](../decisions/0022-how-convergence-is-measured.md).
 
 ${first === undefined ? 'Nothing has been measured.' : `QEMU ${first.machine.qemu} (TCG) on ${first.machine.cpus} cores, ${first.at.slice(0, 10)}. ${summary(results)}`}

@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { abortableSleep } from '../../src/clock/abortable-sleep.ts';
+import { downtimeLimit } from '../../src/convergence/downtime.ts';
 import { vmDir } from '../../src/hypervisors/qemu/vm-dir.ts';
 import { checkMemory } from '../../src/lab/guest/inspect.ts';
 import { type Machine, withMonitor } from '../../src/lab/guests.ts';
@@ -44,8 +45,6 @@ const SETTLE_MS = 500;
 const BASELINE_MS = 3_500;
 /** After the end: time to have its CPU back, and a look at that it has. */
 const AFTER_MS = 2_500;
-/** What a switchover takes beside sending the last bytes: the product's own allowance (src/convergence/downtime.ts). */
-const HANDOVER_MS = 50;
 /** Beside others who use more than this the figures are theirs as well. */
 const QUIET_CORES = 0.3;
 const TRACE_EVERY_MS = 150;
@@ -128,7 +127,7 @@ async function measured(context: RunContext, order: Order, contender: Contender,
     vm,
     profile,
     ...terms,
-    downtimeLimitMs: terms.maxStallMs - HANDOVER_MS,
+    downtimeLimitMs: downtimeLimit(terms.maxStallMs),
     signal,
     begun,
     turn,

@@ -47,7 +47,7 @@ export class LibvirtHypervisor implements Hypervisor {
   /** The destination starts its QEMU within that time, and a host under load takes its time for it. */
   readonly setupSilenceMs = 30_000;
   /**
-   * The source's libvirtd learns of the end, tells the destination's, and that has its QEMU go on: 60..90 ms for a guest
+   * The source's libvirtd learns of the end, tells the destination's, and that has its QEMU go on: 36..86 ms for a guest
    * with nothing left to send, on a slow machine.
    */
   readonly handoverMs = 100;

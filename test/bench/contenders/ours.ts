@@ -25,6 +25,7 @@ import { Records } from '../../../src/store/records.ts';
 import { CgroupThrottle } from '../../../src/throttling/cgroup-throttle.ts';
 import { GuardClient } from '../../../src/throttling/guard/client.ts';
 import { GuardGatekeeper } from '../../../src/throttling/guard-gatekeeper.ts';
+import type { Throttle } from '../../../src/throttling/throttle.ts';
 import type { Contender, Stage, Told } from './contender.ts';
 
 /** A look at the host, and the destination's start. What it measures it does while it waits. */
@@ -40,14 +41,17 @@ const NOT_YET = {
 const CANCEL_AFTER_MS = 5_000;
 const OPERATION = 'benchmark';
 
-/** `floor`: of what the guest demands. `behaviour`: who chooses among what could be done; default: the preset's. */
-export function ours(
-  name: string,
-  what: string,
-  over: Partial<Policy>,
-  { leadMs = LEAD_MS, behaviour }: { readonly leadMs?: number; readonly behaviour?: PolicyBehaviour } = {},
-): Contender {
-  return { name, what, ours: true, leadMs, waits: true, migrate: (stage) => move(stage, over, behaviour) };
+/** Who decides in the place of the policy's preset. */
+export interface Deciding {
+  /** It chooses among what could be done. */
+  readonly behaviour: PolicyBehaviour;
+  /** What the guest is held to when a share is to be put into force: not only what is offered can be played. */
+  shareFor(share: number): number;
+}
+
+/** `floor`: of what the guest demands. */
+export function ours(name: string, what: string, over: Partial<Policy>, deciding: Deciding | null = null): Contender {
+  return { name, what, ours: true, leadMs: LEAD_MS, waits: true, migrate: (stage) => move(stage, over, deciding) };
 }
 
 /** Under the CPU of all guests, share of what they demand. */
@@ -67,11 +71,11 @@ export const leastHarm = [0, 0.5, 1].map((aggression) =>
   }),
 );
 
-async function move(stage: Stage, over: Partial<Policy>, behaviour: PolicyBehaviour | undefined): Promise<Told> {
+async function move(stage: Stage, over: Partial<Policy>, deciding: Deciding | null): Promise<Told> {
   const { vm, manifest, signal } = stage;
   const [source, destination] = manifest.hosts;
   if (source === undefined || destination === undefined) throw new Error('the lab has no two hosts');
-  const site = openSite(stage, behaviour);
+  const site = openSite(stage, deciding);
   try {
     const { clock, records } = site;
     const policy: Policy = {
@@ -81,7 +85,7 @@ async function move(stage: Stage, over: Partial<Policy>, behaviour: PolicyBehavi
       maxTimeMs: stage.limitMs,
       maxBandwidthBytesPerSec: stage.bandwidthBytesPerSec,
       ...over,
-      ...(behaviour === undefined ? {} : { name: behaviour.name }),
+      ...(deciding === null ? {} : { name: deciding.behaviour.name }),
     };
     const task = newTask(vm, source.name, destination.name);
     const id = `${OPERATION}-1-1`;
@@ -146,7 +150,7 @@ interface Site {
 }
 
 /** As src/runtime/drivers.ts and workers/migrations.ts put it together, on stores in memory. */
-function openSite(stage: Stage, behaviour: PolicyBehaviour | undefined): Site {
+function openSite(stage: Stage, deciding: Deciding | null): Site {
   const fleet = fleetOf(stage.manifest);
   const clock = new RealClock();
   const log = pino({ level: 'silent' });
@@ -165,14 +169,14 @@ function openSite(stage: Stage, behaviour: PolicyBehaviour | undefined): Site {
   const deps: MigrationDeps = {
     clock,
     hypervisorOf: () => seen,
-    throttleOf: () => throttle,
+    throttleOf: () => (deciding === null ? throttle : exactly(throttle, deciding)),
     budget: inTurn(new CellBudget(cells, fleet), stage, wakeups),
     abandoned: new Abandoned(cells),
     servedHosts: async () => [],
     runningAt: async () => [],
     claimedBy: async () => null,
     capacityOf: (name) => hostOf(fleet, name) ?? { egress: 0, ingress: 0 },
-    behaviours: new Map(behaviour === undefined ? [] : [[behaviour.name, behaviour]]),
+    behaviours: new Map(deciding === null ? [] : [[deciding.behaviour.name, deciding.behaviour]]),
     leases: new MemoryLeases(clock, thisProcess()),
     records,
     events: new MemoryEventLog(clock, wakeups),
@@ -192,12 +196,39 @@ function openSite(stage: Stage, behaviour: PolicyBehaviour | undefined): Site {
   };
 }
 
-/** The same hypervisor, but all contenders say `migrate` at the same moment of the guest's life. */
+/** The same throttle, told another share. */
+function exactly(throttle: Throttle, { shareFor }: Deciding): Throttle {
+  return {
+    unavailable: (host) => throttle.unavailable(host),
+    set: (fence, terms) => throttle.set(fence, { ...terms, share: shareFor(terms.share) }),
+    release: (fence, target) => throttle.release(fence, target),
+    guestCpu: (target) => throttle.guestCpu(target),
+  };
+}
+
+/** Beside what its program touches: firmware and page tables. */
+const FIRMWARE_BYTES = 2 * 2 ** 20;
+
+/**
+ * The same hypervisor, but all contenders say `migrate` at the same moment of the guest's life; and where the lab gives its
+ * guests all of their memory at the start (src/lab/page-faults.ts), what they have touched is what it would be elsewhere.
+ */
 function beginning(hypervisor: QemuHypervisor, stage: Stage): Hypervisor {
   return new Proxy<Hypervisor>(hypervisor, {
     get(target, key) {
       const value: unknown = Reflect.get(target, key, target);
       if (typeof value !== 'function') return value;
+      if (key === 'inventory') {
+        return async (host: string): ReturnType<Hypervisor['inventory']> => {
+          const inventory = await target.inventory(host);
+          const mostBytes = stage.profile.touchedBytes + FIRMWARE_BYTES;
+          const vms = inventory.vms.map((vm) => ({
+            ...vm,
+            touchedBytes: vm.touchedBytes < vm.memoryBytes ? vm.touchedBytes : Math.min(vm.touchedBytes, mostBytes),
+          }));
+          return { ...inventory, vms };
+        };
+      }
       if (key !== 'startMigration') return value.bind(target);
       return async (...args: Parameters<Hypervisor['startMigration']>): Promise<void> => {
         await stage.begin();

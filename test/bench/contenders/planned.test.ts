@@ -24,6 +24,7 @@ const OFFERED = [1, 0.5, 0.2, 0.1].flatMap((share) =>
   share === 1 ? [candidate(1, 'now')] : [candidate(share, 'now'), candidate(share, 'nextPass')],
 );
 
+/** What is chosen, and what the guest is held to by it. */
 function chosen(shares: readonly number[], pass: number): string {
   const view: PolicyView = {
     policy: POLICY_PRESETS.maintenance,
@@ -37,25 +38,24 @@ function chosen(shares: readonly number[], pass: number): string {
     demandCores: 1,
     othersWait: false,
   };
-  const { share, begins } = playing(shares).choose(view).candidate;
-  return `${share} ${begins}`;
+  const { behaviour, shareFor } = playing(shares);
+  const { share, begins } = behaviour.choose(view).candidate;
+  return `${share} ${begins}, ${shareFor(share)}`;
 }
 
 describe('a plan', () => {
   test('lets the guest run free and holds it back from the pass on that was planned', () => {
-    expect(chosen([1, 1, 0.1], 0)).toBe('1 now');
-    expect(chosen([1, 1, 0.1], 1)).toBe('1 now');
-    expect(chosen([1, 1, 0.1], 2)).toBe('0.1 nextPass');
-    expect(chosen([1, 1, 0.1], 3)).toBe('0.1 now');
+    expect(chosen([1, 1, 0.1], 0)).toBe('1 now, 1');
+    expect(chosen([1, 0.995, 0.1], 1)).toBe('1 now, 1');
+    expect(chosen([1, 1, 0.1], 2)).toBe('0.1 nextPass, 0.1');
+    expect(chosen([1, 1, 0.1], 3)).toBe('0.1 now, 0.1');
   });
 
-  test('holds its last share until the end, and is not gentler than planned', () => {
-    expect(chosen([0.5, 0.3], 1)).toBe('0.5 now');
-    expect(chosen([0.5, 0.3], 2)).toBe('0.2 now');
-    expect(chosen([0.5, 0.3], 9)).toBe('0.2 now');
-  });
-
-  test('takes the least that is offered where the plan has less', () => {
-    expect(chosen([0.05], 1)).toBe('0.1 now');
+  test('holds its last share until the end, exactly, whatever is offered', () => {
+    expect(chosen([0.5, 0.3], 1)).toBe('0.5 now, 0.5');
+    expect(chosen([0.5, 0.3], 2)).toBe('0.2 now, 0.3');
+    expect(chosen([0.5, 0.3], 9)).toBe('0.2 now, 0.3');
+    expect(chosen([0.95], 1)).toBe('0.5 now, 0.95');
+    expect(chosen([0.05], 1)).toBe('0.1 now, 0.05');
   });
 });

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { downtimeLimit } from '../../../src/convergence/downtime.ts';
 import type { PolicyName } from '../../../src/domain/policy.ts';
 import { profileNamed } from '../../../src/lab/profiles.ts';
 import type { Stage } from '../contenders/contender.ts';
@@ -10,8 +11,6 @@ import { type Moved, resultSchema } from './results.ts';
 import { EGRESS, type Scene } from './scene.ts';
 
 const MAX_STALL_MS = 300;
-/** What a switchover takes beside sending the last bytes: the product's own allowance (src/convergence/downtime.ts). */
-const HANDOVER_MS = 50;
 export const LIMIT_MS = 240_000;
 const PROGRAM = fileURLToPath(new URL('../../../src/cli/main.js', import.meta.url));
 
@@ -68,7 +67,7 @@ async function inLanes(scene: Scene, lanes: number, bandwidth: number, signal: A
         profile: profileNamed(guest.profile),
         bandwidthBytesPerSec: bandwidth,
         maxStallMs: MAX_STALL_MS,
-        downtimeLimitMs: MAX_STALL_MS - HANDOVER_MS,
+        downtimeLimitMs: downtimeLimit(MAX_STALL_MS),
         limitMs: LIMIT_MS,
         signal,
         turn: Promise.resolve(),
