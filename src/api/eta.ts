@@ -17,7 +17,7 @@ export function etaOf(
   if (state !== 'running') return null;
   // One that was stopped and queued again still has the progress that it had.
   const underWay = moves.filter((move) => move.state !== 'queued' && !ENDED_MOVE_STATES.has(move.state));
-  const running = underWay.filter((move) => move.progress !== null);
+  const running = underWay.filter((move) => move.progress !== null || move.predicted !== null);
   const known = new Set(running.map(({ vm }) => vm));
   const waiting = tasks.filter((task) => !ENDED_MOVE_STATES.has(task.state) && !known.has(task.vm));
   const ends = running.map(endOf);
@@ -31,7 +31,7 @@ export function etaOf(
     { value: 0, low: 0, high: 0 },
   );
   if (waiting.length === 0) return longest;
-  const bytesPerMs = running.reduce((sum, { progress }) => sum + (progress?.rateBytesPerSec ?? 0), 0) / 1_000;
+  const bytesPerMs = running.reduce((sum, move) => sum + rateOf(move), 0) / 1_000;
   const sizes = waiting.map(({ vm }) => memoryOf(vm));
   if (bytesPerMs <= 0 || sizes.includes(null)) return null;
   const queuedMs = sizes.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0) / bytesPerMs;
@@ -42,8 +42,17 @@ export function etaOf(
   };
 }
 
-function endOf({ progress }: MoveRecord): Interval | null {
-  if (progress === null) return null;
+/** One that has just begun is predicted as before its start. */
+function endOf({ progress, predicted }: MoveRecord): Interval | null {
+  if (progress === null) return predicted?.totalMs ?? null;
   if (progress.prediction !== null) return progress.prediction.totalMs;
-  return progress.etaMs === null ? null : { value: progress.etaMs, low: progress.etaMs, high: progress.etaMs };
+  if (progress.etaMs !== null) return { value: progress.etaMs, low: progress.etaMs, high: progress.etaMs };
+  return progress.pass <= 1 ? (predicted?.totalMs ?? null) : null;
+}
+
+/** Bytes/s. */
+function rateOf({ progress, predicted }: MoveRecord): number {
+  if (progress !== null && progress.rateBytesPerSec > 0) return progress.rateBytesPerSec;
+  if (predicted === null || predicted.totalMs.value <= 0) return 0;
+  return (predicted.transferredBytes.value / predicted.totalMs.value) * 1_000;
 }

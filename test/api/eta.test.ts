@@ -44,6 +44,21 @@ describe('when an operation ends', () => {
     });
   });
 
+  it('as predicted before the start, for one that has just begun; not for one that has run for a while and cannot tell', () => {
+    const before = prediction({
+      totalMs: { value: 3_000, low: 2_000, high: 4_000 },
+      transferredBytes: { value: 300 * MiB, low: 0, high: 600 * MiB },
+    });
+    const begun = move('a', { state: 'admitted', progress: null, predicted: before });
+    expect(etaOf({ tasks: [task('a')], state }, [begun], memory)).toEqual(before.totalMs);
+    // 100 MiB at 100 MiB/s.
+    expect(etaOf({ tasks: [task('a'), task('c')], state }, [begun], memory)?.value).toBe(4_000);
+    const first = { ...runs('a', {}), predicted: before };
+    expect(etaOf({ tasks: [task('a')], state }, [first], memory)).toEqual(before.totalMs);
+    const later = { ...runs('a', { pass: 2 }), predicted: before };
+    expect(etaOf({ tasks: [task('a')], state }, [later], memory)).toBeNull();
+  });
+
   it('nobody can tell: nothing runs, one that runs cannot tell, a size is not known, it is paused', () => {
     expect(etaOf({ tasks, state }, [], memory)).toBeNull();
     expect(etaOf({ tasks, state }, [runs('a', predicted(5_000)), runs('b', {})], memory)).toBeNull();

@@ -2,15 +2,15 @@
 
 import type { Possible } from '../convergence/oracle.ts';
 import { caseName, DEADLINE_CASES, type DeadlineCase, planName } from './deadline-cases.ts';
-import { leastPossible } from './least.ts';
+import { type Hotter, leastPossible } from './least.ts';
 import { alignedTable, markdownTable } from './markdown.ts';
 import type { Result } from './results.ts';
 
 const HARM_TIMES = 1.25;
 /** Where the least is next to nothing, a switchover is many times that. */
 const UNNOTICED_CPU_MS = 300;
-/** A rate is known to that at the best: what must hold must hold for a guest that writes so many times as fast. */
-const KNOWN_TO = 1.1;
+/** Better than so nobody knows a guest after three seconds: what must hold must hold for one that is so much hotter. */
+const KNOWN_TO: Hotter = { rateTimes: 1.1, workingSetTimes: 1.05 };
 /** And the end this long before the deadline: rates of sending and clocks are not known better (2%, and 0.1 s). */
 const inTimeMs = (maxTimeMs: number): number => (maxTimeMs - 100) / 1.02;
 /** What two clocks may differ by. */
@@ -25,7 +25,7 @@ export interface Kept {
   readonly leastCpuMs: number | null;
   /** The same for the time that the slowest run took: what is above it is not the price of being early. */
   readonly leastInItsTimeCpuMs: number | null;
-  /** The same for a guest that is a tenth hotter, with a little time to spare: what somebody must plan for who knows it to a tenth. */
+  /** The same for a guest that is a little hotter, with a little time to spare: what somebody must plan for who does not know it exactly. */
   readonly leastForHotterCpuMs: number | null;
   /** Where the oracle's own plan was played on the same guests. */
   readonly played: readonly Result[];
@@ -38,11 +38,7 @@ export function keptOf(results: readonly Result[]): Kept[] {
     const least = leastPossible(runs, wanted);
     const tookMs = runs.reduce((most, run) => Math.max(most, totalOf(run)), 0);
     const inItsTime = leastPossible(runs, { ...wanted, maxTimeMs: tookMs });
-    const hotter = runs.map((run) => ({
-      ...run,
-      writtenBytesPerSec: run.writtenBytesPerSec === null ? null : run.writtenBytesPerSec * KNOWN_TO,
-    }));
-    const forHotter = leastPossible(hotter, { ...wanted, maxTimeMs: inTimeMs(wanted.maxTimeMs) });
+    const forHotter = leastPossible(runs, { ...wanted, maxTimeMs: inTimeMs(wanted.maxTimeMs) }, KNOWN_TO);
     const met = runs.filter((run) => isMet(run, wanted)).length;
     return [
       {
@@ -146,9 +142,9 @@ Written by \`npm run bench:deadlines -- --report-only\`. Real guests of [the lab
 with a max time and a floor that the oracle calls possible and that do not give way to each other. *Least possible* is the
 oracle's harm for what the guest was seen to write, with perfect knowledge, and *in that time* the same for a deadline at the
 moment when ours was done: passes come whole, and a plan that ends just before its deadline is one of which nobody who does not
-know the guest exactly can be sure. *To be planned for*: the least possible for a guest that writes 1.1 times
-as fast and with 2% and 0.1 s to spare, which is what somebody must plan for who knows rates to a tenth and times to 2% (-:
-nothing would do, and the least possible counts). *Oracle's plan*: what gives the least possible, each pass's share as planned, played by
+know the guest exactly can be sure. *To be planned for*: the least possible for a guest that writes ${KNOWN_TO.rateTimes} times
+as fast over ${KNOWN_TO.workingSetTimes} times as much, with 2% and 0.1 s to spare, which is what somebody must plan for who knows guests and times no better than
+that (-: nothing would do, and the least possible counts). *Oracle's plan*: what gives the least possible, each pass's share as planned, played by
 the product on the same real guests with all the time there is: whether it ends in time there, and what it really costs. *Least share* is the
 smallest that the guest was given. How it is measured: [0022](../decisions/0022-how-convergence-is-measured.md).
 

@@ -14,17 +14,30 @@ export interface Wanted {
   readonly maxTimeMs: number;
 }
 
+/** A guest that writes so many times as fast, over so many times as much. */
+export interface Hotter {
+  readonly rateTimes: number;
+  readonly workingSetTimes: number;
+}
+
+const AS_SEEN: Hotter = { rateTimes: 1, workingSetTimes: 1 };
+
 /** Of one guest, seen in these runs; null: it changes its ways, the oracle knows only guests that do not. */
-export function leastPossible(runs: readonly Result[], { floor, maxTimeMs }: Wanted): Possible | null {
+export function leastPossible(
+  runs: readonly Result[],
+  { floor, maxTimeMs }: Wanted,
+  { rateTimes, workingSetTimes }: Hotter = AS_SEEN,
+): Possible | null {
   const [first] = runs;
   const name = PROFILE_NAMES.find((known) => known === first?.profile);
   if (first === undefined || name === undefined) return null;
   const { pattern, touchedBytes, memoryBytes, phases } = profileNamed(name);
   const [phase, ...others] = phases;
-  const rateBytesPerSec = median(runs.map(({ writtenBytesPerSec }) => writtenBytesPerSec));
+  const seenBytesPerSec = median(runs.map(({ writtenBytesPerSec }) => writtenBytesPerSec));
   const demandCores = median(runs.map((run) => run.demandCores[0] ?? null));
-  if (phase === undefined || others.length > 0 || rateBytesPerSec === null || demandCores === null) return null;
-  const { workingSetBytes } = phase;
+  if (phase === undefined || others.length > 0 || seenBytesPerSec === null || demandCores === null) return null;
+  const rateBytesPerSec = rateTimes * seenBytesPerSec;
+  const workingSetBytes = Math.min(touchedBytes, workingSetTimes * phase.workingSetBytes);
   const guest: OracleGuest = { pattern, rateBytesPerSec, workingSetBytes, touchedBytes, memoryBytes, demandCores };
   return leastHarm(guest, {
     bandwidthBytesPerSec: first.terms.bandwidthBytesPerSec,
