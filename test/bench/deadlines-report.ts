@@ -92,8 +92,8 @@ function rowsOf(results: readonly Result[]): string[][] {
     ...[least.leastCpuMs, least.leastInItsTimeCpuMs, least.leastForHotterCpuMs].map((ms) =>
       ms === null ? '-' : seconds(ms),
     ),
-    played.map((run) => (run.done ? seconds(totalOf(run)) : '-')).join(', '),
-    played.map((run) => seconds(run.harmCpuMs)).join(', '),
+    played.map((run) => (run.done ? seconds(totalOf(run)) : '-')).join(', ') || '-',
+    played.map((run) => seconds(run.harmCpuMs)).join(', ') || '-',
     runs.map(({ claims }) => `${Math.round((claims?.figures.minShare ?? 0) * 1_000) / 10}%`).join(', '),
   ]);
 }
@@ -145,7 +145,7 @@ moment when ours was done: passes come whole, and a plan that ends just before i
 know the guest exactly can be sure. *To be planned for*: the least possible for a guest that writes ${KNOWN_TO.rateTimes} times
 as fast over ${KNOWN_TO.workingSetTimes} times as much, with 2% and 0.1 s to spare, which is what somebody must plan for who knows guests and times no better than
 that (-: nothing would do, and the least possible counts). *Oracle's plan*: what gives the least possible, each pass's share as planned, played by
-the product on the same real guests with all the time there is: whether it ends in time there, and what it really costs. *Least share* is the
+the product on the same real guests with all the time there is: whether it ends in time there, and what it really costs (-: not played). *Least share* is the
 smallest that the guest was given. How it is measured: [0022](../decisions/0022-how-convergence-is-measured.md).
 
 ${first === undefined ? 'Nothing has been measured.' : `QEMU ${first.machine.qemu} (TCG) on ${first.machine.cpus} cores, ${first.at.slice(0, 10)}. ${summary(results)}`}
