@@ -13,14 +13,15 @@ export function etaOf(
   { tasks, state }: Pick<OperationRecord, 'tasks' | 'state'>,
   moves: readonly MoveRecord[],
   memoryOf: (vm: string) => number | null,
+  nowMs: number,
 ): Interval | null {
   if (state !== 'running') return null;
   // One that was stopped and queued again still has the progress that it had.
   const underWay = moves.filter((move) => move.state !== 'queued' && !ENDED_MOVE_STATES.has(move.state));
-  const running = underWay.filter((move) => move.progress !== null || move.predicted !== null);
+  const running = underWay.filter((move) => move.progress !== null);
   const known = new Set(running.map(({ vm }) => vm));
   const waiting = tasks.filter((task) => !ENDED_MOVE_STATES.has(task.state) && !known.has(task.vm));
-  const ends = running.map(endOf);
+  const ends = running.map((move) => endOf(move, nowMs));
   if (ends.length === 0 || ends.some((end) => end === null)) return null;
   const longest = ends.reduce<Interval>(
     (most, end) => ({
@@ -31,7 +32,7 @@ export function etaOf(
     { value: 0, low: 0, high: 0 },
   );
   if (waiting.length === 0) return longest;
-  const bytesPerMs = running.reduce((sum, move) => sum + rateOf(move), 0) / 1_000;
+  const bytesPerMs = ratesOf(running) / 1_000;
   const sizes = waiting.map(({ vm }) => memoryOf(vm));
   if (bytesPerMs <= 0 || sizes.includes(null)) return null;
   const queuedMs = sizes.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0) / bytesPerMs;
@@ -42,17 +43,33 @@ export function etaOf(
   };
 }
 
-/** One that has just begun is predicted as before its start. */
-function endOf({ progress, predicted }: MoveRecord): Interval | null {
-  if (progress === null) return predicted?.totalMs ?? null;
+function endOf(move: MoveRecord, nowMs: number): Interval | null {
+  const { progress } = move;
+  if (progress === null) return null;
   if (progress.prediction !== null) return progress.prediction.totalMs;
   if (progress.etaMs !== null) return { value: progress.etaMs, low: progress.etaMs, high: progress.etaMs };
-  return progress.pass <= 1 ? (predicted?.totalMs ?? null) : null;
+  return justBegun(move) ? asPredicted(move, nowMs) : null;
 }
 
-/** Bytes/s. */
-function rateOf({ progress, predicted }: MoveRecord): number {
-  if (progress !== null && progress.rateBytesPerSec > 0) return progress.rateBytesPerSec;
-  if (predicted === null || predicted.totalMs.value <= 0) return 0;
-  return (predicted.transferredBytes.value / predicted.totalMs.value) * 1_000;
+/** Its controller has seen too little of it to tell anything. */
+function justBegun({ state, progress }: MoveRecord): boolean {
+  return state === 'precopy' && progress !== null && progress.pass <= 1;
+}
+
+/** Before its start. */
+function asPredicted({ predicted, startedAtMs }: MoveRecord, nowMs: number): Interval | null {
+  if (predicted === null || startedAtMs === null) return null;
+  const left = (ms: number): number => Math.max(0, ms - Math.max(0, nowMs - startedAtMs));
+  const { value, low, high } = predicted.totalMs;
+  return { value: left(value), low: left(low), high: left(high) };
+}
+
+/** Bytes/s at which all of them together send; where nothing has been seen to be sent yet, as predicted of who has just begun. */
+function ratesOf(running: readonly MoveRecord[]): number {
+  const seen = running.reduce((sum, { progress }) => sum + (progress?.rateBytesPerSec ?? 0), 0);
+  if (seen > 0) return seen;
+  return running.filter(justBegun).reduce((sum, { predicted }) => {
+    if (predicted === null || predicted.totalMs.value <= 0) return sum;
+    return sum + (predicted.transferredBytes.value / predicted.totalMs.value) * 1_000;
+  }, 0);
 }

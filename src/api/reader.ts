@@ -104,14 +104,14 @@ export class Reader {
     const [moves, nowMs] = await Promise.all([this.#movesOf(currentMoveIds(record)), this.#backend.producer.now()]);
     const ended = ENDED_OPERATION_STATES.has(record.state);
     const result = ended ? operationResult(record, moves, nowMs) : null;
-    return operationOf(record, { result, nowMs, etaMs: ended ? null : await this.#eta(record, moves) });
+    return operationOf(record, { result, nowMs, etaMs: ended ? null : await this.#eta(record, moves, nowMs) });
   }
 
-  async #eta(record: OperationRecord, moves: readonly MoveRecord[]): Promise<Operation['etaMs']> {
+  async #eta(record: OperationRecord, moves: readonly MoveRecord[], nowMs: number): Promise<Operation['etaMs']> {
     // Nobody else has one.
     if (record.state !== 'running') return null;
     const { byName } = await this.vms();
-    return etaOf(record, moves, (vm) => byName.get(vm)?.memoryBytes ?? null);
+    return etaOf(record, moves, (vm) => byName.get(vm)?.memoryBytes ?? null, nowMs);
   }
 
   /** Throws `unknownMigration`. */

@@ -97,13 +97,13 @@ function contenderOf({ contender, profile }: Order, results: string): Contender 
   return planned(contender, plan, { ...terms, maxTimeMs: LIMIT_MS });
 }
 
-/** By case and how many runs it is made from: making one takes up to a second. */
+/** By case and the runs that it is made from: making one takes up to a second. */
 const plans = new Map<string, readonly number[] | null>();
 
 /** null: its guest has not been seen yet, or cannot be moved so. */
 function planFor(wanted: DeadlineCase, results: readonly Result[]): readonly number[] | null {
   const runs = results.filter((one) => one.profile === wanted.profile && one.contender === caseName(wanted));
-  const key = `${wanted.profile} ${caseName(wanted)} ${runs.length}`;
+  const key = [wanted.profile, caseName(wanted), ...runs.map(({ at }) => at)].join(' ');
   const known = plans.get(key);
   if (known !== undefined) return known;
   const least = leastPossible(runs, wanted);
