@@ -3,7 +3,7 @@
  * rate at which all is sent now. Rough, and said so by its bounds. Pure.
  */
 import { ENDED_MOVE_STATES, type MoveRecord, type OperationRecord } from '../domain/operation.ts';
-import type { Interval } from '../domain/prediction.ts';
+import { type Interval, less } from '../domain/prediction.ts';
 
 /** What waits may be sent faster or slower than what is sent now. */
 const SPREAD = { low: 0.7, high: 2 } as const;
@@ -58,10 +58,7 @@ function justBegun({ state, progress }: MoveRecord): boolean {
 
 /** Before its start. */
 function asPredicted({ predicted, startedAtMs }: MoveRecord, nowMs: number): Interval | null {
-  if (predicted === null || startedAtMs === null) return null;
-  const left = (ms: number): number => Math.max(0, ms - Math.max(0, nowMs - startedAtMs));
-  const { value, low, high } = predicted.totalMs;
-  return { value: left(value), low: left(low), high: left(high) };
+  return predicted === null || startedAtMs === null ? null : less(predicted.totalMs, nowMs - startedAtMs);
 }
 
 /** Bytes/s at which all of them together send; where nothing has been seen to be sent yet, as predicted of who has just begun. */

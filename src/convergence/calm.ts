@@ -2,7 +2,7 @@
  * A guest that runs free and surely ends in time: nothing would be decided otherwise a second later, so what was decided
  * holds for a few seconds, and a worker that sends two hundred such guests has time for the others. Pure.
  */
-import type { Interval, Prediction } from '../domain/prediction.ts';
+import { less, type Prediction } from '../domain/prediction.ts';
 import { passEndsInMs, type Standing } from './forward.ts';
 
 /** It is decided anew after this, however calm (ms of fleet time). */
@@ -59,9 +59,4 @@ export function predictedSince(calm: Calm, nowMs: number, transferredBytes: numb
     totalMs: less(prediction.totalMs, nowMs - calm.atMs),
     transferredBytes: less(prediction.transferredBytes, transferredBytes - calm.transferredBytes),
   };
-}
-
-function less({ value, low, high }: Interval, by: number): Interval {
-  const left = (of: number): number => Math.max(0, of - Math.max(0, by));
-  return { value: left(value), low: left(low), high: left(high) };
 }

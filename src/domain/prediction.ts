@@ -1,12 +1,18 @@
 /**
- * What a migration will cost, before and while it runs, and how far off that turned out to be. Shapes only; how they are
- * come by is src/convergence.
+ * What a migration will cost, before and while it runs, and how far off that turned out to be. How they are come by is
+ * src/convergence.
  */
 import { z } from 'zod';
 
 /** `value` is the median; nine of ten outcomes lie from `low` to `high`. */
 export const intervalSchema = z.object({ value: z.number(), low: z.number(), high: z.number() });
 export type Interval = z.infer<typeof intervalSchema>;
+
+/** What is left of it when so much has passed, never below 0. */
+export function less({ value, low, high }: Interval, by: number): Interval {
+  const left = (of: number): number => Math.max(0, of - Math.max(0, by));
+  return { value: left(value), low: left(low), high: left(high) };
+}
 
 /** From the start of the migration to its end, or (while it runs) from now on. Fleet time. */
 export const predictionSchema = z.object({

@@ -14,11 +14,7 @@ const KILL_MS = 5_000;
 
 /** Every QEMU that was started with a file under `place`. */
 export function qemusOf(place: string): ProcessId[] {
-  return processesWith(place, isQemu);
-}
-
-function isQemu(program: string): boolean {
-  return basename(program).startsWith('qemu-system');
+  return processesWith(place, (program) => basename(program).startsWith('qemu-system'));
 }
 
 /** Those with a file under `place` in their arguments that are also what is asked for. */

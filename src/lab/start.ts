@@ -61,9 +61,7 @@ export interface StartedLab {
 /** Throws `labUnfit` or `badInput` (nothing has been left behind then), and what aborted the signal. */
 export async function startLab(options: StartOptions): Promise<StartedLab> {
   const { stateDir, signal, progress } = options;
-  const preallocates = faultsAreDear();
-  if (preallocates) progress('page faults are dear here: guests are given all of their memory at the start');
-  const version = await fitMachine(options, preallocates);
+  const { version, preallocates } = await fitMachine(options);
   refuseFleetFile(options.fleetFile);
   const id = randomBytes(2).toString('hex');
   const place = makePlace(stateDir);
@@ -117,12 +115,20 @@ export async function startLab(options: StartOptions): Promise<StartedLab> {
   }
 }
 
+interface Fit {
+  readonly version: Awaited<ReturnType<typeof qemuVersion>>;
+  /** Guests are given all of their memory when QEMU starts. */
+  readonly preallocates: boolean;
+}
+
 /** Everything that can be known before anything is made. */
-async function fitMachine(options: StartOptions, preallocates: boolean): Promise<{ major: number; text: string }> {
-  const { stateDir, env, network, driver } = options;
+async function fitMachine(options: StartOptions): Promise<Fit> {
+  const { stateDir, env, network, driver, progress } = options;
   refuseSecondLab(stateDir);
+  const preallocates = faultsAreDear();
+  if (preallocates) progress('page faults are dear here: guests are given all of their memory at the start');
   const available = availableBytes(readFileSync('/proc/meminfo', 'utf8'));
-  if (available === null) options.progress('/proc/meminfo does not say what memory is available: not checked');
+  if (available === null) progress('/proc/meminfo does not say what memory is available: not checked');
   else refuseTooMuch(planLab(options, stateDir, '0000').guests, available, preallocates);
   const version = await qemuVersion(env['PATH']);
   const libvirt = driver === 'libvirt';
@@ -131,7 +137,7 @@ async function fitMachine(options: StartOptions, preallocates: boolean): Promise
     const what = libvirt ? '--driver libvirt' : '--network';
     throw new HostevacError('labUnfit', `${what} is not possible: ${fault}`);
   }
-  return version;
+  return { version, preallocates };
 }
 
 function refuseSecondLab(stateDir: string): void {
@@ -187,7 +193,7 @@ type StartGuest = (guest: LabGuest, host: LabHost) => Promise<void>;
 async function prepareGuests(
   options: StartOptions,
   manifest: LabManifest,
-  machine: Machine & { readonly preallocates: boolean },
+  machine: Machine & Pick<Fit, 'preallocates'>,
 ): Promise<StartGuest> {
   const { signal, progress, env, moreArguments = [], domains = {} } = options;
   const { driver, hosts, guests, place } = manifest;

@@ -21,7 +21,8 @@ const HELP = `npm run bench:deadlines -- [options]
 
 Migrates lab guests between two real QEMUs on this machine, each with a deadline and a floor under its CPU that can be kept
 (${DEADLINE_CASES.length} of them), at aggression 1, and measures from outside whether they were kept and what that has cost, beside the least
-possible harm; and plays the oracle's plan on the same guests, which shows what of it can be had on QEMU. A run that is in the results file is not done again. Needs what bench:convergence needs.
+possible harm; and plays the oracle's plan on the same guests, which shows what of it can be had on QEMU. A run that is in the
+results file is not done again. Needs what bench:convergence needs.
 
   --runs N            of each case (1)
   --however-busy      neither waits for a quiet machine nor does a disturbed run again

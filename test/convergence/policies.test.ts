@@ -7,50 +7,12 @@ import { leastHarm } from '../../src/convergence/least-harm.ts';
 import { behaviourOf, PRESET_BEHAVIOURS } from '../../src/convergence/policies/behaviours.ts';
 import type { Candidate, PolicyBehaviour, PolicyView } from '../../src/convergence/policy-behaviour.ts';
 import { POLICY_PRESETS, type Policy, type PolicyName, policyNames } from '../../src/domain/policy.ts';
+import { candidateOf, PREDICTION, viewOf } from './made-up.ts';
 import { type VirtualGuest, type VirtualRun, virtualRun } from './virtual-run.ts';
 
 const MIB = 2 ** 20;
 
-const PREDICTION: Candidate['prediction'] = {
-  totalMs: { value: 1, low: 1, high: 1 },
-  downtimeMs: { value: 1, low: 1, high: 1 },
-  transferredBytes: { value: 1, low: 1, high: 1 },
-  harmCpuMs: { value: 1, low: 1, high: 1 },
-  meanShare: 1,
-  minShare: 1,
-  endsInTime: 1,
-};
-
-const candidateOf = (
-  share: number,
-  expectedHarmCpuMs: number,
-  { begins = 'now', expectedTotalMs = 5_000, expectedEndMs = expectedTotalMs, endsInTime = 1 }: Partial<Candidate> = {},
-): Candidate => ({
-  share,
-  begins,
-  expectedHarmCpuMs,
-  expectedTotalMs,
-  expectedEndMs,
-  endsInTime,
-  prediction: PREDICTION,
-});
 const FREE_ENDLESS = candidateOf(1, 9_000, { endsInTime: 0, expectedTotalMs: 600_000 });
-
-function viewOf(candidates: readonly Candidate[], more: Partial<PolicyView> = {}): PolicyView {
-  return {
-    policy: POLICY_PRESETS.maintenance,
-    candidates,
-    elapsedMs: 2_000,
-    pass: 2,
-    timeLeftMs: 598_000,
-    spentHarmCpuMs: 0,
-    leastHarmCpuMs: candidates.reduce((least, each) => Math.min(least, each.expectedHarmCpuMs), 9_000),
-    share: 1,
-    demandCores: 1,
-    othersWait: false,
-    ...more,
-  };
-}
 
 function chosen(name: PolicyName, view: PolicyView, aggression?: number): Candidate {
   const policy: Policy = { ...POLICY_PRESETS[name], aggression: aggression ?? POLICY_PRESETS[name].aggression };

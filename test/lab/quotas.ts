@@ -29,11 +29,10 @@ function isOurs(group: string): boolean {
   return basename(group).startsWith('hostevac-');
 }
 
-/** No process is in it, nor was in a group of its own below. */
+/** Nothing runs in it, nor in a group below it. */
 function isEmpty(group: string): boolean {
   try {
-    const holds = readFileSync(join(group, 'cgroup.procs'), 'utf8').trim() !== '';
-    return !holds && groupsBelow(group).every(isEmpty);
+    return [group, ...groupsBelow(group)].every((path) => readFileSync(join(path, 'tasks'), 'utf8').trim() === '');
   } catch (error) {
     if (hasGone(error)) return false;
     throw error;

@@ -1,45 +1,18 @@
 /** A plan made before is played pass by pass, with what is offered. */
 import { describe, expect, test } from 'vitest';
-import type { Candidate, PolicyView } from '../../../src/convergence/policy-behaviour.ts';
-import { POLICY_PRESETS } from '../../../src/domain/policy.ts';
+import { candidateOf, viewOf } from '../../convergence/made-up.ts';
 import { playing } from './planned.ts';
 
-const PREDICTION = {
-  totalMs: { value: 1, low: 1, high: 1 },
-  downtimeMs: { value: 1, low: 1, high: 1 },
-  transferredBytes: { value: 1, low: 1, high: 1 },
-  harmCpuMs: { value: 1, low: 1, high: 1 },
-  meanShare: 1,
-  minShare: 1,
-  endsInTime: 1,
-};
-
-function candidate(share: number, begins: Candidate['begins']): Candidate {
-  const figures = { expectedHarmCpuMs: 0, expectedTotalMs: 0, expectedEndMs: 0, endsInTime: 1, prediction: PREDICTION };
-  return { share, begins, ...figures };
-}
-
 /** By descending share. */
-const OFFERED = [1, 0.5, 0.2, 0.1].flatMap((share) =>
-  share === 1 ? [candidate(1, 'now')] : [candidate(share, 'now'), candidate(share, 'nextPass')],
-);
+const OFFERED = [
+  candidateOf(1, 0),
+  ...[0.5, 0.2, 0.1].flatMap((share) => [candidateOf(share, 0), candidateOf(share, 0, { begins: 'nextPass' })]),
+];
 
 /** What is chosen, and what the guest is held to by it. */
 function chosen(shares: readonly number[], pass: number): string {
-  const view: PolicyView = {
-    policy: POLICY_PRESETS.maintenance,
-    candidates: OFFERED,
-    elapsedMs: 0,
-    pass,
-    timeLeftMs: 60_000,
-    spentHarmCpuMs: 0,
-    leastHarmCpuMs: 0,
-    share: 1,
-    demandCores: 1,
-    othersWait: false,
-  };
   const { behaviour, shareFor } = playing(shares);
-  const { share, begins } = behaviour.choose(view).candidate;
+  const { share, begins } = behaviour.choose(viewOf(OFFERED, { pass })).candidate;
   return `${share} ${begins}, ${shareFor(share)}`;
 }
 
